@@ -1,0 +1,25 @@
+"""Forecast a stock's next closes with its served model: python predict.py stock=VALE3."""
+
+from omegaconf import DictConfig
+
+from pregao.cli import command
+
+
+@command("predict")
+def main(cfg: DictConfig) -> None:
+    """Show the forecast from the latest closes, or from closes=[…]."""
+    # Late: torch and MLflow take seconds that --help and a typo need not wait for.
+    from pregao.config import PredictConfig, parse
+    from pregao.forecasting import forecast_closes, forecast_stock
+    from pregao.terminal import show_forecast
+
+    config = parse(PredictConfig, cfg)
+    if config.closes is None:
+        forecast = forecast_stock(config.stock, config.source.name, config.source.path)
+    else:
+        forecast = forecast_closes(config.closes, config.stock)
+    show_forecast(forecast, config.format)
+
+
+if __name__ == "__main__":
+    main()

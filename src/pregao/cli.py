@@ -1,0 +1,130 @@
+"""The commands' common skin: Hydra around a task, refusals as one sentence, exit codes 0, 1, 2 and 130."""
+
+import errno
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from pregao.errors import PregaoError, StorageError
+from pregao.prices.symbols import Symbol
+from pregao.settings import REPOSITORY, settings
+
+CONF = REPOSITORY / "conf"
+
+REFUSED, INTERRUPTED = 2, 130
+
+FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+Task = Callable[[DictConfig], None]
+
+
+def command(name: str) -> Callable[[Task], Callable[[], None]]:
+    """Turn a task into a program that is configured by conf/<name>.yaml."""
+
+    def decorate(task: Task) -> Callable[[], None]:
+        entry = hydra.main(version_base=None, config_path=str(CONF), config_name=name)(_refusing(task))
+
+        @functools.wraps(task)
+        def program() -> None:
+            sys.exit(_exit_code(entry))
+
+        return program
+
+    return decorate
+
+
+def run_folder(stock: str = "") -> str:
+    """Where a stock's runs go: named by the Symbol, so that no argument can lead outside outputs/."""
+    return str(settings().outputs / Symbol.parse(stock).ticker if stock else settings().outputs)
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+
+
+def _refusing(task: Task) -> Task:
+    """A refusal ends the program before Hydra reports it as a crash, and leaves no run folder behind."""
+
+    @functools.wraps(task)
+    def wrapped(cfg: DictConfig) -> None:
+        try:
+            task(cfg)
+        except Exception as error:
+            sentence = _refusal(error)
+            if sentence is None:
+                raise
+            if HydraConfig.get().output_subdir is not None:
+                _remove(Path(HydraConfig.get().runtime.output_dir))
+            sys.exit(_say(sentence, REFUSED))
+
+    return wrapped
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in (folder.parent, folder.parent.parent):
+        if parent == settings().outputs or any(parent.iterdir()):
+            return
+        parent.rmdir()
+
+
+def _exit_code(entry: Callable[[], None]) -> int:
+    # Hydra would turn every exception into exit code 1; this makes it let them through.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        entry()
+    except KeyboardInterrupt:
+        return _say("Interrupted; the served model is unchanged.", INTERRUPTED)
+    except Exception as error:
+        sentence = _refusal(error)
+        if sentence is None:
+            raise
+        return _say(sentence, REFUSED)
+    return 0
+
+
+def _say(sentence: str, code: int) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return code
+
+
+def _refusal(error: BaseException) -> str | None:
+    """The sentence for a person, or None for what is our own mistake."""
+    for cause in _chain(error):
+        if isinstance(cause, PregaoError):
+            return str(cause)
+        if isinstance(cause, OSError) and cause.errno in FULL_OR_READ_ONLY:
+            return str(StorageError(cause.filename or settings().home, os.strerror(cause.errno)))
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _unknown_choice(error)
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _unknown_choice(error: Exception) -> str:
+    """Hydra's reason; for a mistyped key, the nearest one that exists."""
+    keys = (ConfigKeyError, ConfigAttributeError)
+    missing = next((cause for cause in _chain(error) if isinstance(cause, keys)), None)
+    if missing is None or missing.full_key is None or not isinstance(missing.parent_node, DictConfig):
+        reason = " ".join(str(error).split("Config search path")[0].split()).removesuffix(".")
+        return f"{reason}. All choices: --help."
+    group, _, key = str(missing.full_key).rpartition(".")
+    siblings = [str(name) for name in missing.parent_node if name != "hydra"]
+    near = get_close_matches(key, siblings, n=1)
+    hint = f" Did you mean {'.'.join([group, near[0]] if group else near)}?" if near else ""
+    where = f"in {group}" if group else "at the top"
+    return f"{missing.full_key}: there is no such setting.{hint} Allowed {where}: {', '.join(siblings)}. More: --help."

@@ -1,0 +1,102 @@
+"""Refusals: each exception takes the objects and composes one sentence of asked, found, allowed and next."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+
+
+class PregaoError(Exception):
+    """An input or a surrounding that is refused; its text is meant for a person. Commands exit with 2."""
+
+
+class InvalidSymbol(PregaoError):
+    """A ticker that is no B3 ticker and none of the sample indices."""
+
+    def __init__(self, asked: str, samples: Iterable[str]) -> None:
+        super().__init__(
+            f"stock={asked[:40]!r} is no ticker. A B3 ticker is four letters or digits beginning with a letter, then "
+            f"one or two digits (VALE3, B3SA3, TAEE11), with or without .SA; {' and '.join(samples)} are samples that "
+            "need no network. Check the spelling."
+        )
+
+
+class InvalidDates(PregaoError):
+    """A date that is not ISO 8601, or a range that ends before it starts."""
+
+
+class InvalidChoice(PregaoError):
+    """A configuration key or value that is not allowed."""
+
+
+class UnknownStock(PregaoError):
+    """The source answers, and knows no such stock."""
+
+    def __init__(self, symbol: object, source: str, asked: str, remedy: str) -> None:
+        super().__init__(f"{symbol}: {source} knows no such stock (asked {asked}). {remedy}")
+
+
+class PricesUnavailable(PregaoError):
+    """No source had prices; says what was tried (`tried`, one reason a source)."""
+
+    def __init__(self, symbol: object, tried: Sequence[str], remedy: str) -> None:
+        self.tried = tuple(tried)
+        super().__init__(f"{symbol}: no prices. Tried: {'; '.join(tried)}. {remedy}")
+
+
+class BadPrices(PregaoError):
+    """A table of prices that cannot be used; lists every defect found, not only the first."""
+
+    def __init__(self, symbol: object, origin: str, defects: Sequence[str], remedy: str) -> None:
+        super().__init__(f"{symbol}: {origin} cannot be used: {'; '.join(defects)}. {remedy}")
+
+
+class TooFewSessions(PregaoError):
+    """A range with fewer sessions than the split needs."""
+
+    def __init__(self, symbol: object, first: date, last: date, found: int, needed: int, why: str) -> None:
+        super().__init__(
+            f"{symbol}: {found} sessions from {first} to {last}, and at least {needed} are needed ({why}). "
+            "Widen start= and end=, or shorten data.lookback= and data.horizon=."
+        )
+
+
+class BadCheckpoint(PregaoError):
+    """A checkpoint or a set of weights that cannot be loaded."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"ckpt_path={path}: {reason}. Allowed is a file that a training run with the same model.* and data.* "
+            "choices left in its checkpoints/ folder; give that one, or leave ckpt_path out to start afresh."
+        )
+
+
+class CorruptModel(PregaoError):
+    """A stored model whose files are missing, damaged, or of another network."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(
+            f"The model in {folder.name}/ cannot be loaded ({reason}). It needs model.safetensors and model.json as a "
+            "training run wrote them; train the stock anew with train.py."
+        )
+
+
+class NoModel(PregaoError):
+    """A stock without a served model."""
+
+    def __init__(self, symbol: object, available: Sequence[str]) -> None:
+        have = f"there are models for {', '.join(available)}" if available else "there is none for any stock yet"
+        super().__init__(f"{symbol}: no trained model; {have}. Train one: python train.py stock={symbol}")
+
+
+class InvalidCloses(PregaoError):
+    """Closes that no forecast can be made from."""
+
+
+class StorageError(PregaoError):
+    """A folder that cannot be written, or a full disk."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(
+            f"{path}: cannot be written ({reason}). Free some space or give another folder: PREGAO_HOME=/some/folder. "
+            "What was there before is unchanged."
+        )

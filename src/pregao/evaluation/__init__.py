@@ -1,0 +1,1 @@
+"""Judging forecasts: arrays in, tables and plots out. Knows no model."""

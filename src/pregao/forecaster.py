@@ -1,0 +1,88 @@
+"""LightningModule: loss, steps, metrics, optimiser around a network."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from pregao.datamodule import Batch
+from pregao.evaluation.metrics import overall, step_metrics
+from pregao.network import build_network
+from pregao.quantiles import MEDIAN
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mae": F.l1_loss, "mse": F.mse_loss}
+"""`mae` learns the median of the move, `mse` its mean."""
+
+
+class Forecaster(pl.LightningModule):
+    """Trains a network's point forecast.
+
+    Args:
+        network: `build_network`'s choices; numbers and strings, so that checkpoints load with `weights_only=True`.
+        loss: a key of `LOSSES`, taken in the unit that the network learns in.
+        learning_rate: Adam's.
+        weight_decay: Adam's L2 penalty.
+        seed: of dropout; with the epoch it decides every random number, so a resumed run equals an uninterrupted one.
+    """
+
+    def __init__(
+        self, network: dict[str, Any], loss: str, learning_rate: float, weight_decay: float, seed: int
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        torch.manual_seed(seed)
+        self.network = build_network(**network)
+        self.loss = LOSSES[loss]
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.seed = seed
+        self.metrics = step_metrics(network["horizon"])
+
+    def forward(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon 7"]:
+        """Quantiles of the next closes, in the closes' unit."""
+        quantiles: Tensor = self.network(closes)
+        return quantiles
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout's random numbers follow from the seed and the epoch."""
+        torch.manual_seed(self.seed + self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The batch's loss."""
+        loss = self._loss(batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss, and errors in price units."""
+        self.log("val_loss", self._loss(batch), batch_size=len(batch[0]), prog_bar=True)
+        self.metrics.update(self(batch[0])[..., MEDIAN], batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        """Errors over the whole part."""
+        self._log_errors("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Errors in price units."""
+        self.metrics.update(self(batch[0])[..., MEDIAN], batch[1])
+
+    def on_test_epoch_end(self) -> None:
+        """Errors over the whole part."""
+        self._log_errors("test")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        closes, targets = batch
+        return self.loss(self.network.learned(closes), self.network.goal(closes, targets))
+
+    def _log_errors(self, part: str) -> None:
+        scores: dict[str, Any] = overall(self.metrics.compute())
+        self.log_dict({f"{part}_{name}": value for name, value in scores.items()})
+        self.metrics.reset()

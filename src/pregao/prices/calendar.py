@@ -1,0 +1,56 @@
+"""Which days a market trades: exchange_calendars, asked for as long a calendar as the question needs."""
+
+import warnings
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+# Yahoo's B3 history begins in 2000 and the sample in 1999; one shared start keeps one calendar in memory
+_FIRST_YEAR = 1999
+
+
+def sessions(calendar: str, start: date, end: date) -> pd.DatetimeIndex:
+    """Sessions of BVMF or XNYS from start to end, both inclusive, naive midnights."""
+    days: pd.DatetimeIndex = _covering(calendar, start, end).sessions.as_unit("us")
+    return days[(days >= pd.Timestamp(start)) & (days <= pd.Timestamp(end))]
+
+
+def last_finished_session(calendar: str, now: datetime | None = None) -> date:
+    """The last session whose close has passed.
+
+    Args:
+        calendar: BVMF or XNYS.
+        now: with a time zone; the host's clock unless given. The market's own time zone decides, not the host's.
+    """
+    moment = pd.Timestamp(now or datetime.now(UTC)).tz_convert("UTC")
+    closes: pd.Series[pd.Timestamp] = _covering(calendar, moment.date(), moment.date()).closes
+    finished = closes.index[closes <= moment]
+    last: date = finished[-1].date()
+    return last
+
+
+def last_session_until(calendar: str, day: date) -> date:
+    """The last session on or before a day."""
+    # no market pauses for a month: New York closed for four months in 1914, and for six days since 1999
+    return pd.Timestamp(sessions(calendar, (pd.Timestamp(day) - pd.Timedelta(days=31)).date(), day)[-1]).date()
+
+
+def next_sessions(calendar: str, after: date, n: int) -> list[date]:
+    """The first n sessions after a day, which itself does not count."""
+    horizon = date(after.year + 1 + n // 200, 12, 31)
+    return [day.date() for day in sessions(calendar, after, horizon) if day.date() > after][:n]
+
+
+def _covering(name: str, start: date, end: date) -> Any:  # noqa: ANN401 - exchange_calendars has no types
+    return _calendar(name, min(_FIRST_YEAR, start.year), max(datetime.now(UTC).year, end.year) + 1)
+
+
+@lru_cache(maxsize=8)
+def _calendar(name: str, first_year: int, last_year: int) -> Any:  # noqa: ANN401
+    import exchange_calendars
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # exchange_calendars 4.13 uses what pandas 4 will change
+        return exchange_calendars.get_calendar(name, start=f"{first_year}-01-01", end=f"{last_year}-12-31")

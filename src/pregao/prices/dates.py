@@ -1,0 +1,44 @@
+"""start= and end=: two ISO dates, both inclusive."""
+
+import re
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from pregao.errors import InvalidDates
+
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def parse_dates(start: date | str, end: date | str | None, today: date | None = None) -> tuple[date, date | None]:
+    """Read the two ends of a range; `end=None` means up to the last finished session.
+
+    Args:
+        start: first day, inclusive.
+        end: last day, inclusive; may lie in the future.
+        today: São Paulo's day unless given.
+
+    Raises:
+        InvalidDates: malformed, reversed, or a start in the future.
+    """
+    first = _parse("start", start)
+    last = None if end is None else _parse("end", end)
+    today = today or datetime.now(ZoneInfo("America/Sao_Paulo")).date()
+    if first > today:
+        raise InvalidDates(f"start={first} is in the future (today is {today}). Give a day in the past.")
+    if last is not None and last < first:
+        raise InvalidDates(f"start={first} is after end={last}. Both are inclusive; exchange them or leave end= out.")
+    return first, last
+
+
+def _parse(name: str, given: date | str) -> date:
+    if isinstance(given, datetime):
+        return given.date()
+    if isinstance(given, date):
+        return given
+    try:
+        if isinstance(given, str) and _ISO.fullmatch(given.strip()):
+            return date.fromisoformat(given.strip())
+    except ValueError:
+        pass
+    shown = str(given)[:40]
+    raise InvalidDates(f"{name}={shown} is no date. Write it as year-month-day, for example {name}=2020-01-31.")

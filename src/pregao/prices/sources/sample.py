@@ -1,0 +1,22 @@
+"""Real S&P 500 and Nasdaq prices, 1999-2018, that come inside the `arch` package: no network."""
+
+from importlib import import_module
+
+import pandas as pd
+
+from pregao.errors import UnknownStock
+from pregao.prices.symbols import SAMPLES, Symbol
+from pregao.prices.table import shaped
+
+
+class SampleSource:
+    """SP500 and NASDAQ."""
+
+    def history(self, symbol: Symbol) -> pd.DataFrame:
+        """All 5,031 sessions in index points; see `Source.history`."""
+        if symbol.ticker not in SAMPLES:
+            remedy = f"It has only {' and '.join(SAMPLES)}. Use another source for {symbol}: source=yahoo, source=csv."
+            raise UnknownStock(symbol, "sample", str(symbol), remedy)
+        # late: arch.data pulls scipy in
+        table = import_module(f"arch.data.{symbol.ticker.lower()}").load().reset_index()
+        return shaped(table.rename(columns=lambda name: name.lower().replace(" ", "_")))

@@ -1,0 +1,178 @@
+"""Yahoo Finance through yfinance: the whole history, or within seconds a reason why not."""
+
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import lru_cache, partial
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pandas as pd
+
+from pregao.errors import PricesUnavailable, UnknownStock
+from pregao.prices.symbols import Symbol
+from pregao.prices.table import shaped
+from pregao.settings import settings
+
+_ZONE = {"BVMF": "America/Sao_Paulo", "XNYS": "America/New_York"}
+_OWN_PRICES = "read your own prices with source=csv source.path=DIR."
+_UNAVAILABLE = f"Check the network, try again later, or {_OWN_PRICES}"
+# yfinance hands on Yahoo's description only, not its code «Not Found»
+_NO_SUCH_STOCK = ("no data found", "delisted", "not found")
+# looked for in an error's class and its ancestors, whichever of curl_cffi and requests yfinance uses; first hit counts
+_REASONS = {
+    "YFRateLimitError": "rate limit: Yahoo refuses more requests for now (HTTP 429)",
+    "DNSError": "no network: Yahoo's name could not be resolved",
+    "Timeout": "time-out: no answer in time",
+    "TimeoutError": "time-out: no answer in time",
+    "YFTickerMissingError": "an empty answer",
+    "YFDataException": "Yahoo says that it is down",
+    "JSONDecodeError": "an answer that is no JSON (a web page of a proxy, or of Yahoo's)",
+    "InvalidJSONError": "an answer that is no JSON (a web page of a proxy, or of Yahoo's)",
+    "OSError": "no connection",
+}
+
+
+class YahooSource:
+    """Asks Yahoo, again after a passing fault, and never longer than the deadline.
+
+    Args:
+        deadline: seconds for everything together; with its imports a command must fail within 30.
+        timeout: seconds for one request; yfinance makes up to four before it asks for the prices.
+        attempts: how often the history is asked for.
+        pause: seconds before the second attempt; doubles with each.
+    """
+
+    def __init__(self, deadline: float = 24, timeout: float = 6, attempts: int = 3, pause: float = 1) -> None:
+        self.deadline = deadline
+        self.timeout = timeout
+        self.attempts = attempts
+        self.pause = pause
+
+    def history(self, symbol: Symbol) -> pd.DataFrame:
+        """All days since Yahoo's first, today's unfinished one included; see `Source.history`."""
+        end = time.monotonic() + self.deadline
+        try:
+            return _within(self.deadline, partial(self._try_repeatedly, symbol, end))
+        except TimeoutError:
+            reason = f"time-out: no answer in {self.deadline:g} s"
+            raise PricesUnavailable(symbol, [f"yahoo: {reason}"], _UNAVAILABLE) from None
+
+    def _try_repeatedly(self, symbol: Symbol, end: float) -> pd.DataFrame:
+        refusal: Exception | None = None
+        for pause in self._pauses(end):
+            time.sleep(pause)
+            try:
+                return normalise(_ask(symbol, self.timeout))
+            except Exception as error:  # yfinance passes on whatever its parsing runs into
+                refusal = _refusal(symbol, error)
+                if isinstance(refusal, UnknownStock):
+                    break
+        assert refusal is not None
+        raise refusal
+
+    def _pauses(self, end: float) -> Iterator[float]:
+        yield 0
+        for attempt in range(self.attempts - 1):
+            pause = self.pause * 2**attempt
+            if time.monotonic() + pause + self.timeout > end:
+                return  # the attempt's own reason says more than the deadline's
+            yield pause
+
+
+def normalise(frame: pd.DataFrame) -> pd.DataFrame:
+    """Turn yfinance's frame into the columns of `table.COLUMNS`.
+
+    Takes MultiIndex columns (price, ticker) and (ticker, price), and an index with or without a time zone.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if frame.empty:
+        raise ValueError("an empty answer")
+    if isinstance(frame.columns, pd.MultiIndex):
+        level = next(i for i in range(frame.columns.nlevels) if "Close" in frame.columns.get_level_values(i))
+        frame = frame.set_axis(frame.columns.get_level_values(level), axis="columns")
+    table = frame.rename(columns=lambda name: str(name).lower().replace(" ", "_")).rename_axis("date").reset_index()
+    return shaped(table)
+
+
+def _within(seconds: float, work: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The result of a work that may hang: name resolution and yfinance's locks know no time-out.
+
+    Raises:
+        TimeoutError: the work goes on in a daemon thread, which ends with its last request or with the program.
+    """
+    future: Future[pd.DataFrame] = Future()
+
+    def settle() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # must reach the thread that waits
+            future.set_exception(error)
+
+    Thread(target=settle, name="yahoo", daemon=True).start()
+    return future.result(seconds)
+
+
+def _ask(symbol: Symbol, timeout: float) -> pd.DataFrame:
+    """One call of yfinance with its errors raised instead of logged, and its log kept quiet."""
+    import yfinance
+
+    # for good, not within a block: the thread may outlive its caller, and would then restore another's filters
+    warnings.filterwarnings("ignore", module="yfinance")
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL + 1)  # every failure reaches the person as our own sentence
+    yfinance.config.debug.hide_exceptions = False  # else a failure of the network is an empty frame
+    _place_cache(settings().data / ".yfinance")
+    ticker = yfinance.Ticker(symbol.yahoo, session=_session(timeout))
+    # yfinance would ask Yahoo for the time zone first, keep even a failed answer, and call the stock delisted
+    ticker._tz = _ZONE[symbol.calendar]
+    frame: pd.DataFrame = ticker.history(period="max", auto_adjust=False, actions=False, timeout=timeout)
+    return frame
+
+
+@lru_cache(maxsize=1)
+def _session(timeout: float) -> Any:  # noqa: ANN401 - curl_cffi's or requests', as yfinance finds them
+    """One session a process, as yfinance's cookies want it, whose requests all end within `timeout` seconds."""
+    from yfinance._http import new_session
+
+    session = new_session()
+    for method in ("get", "post"):  # yfinance's own limit for cookies is 30 s each
+        setattr(session, method, partial(_limited, getattr(session, method), timeout))
+    return session
+
+
+def _limited(request: Callable[..., Any], limit: float, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    return request(*args, **{**kwargs, "timeout": min(kwargs.get("timeout") or limit, limit)})
+
+
+@lru_cache(maxsize=1)
+def _place_cache(folder: Path) -> None:
+    """Keep yfinance's cookies beside our own cache; where nothing can be written, yfinance does without them."""
+    import yfinance
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(1 << 16))  # a full disk still makes files, but has no room for their content
+        yfinance.set_tz_cache_location(str(folder))
+    except OSError:
+        yfinance.set_tz_cache_location(os.path.join(os.devnull, "none"))
+
+
+def _refusal(symbol: Symbol, error: Exception) -> PricesUnavailable | UnknownStock:
+    """What a person reads about an error of yfinance, of its HTTP library or of the parsing."""
+    said = str(getattr(error, "yahoo_reason", None) or "")
+    if any(words in said.lower() for words in _NO_SUCH_STOCK):
+        return UnknownStock(symbol, "Yahoo", symbol.yahoo, f"Check the ticker, or {_OWN_PRICES}")
+    names = {cls.__name__ for cls in type(error).__mro__} | ({"DNSError"} if "resolve" in str(error).lower() else set())
+    reason = next((words for name, words in _REASONS.items() if name in names), "an answer that could not be read")
+    # yfinance's own words for a rate limit add nothing, and for an empty answer guess «possibly delisted»
+    telling = not names & {"YFRateLimitError", "YFTickerMissingError"}
+    detail = said or (" ".join(str(error).split(". See https://curl.se")[0].split())[:120] if telling else "")
+    return PricesUnavailable(symbol, [f"yahoo: {reason}" + (f" ({detail})" if detail else "")], _UNAVAILABLE)

@@ -1,0 +1,52 @@
+"""A stock's name, its market's calendar and its currency. Imports nothing heavy: every command asks it first."""
+
+import re
+from dataclasses import dataclass
+
+from pregao.errors import InvalidSymbol
+
+_B3 = re.compile(r"[A-Z][A-Z0-9]{3}[0-9]{1,2}")
+_YAHOO_INDEX = {"SP500": "^GSPC", "NASDAQ": "^IXIC"}
+SAMPLES = tuple(_YAHOO_INDEX)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One stock or index; made by `parse`, which alone checks the spelling.
+
+    Attributes:
+        ticker: VALE3, SP500; safe as a file name.
+        calendar: exchange_calendars' name of the market: BVMF or XNYS.
+        currency: R$ or US$.
+    """
+
+    ticker: str
+    calendar: str
+    currency: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Symbol":
+        """Read VALE3, vale3 or VALE3.SA, SP500 or NASDAQ.
+
+        Raises:
+            InvalidSymbol: for anything else, whatever its type or length.
+        """
+        # ASCII before upper(): "ſ".upper() is an ASCII S
+        if not isinstance(text, str) or not text.isascii():
+            raise InvalidSymbol(str(text), SAMPLES)
+        ticker = text.strip().upper()
+        if ticker in SAMPLES:
+            return cls(ticker, calendar="XNYS", currency="US$")
+        ticker = ticker.removesuffix(".SA")
+        # SP500 also looks like a B3 ticker: what is left of SP500.SA must not become one
+        if ticker in SAMPLES or not _B3.fullmatch(ticker):
+            raise InvalidSymbol(text, SAMPLES)
+        return cls(ticker, calendar="BVMF", currency="R$")
+
+    @property
+    def yahoo(self) -> str:
+        """The name at Yahoo: VALE3.SA, ^GSPC."""
+        return _YAHOO_INDEX.get(self.ticker, f"{self.ticker}.SA")
+
+    def __str__(self) -> str:
+        return self.ticker

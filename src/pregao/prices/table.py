@@ -1,0 +1,39 @@
+"""The table that every source hands over, and the change of its price basis."""
+
+from typing import Literal
+
+import pandas as pd
+
+PriceBasis = Literal["adjusted", "close"]
+NUMBERS = ["open", "high", "low", "close", "adj_close", "volume"]
+COLUMNS = ["date", *NUMBERS]
+
+
+def shaped(table: pd.DataFrame) -> pd.DataFrame:
+    """Give a table the columns of COLUMNS, in their order.
+
+    `date` becomes a naive midnight, numbers float64, columns that the source lacks NaN. `close` is adjusted for splits
+    only (R$ on today's share count), `adj_close` also for dividends.
+    """
+    dates = pd.to_datetime(table["date"])
+    if dates.dt.tz is not None:
+        dates = dates.dt.tz_localize(None)  # the market's wall clock: converting to UTC could change the day
+    columns = {name: table[name].astype("float64") if name in table else float("nan") for name in NUMBERS}
+    return pd.DataFrame({"date": dates.dt.normalize().astype("datetime64[us]"), **columns}).reset_index(drop=True)
+
+
+def on_basis(table: pd.DataFrame, price: PriceBasis) -> pd.DataFrame:
+    """Put open, high, low and close on the chosen basis.
+
+    adjusted: dividends taken out, anchored so that the last row shows the exchange's own prices. Only ratios inside the
+    table count, so downloads of different days give the same numbers.
+
+    Returns:
+        date, open, high, low, close, volume. Without any adj_close the prices stay as they are.
+    """
+    kept = table[["date", "open", "high", "low", "close", "volume"]].reset_index(drop=True)
+    if price == "close" or table["adj_close"].isna().all():
+        return kept
+    ratio = (table["adj_close"] / table["close"]).to_numpy()
+    prices = ["open", "high", "low", "close"]
+    return kept.assign(**{name: kept[name] * (ratio / ratio[-1]) for name in prices})

@@ -1,0 +1,22 @@
+"""The quantile levels that every forecast is given at, and the bands that people see of them."""
+
+import numpy as np
+from jaxtyping import Float
+
+LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+MEDIAN = LEVELS.index(0.5)
+"""The median is the point forecast."""
+
+BANDS = {"lower_80": 0.1, "upper_80": 0.9, "lower_90": 0.05, "upper_90": 0.95}
+"""Columns of every table of forecasts."""
+
+
+def at(quantiles: Float[np.ndarray, "*shape 7"], level: float) -> Float[np.ndarray, "*shape"]:
+    """One level's values."""
+    values: np.ndarray = quantiles[..., LEVELS.index(level)]
+    return values
+
+
+def bands(quantiles: Float[np.ndarray, "rows 7"]) -> dict[str, Float[np.ndarray, " rows"]]:
+    """The bands as columns."""
+    return {name: at(quantiles, level) for name, level in BANDS.items()}

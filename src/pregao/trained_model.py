@@ -1,0 +1,121 @@
+"""A trained network with what is known of it, on disk as safetensors + json; forecasts from bare closes."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from pregao.errors import CorruptModel, InvalidCloses
+from pregao.network import Network, build_network
+from pregao.prices.table import PriceBasis
+from pregao.quantiles import MEDIAN, bands
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+MOST_CLOSES = 10_000
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a trained model is.
+
+    Attributes:
+        stock: the ticker.
+        lookback: closes that a forecast sees.
+        network: `build_network`'s choices.
+        price: the basis of its prices, `adjusted` or `close`.
+        trained_at: ISO 8601, UTC.
+        train_end: the last date that its weights have seen.
+        data_end: the last date of the history that it was trained and judged on.
+        metrics: of the judged windows, with their baselines.
+    """
+
+    stock: str
+    lookback: int
+    network: dict[str, Any]
+    price: PriceBasis
+    trained_at: str
+    train_end: str
+    data_end: str
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network that only forecasts."""
+
+    network: Network
+    card: ModelCard
+
+    def quantiles(self, closes: Float[np.ndarray, "n lookback"]) -> Float[np.ndarray, "n horizon 7"]:
+        """Quantiles of the next closes, in the closes' unit, for many windows."""
+        self.network.eval()
+        with torch.inference_mode():
+            out: np.ndarray = self.network(torch.tensor(closes, dtype=torch.float64)).numpy()
+        return out
+
+    def forecast(self, closes: Sequence[float]) -> pd.DataFrame:
+        """The next closes after these: `step close lower_80 upper_80 lower_90 upper_90`, one row a step.
+
+        Raises:
+            InvalidCloses: too few or too many of them, or one that is no positive finite number.
+        """
+        window = check_closes(closes, self.card.lookback)[-self.card.lookback :]
+        quantiles = self.quantiles(np.array([window]))[0]
+        steps = range(1, len(quantiles) + 1)
+        return pd.DataFrame({"step": steps, "close": quantiles[:, MEDIAN], **bands(quantiles)})
+
+    def save(self, folder: Path) -> None:
+        """Write weights and card; the folder is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+        save_file(state, folder / WEIGHTS)
+        (folder / CARD).write_text(json.dumps(asdict(self.card), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainedModel":
+        """Read what `save` wrote.
+
+        Raises:
+            CorruptModel: a file is missing, damaged, or not of this network.
+        """
+        try:
+            card = ModelCard(**json.loads((folder / CARD).read_text(encoding="utf-8")))
+            network = build_network(**card.network)
+            network.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            raise CorruptModel(folder, _first_line(error)) from error
+        return cls(network, card)
+
+
+def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:
+    """The closes as floats.
+
+    Raises:
+        InvalidCloses: with the position (from 1) of what is no price.
+    """
+    if not lookback <= len(closes) <= MOST_CLOSES:
+        raise InvalidCloses(
+            f"closes: {len(closes)} were given; between {lookback} and {MOST_CLOSES:,} are needed, oldest first. "
+            f"Give at least the last {lookback} closes."
+        )
+    for position, value in enumerate(closes, start=1):
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and value > 0):
+            raise InvalidCloses(
+                f"closes: number {position} of {len(closes)} is {value!r}; every close must be a positive, finite "
+                "price. Correct it, or leave that session out."
+            )
+    return [float(value) for value in closes]
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
