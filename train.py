@@ -15,7 +15,8 @@ def main(cfg: DictConfig) -> None:
     # Late: torch and MLflow take seconds that --help and a typo need not wait for.
     from pregao.config import TrainConfig, parse
     from pregao.pipeline import Pipeline
-    from pregao.terminal import EpochProgress, show_result
+    from pregao.progress import EpochProgress
+    from pregao.terminal import show_result
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         cfg.promote = "never"

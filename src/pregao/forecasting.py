@@ -35,6 +35,30 @@ class Forecast:
     stale: bool
     served: Served
 
+    def as_json(self) -> dict[str, Any]:
+        """Under the names of POST /predict."""
+        rows = self.table.assign(date=self.table["date"].map(iso)).to_dict("records")
+        card = self.served.model.card
+        return {
+            "stock": self.symbol.ticker,
+            "prediction": rows[0]["close"],
+            "forecast": rows,
+            "as_of": iso(self.as_of),
+            "stale": self.stale,
+            "model": {
+                "stock": self.served.stock,
+                "version": self.served.version,
+                "run_id": self.served.run_id,
+                "trained_at": card.trained_at,
+                "skill_mape": card.metrics.get("skill_mape"),
+            },
+        }
+
+
+def iso(day: date | None) -> str | None:
+    """ISO 8601, or nothing for bare closes."""
+    return None if day is None else day.isoformat()
+
 
 def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -> Forecast:
     """Forecast from the stock's latest closes.

@@ -2,8 +2,9 @@
 
 Scaling happens in here, so what goes in and what comes out are prices. Each network is a recurrence for the learned
 median, and around it a fan whose width is the window's own volatility times factors found in calibration.
-Prices are float64 and only the recurrence computes in float32: log returns are small differences of large numbers,
-and a history re-anchored by another factor must give the same bits.
+Prices are float64, log returns are taken in it and then rounded to float32, in which all else is computed: a history
+that is anchored at another day is multiplied by another factor, and this rounding takes away what the factor leaves in
+the last bits. So a model does not depend on the day on which its prices were downloaded.
 """
 
 import math
@@ -60,15 +61,14 @@ class Fan(nn.Module):
 
     def __init__(self, horizon: int) -> None:
         super().__init__()
-        gaussian = torch.tensor([NormalDist().inv_cdf(level) for level in LEVELS], dtype=torch.float64)
-        steps = torch.arange(1, horizon + 1, dtype=torch.float64)
-        self.register_buffer("long_run_volatility", torch.tensor(TYPICAL_VOLATILITY, dtype=torch.float64))
+        gaussian = torch.tensor([NormalDist().inv_cdf(level) for level in LEVELS])
+        self.register_buffer("long_run_volatility", torch.tensor(TYPICAL_VOLATILITY))
         self.register_buffer("offsets", gaussian.repeat(horizon, 1))
-        self.register_buffer("root_step", steps.sqrt(), persistent=False)
+        self.register_buffer("root_step", torch.arange(1, horizon + 1).sqrt(), persistent=False)
 
     def scale(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon"]:
         """Expected size of the log return to each step."""
-        variance = closes.log().diff(dim=1).square().mean(dim=1, keepdim=True)
+        variance = since_last(closes, closes).diff(dim=1).square().mean(dim=1, keepdim=True)
         blend = WINDOW_SHARE * variance + (1 - WINDOW_SHARE) * self.long_run_volatility.square()
         return blend.sqrt().clamp_min(VOLATILITY_FLOOR) * self.root_step
 
@@ -76,8 +76,17 @@ class Fan(nn.Module):
         self, point: Float[Tensor, "batch horizon"], closes: Float[Tensor, "batch lookback"]
     ) -> Float[Tensor, "batch horizon 7"]:
         """Quantiles around a point forecast."""
-        point = point.clamp_min(LOWEST_PRICE)
-        return point[..., None] * torch.exp(self.offsets * self.scale(closes)[..., None])
+        moves = self.offsets * self.scale(closes)[..., None]
+        return point.clamp_min(LOWEST_PRICE)[..., None] * moves.double().exp()
+
+    def residuals(
+        self,
+        point: Float[Tensor, "batch horizon"],
+        closes: Float[Tensor, "batch lookback"],
+        targets: Float[Tensor, "batch horizon"],
+    ) -> Float[Tensor, "batch horizon"]:
+        """What came less what was forecast, as log returns in units of their expected size."""
+        return (since_last(closes, targets) - since_last(closes, point)) / self.scale(closes)
 
 
 class RelativeNetwork(nn.Module):
@@ -99,20 +108,19 @@ class RelativeNetwork(nn.Module):
     def learned(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon"]:
         """What the loss sees: the move to each step, in units of its expected size."""
         daily = self.fan.scale(closes)[:, :1]
-        relative = (closes / closes[:, -1:]).log() / daily
-        moves: Tensor = self.recurrence(relative[..., None].float())
+        moves: Tensor = self.recurrence((since_last(closes, closes) / daily)[..., None])
         return moves
 
     def goal(
         self, closes: Float[Tensor, "batch lookback"], targets: Float[Tensor, "batch horizon"]
     ) -> Float[Tensor, "batch horizon"]:
         """The targets in the unit of `learned`."""
-        return ((targets / closes[:, -1:]).log() / self.fan.scale(closes)).float()
+        return since_last(closes, targets) / self.fan.scale(closes)
 
     def forward(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon 7"]:
         """Quantiles of the next closes."""
-        moves = self.shrinkage * self.learned(closes).double() * self.fan.scale(closes)
-        quantiles: Tensor = self.fan(closes[:, -1:] * moves.exp(), closes)
+        moves = self.shrinkage * self.learned(closes) * self.fan.scale(closes)
+        quantiles: Tensor = self.fan(closes[:, -1:] * moves.double().exp(), closes)
         return quantiles
 
 
@@ -152,6 +160,11 @@ SCALINGS: dict[str, type[RelativeNetwork] | type[AbsoluteNetwork]] = {
 def build_network(scaling: str, **choices: Any) -> Network:  # noqa: ANN401 - numbers and strings out of conf/model
     """The network that `model.scaling` names; its other choices are its constructor's arguments."""
     return SCALINGS[scaling](**choices)
+
+
+def since_last(closes: Float[Tensor, "batch lookback"], prices: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+    """Log returns of prices since the last of the closes, in float32."""
+    return (prices / closes[:, -1:]).log().float()
 
 
 def long_run_volatility(closes: Float[Tensor, " sessions"]) -> float:

@@ -246,5 +246,5 @@ def _calibrate(network: Network, windows: Windows) -> None:
     """Set the fan's offsets from the residuals of the validation part, in units of the fan's own scale."""
     closes, targets = torch.from_numpy(windows.inputs.copy()), torch.from_numpy(windows.targets.copy())
     with torch.inference_mode():
-        residuals = (targets / network(closes)[..., MEDIAN]).log() / network.fan.scale(closes)
+        residuals = network.fan.residuals(network(closes)[..., MEDIAN], closes, targets).double()
         network.fan.offsets.copy_(torch.from_numpy(symmetric_offsets(residuals.numpy(), LEVELS)))

@@ -1,41 +1,18 @@
 """What a person reads on the terminal, and the JSON that a program reads."""
 
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from pregao.forecasting import Forecast
-from pregao.pipeline import Result
+from pregao.forecasting import Forecast, iso
+
+if TYPE_CHECKING:  # predict.py shall not wait for Lightning
+    from pregao.pipeline import Result
 
 
-class EpochProgress(Callback):
-    """A bar over the epochs, on stderr; nothing where no terminal is."""
-
-    def __init__(self) -> None:
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the empty bar; a resumed run starts where it was left."""
-        self.task = self.bar.add_task("training", total=trainer.max_epochs, completed=trainer.current_epoch)
-        self.bar.start()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One epoch further, with its validation loss."""
-        loss = trainer.callback_metrics["val_loss"].item()
-        self.bar.update(self.task, advance=1, description=f"training · validation loss {loss:.4f}")
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Also after an interruption: the cursor must come back."""
-        self.bar.stop()
-
-
-def show_result(result: Result) -> None:
+def show_result(result: "Result") -> None:
     """The table of model and baselines, whether the model is served, and the run's folder as the last line."""
     console = Console()
     console.print(result.evaluation.terminal_table())
@@ -49,29 +26,9 @@ def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
     """A table for a person, or JSON under the API's names."""
     console = Console()
     if form == "json":
-        console.out(json.dumps(as_json(forecast), ensure_ascii=False, indent=2), highlight=False)
+        console.out(json.dumps(forecast.as_json(), ensure_ascii=False, indent=2), highlight=False)
     else:
         console.print(_table(forecast))
-
-
-def as_json(forecast: Forecast) -> dict[str, object]:
-    """The forecast under the names of POST /predict."""
-    rows = forecast.table.assign(date=forecast.table["date"].map(_iso)).to_dict("records")
-    card = forecast.served.model.card
-    return {
-        "stock": forecast.symbol.ticker,
-        "prediction": rows[0]["close"],
-        "forecast": rows,
-        "as_of": _iso(forecast.as_of),
-        "stale": forecast.stale,
-        "model": {
-            "stock": forecast.served.stock,
-            "version": forecast.served.version,
-            "run_id": forecast.served.run_id,
-            "trained_at": card.trained_at,
-            "skill_mape": card.metrics.get("skill_mape"),
-        },
-    }
 
 
 def _table(forecast: Forecast) -> Table:
@@ -86,11 +43,7 @@ def _table(forecast: Forecast) -> Table:
     )
     for name in ("step", "date", "close", "80 % band", "90 % band"):
         table.add_column(name, justify="right")
-    for row in forecast.table.itertuples():
-        bands = [f"{row.lower_80:.2f} – {row.upper_80:.2f}", f"{row.lower_90:.2f} – {row.upper_90:.2f}"]
-        table.add_row(str(row.step), _iso(row.date) or "–", f"{row.close:.2f}", *bands)
+    for row in forecast.table.to_dict("records"):
+        bands = [f"{row[f'lower_{n}']:.2f} – {row[f'upper_{n}']:.2f}" for n in (80, 90)]
+        table.add_row(str(row["step"]), iso(row["date"]) or "–", f"{row['close']:.2f}", *bands)
     return table
-
-
-def _iso(day: object) -> str | None:
-    return None if day is None else str(day)

@@ -21,7 +21,7 @@ import numpy as np
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, Schema
 
 from pregao.errors import NoModel
 from pregao.prices.symbols import Symbol
@@ -91,7 +91,7 @@ class Run:
                 python_model=str(PYFUNC),
                 artifacts={MODEL: str(folder)},
                 signature=ModelSignature(
-                    inputs=Schema([TensorSpec(np.dtype("float64"), (-1,))]),
+                    inputs=Schema([ColSpec(DataType.double)]),  # one unnamed column: lists, arrays and series
                     outputs=Schema([ColSpec(DataType.long, "step"), *(ColSpec(DataType.double, n) for n in PRICES)]),
                 ),
                 pip_requirements=[f"{name}=={installed(name)}" for name in NEEDED],

@@ -24,7 +24,7 @@ def report(evaluation: Evaluation, path: Path) -> None:
         frame = evaluation.frame()
         for axis, step in zip(axes, steps, strict=False):
             _against_actual(axis, frame[frame["step"] == step], step, evaluation.currency)
-        axes[0].legend(loc="upper left", ncols=3, frameon=False)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         _error_per_step(axes[-1], evaluation)
         figure.suptitle(_title(evaluation), x=0.01, ha="left", fontsize=11, fontweight="bold")
         figure.savefig(path, dpi=110)
@@ -34,7 +34,7 @@ def _title(evaluation: Evaluation) -> str:
     row = evaluation.scores["model"]
     naive = evaluation.scores[NAIVE]["mape"]
     return (
-        f"{evaluation.stock}: MAPE {row['mape']:.2f} % against last close's {naive:.2f} % "
+        f"{evaluation.stock}: MAPE {row['mape']:.3f} % against last close's {naive:.3f} % "
         f"(skill {row['skill_mape']:+.2f} %); 90 % band holds {row['coverage_90']:.1f} %"
     )
 
@@ -52,9 +52,10 @@ def _against_actual(axis: Axes, rows: pd.DataFrame, step: int, currency: str) ->
 
 def _error_per_step(axis: Axes, evaluation: Evaluation) -> None:
     steps = np.arange(1, evaluation.windows.horizon + 1)
-    for name, colour, style in (("model", MODEL, "o-"), (NAIVE, NAIVE_COLOUR, "s--")):
+    # Last close first and broad: where the two agree, and they mostly do, both stay visible.
+    for name, colour, style, width in ((NAIVE, NAIVE_COLOUR, "s-", 3.5), ("model", MODEL, "o-", 1.2)):
         mape = [evaluation.scores[name][f"mape_step_{step}"] for step in steps]
-        axis.plot(steps, mape, style, color=colour, ms=4, lw=1.2, label=name)
+        axis.plot(steps, mape, style, color=colour, ms=4, lw=width, label=name, alpha=0.9)
     axis.set_title("error per step", loc="left")
     axis.set_xlabel("sessions ahead")
     axis.set_ylabel("MAPE, %")

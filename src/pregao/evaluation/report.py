@@ -1,7 +1,8 @@
 """A judged forecast: its figures beside the baselines' on the same windows, as metrics, tables and files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pregao.evaluation import baselines
+from pregao.evaluation.baselines import Closes, Inputs
 from pregao.evaluation.intervals import symmetric_offsets
 from pregao.evaluation.metrics import coverage, pinball, point_scores, skill
 from pregao.quantiles import LEVELS, MEDIAN, at, bands
@@ -111,15 +113,13 @@ def baseline_forecasts(split: Split) -> dict[str, Quantiles]:
     """Last close, drift and mean return on the test part, with bands from their own validation residuals."""
     horizon = split.test.horizon
     daily = np.log(split.train.inputs[:, 1:] / split.train.inputs[:, :-1]).mean()
-    points = {
-        NAIVE: lambda inputs: baselines.last_close(inputs, horizon),
-        "drift": lambda inputs: baselines.drift(inputs, horizon),
-        "mean return": lambda inputs: baselines.mean_return(inputs, horizon, daily),
+    points: dict[str, Callable[[Inputs, int], Closes]] = {
+        NAIVE: baselines.last_close,
+        "drift": baselines.drift,
+        "mean return": partial(baselines.mean_return, daily=daily),
     }
-    return {
-        name: _banded(point(split.test.inputs), split.validation.targets, point(split.validation.inputs))
-        for name, point in points.items()
-    }
+    known, fitted, judged = split.validation.targets, split.validation.inputs, split.test.inputs
+    return {name: _banded(point(judged, horizon), known, point(fitted, horizon)) for name, point in points.items()}
 
 
 def _banded(

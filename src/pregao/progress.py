@@ -1,0 +1,28 @@
+"""A progress bar over the epochs."""
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+
+class EpochProgress(Callback):
+    """A bar over the epochs, on stderr; nothing where no terminal is."""
+
+    def __init__(self) -> None:
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the empty bar; a resumed run starts where it was left."""
+        self.task = self.bar.add_task("training", total=trainer.max_epochs, completed=trainer.current_epoch)
+        self.bar.start()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """One epoch further, with its validation loss."""
+        loss = trainer.callback_metrics["val_loss"].item()
+        self.bar.update(self.task, advance=1, description=f"training · validation loss {loss:.4f}")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Also after an interruption: the cursor must come back."""
+        self.bar.stop()

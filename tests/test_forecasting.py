@@ -1,0 +1,61 @@
+import json
+from datetime import date
+
+import pandas as pd
+import pytest
+
+from pregao.errors import InvalidCloses, NoModel
+from pregao.forecasting import forecast_closes, forecast_stock
+from pregao.pipeline import Pipeline
+from tests.conftest import random_walk, small_config
+
+
+@pytest.fixture
+def served(home, prices):
+    folder = home / "outputs/VALE3/1"
+    folder.mkdir(parents=True)
+    return Pipeline(small_config(prices), folder).run()
+
+
+def test_a_stock_is_forecast_from_its_latest_closes(served, prices):
+    forecast = forecast_stock("vale3.sa", "csv", prices)
+    assert forecast.as_of == date(2024, 12, 30)
+    assert forecast.table["date"].iloc[0] == date(2025, 1, 2)
+    written = pd.read_csv(served.folder / "forecast.csv")
+    assert forecast.table["close"].to_numpy() == pytest.approx(written["close"].to_numpy(), abs=1e-6)
+
+
+def test_given_closes_are_forecast_as_the_stocks_own(served, prices):
+    closes = pd.read_csv(prices / "VALE3.csv")["close"].tolist()
+    by_closes, by_stock = forecast_closes(closes, "VALE3"), forecast_stock("VALE3", "csv", prices)
+    assert by_closes.table["close"].tolist() == by_stock.table["close"].tolist()
+    assert by_closes.as_of is None
+    assert by_closes.table["date"].isna().all()
+
+
+def test_json_has_the_names_of_the_api(served, prices):
+    answer = json.loads(json.dumps(forecast_stock("VALE3", "csv", prices).as_json()))
+    assert {"stock", "prediction", "forecast", "as_of", "stale", "model"} <= set(answer)
+    assert set(answer["forecast"][0]) == {"date", "step", "close", "lower_80", "upper_80", "lower_90", "upper_90"}
+    assert answer["prediction"] == answer["forecast"][0]["close"]
+    assert set(answer["model"]) == {"stock", "version", "run_id", "trained_at", "skill_mape"}
+    assert answer["forecast"][0]["date"] == "2025-01-02"
+
+
+def test_bare_closes_have_no_dates_in_json(served):
+    answer = forecast_closes(random_walk(30)["close"].tolist(), "VALE3").as_json()
+    assert answer["as_of"] is None
+    assert [row["date"] for row in answer["forecast"]] == [None] * 10
+
+
+def test_a_history_shorter_than_the_lookback_is_refused(served, tmp_path):
+    random_walk(15).to_csv(tmp_path / "VALE3.csv", index=False)
+    with pytest.raises(InvalidCloses, match="15 closes up to 2024-12-30, and 20 are needed"):
+        forecast_stock("VALE3", "csv", tmp_path)
+
+
+def test_a_stock_without_a_model_is_told_who_has_one(served, prices):
+    with pytest.raises(
+        NoModel, match=r"PETR4: no trained model; there are models for VALE3\. Train one: .*stock=PETR4"
+    ):
+        forecast_stock("PETR4", "csv", prices)
