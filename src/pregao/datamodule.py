@@ -66,6 +66,11 @@ class PricesDataModule(pl.LightningDataModule):
         """The validation part in one batch."""
         return _loader(WindowDataset(self.split.validation), len(self.split.validation))
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Two tensors; Lightning's own search through nested collections costs a tenth of a step."""
+        closes, targets = batch
+        return closes.to(device), targets.to(device)
+
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test part in one batch."""
         return _loader(WindowDataset(self.split.test), len(self.split.test))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pregao.datamodule import Batch
-from pregao.evaluation.metrics import overall, step_metrics
+from pregao.evaluation.metrics import StepErrors, overall
 from pregao.network import build_network
 from pregao.quantiles import MEDIAN
 
@@ -40,7 +40,7 @@ class Forecaster(pl.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.seed = seed
-        self.metrics = step_metrics(network["horizon"])
+        self.errors = StepErrors(network["horizon"])
 
     def forward(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon 7"]:
         """Quantiles of the next closes, in the closes' unit."""
@@ -50,17 +50,29 @@ class Forecaster(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Dropout's random numbers follow from the seed and the epoch."""
         torch.manual_seed(self.seed + self.current_epoch)
+        self.epoch_losses: list[Tensor] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's loss."""
-        loss = self._loss(batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        closes, targets = batch
+        loss = self.loss(self.network.learned(closes), self.network.goal(closes, targets))
+        self.epoch_losses.append(loss.detach())
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logged once an epoch, since a call of `log` in each step costs a seventh of it."""
+        self.log("train_loss", self.mean_train_loss(), sync_dist=True)
+
+    def mean_train_loss(self) -> Tensor:
+        """Mean over the epoch's steps."""
+        return torch.stack(self.epoch_losses).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss, and errors in price units."""
-        self.log("val_loss", self._loss(batch), batch_size=len(batch[0]), prog_bar=True)
-        self.metrics.update(self(batch[0])[..., MEDIAN], batch[1])
+        closes, targets = batch
+        learned = self.network.learned(closes)
+        self.log("val_loss", self.loss(learned, self.network.goal(closes, targets)), batch_size=len(closes))
+        self.errors.update(self.network.point(closes, learned), targets)
 
     def on_validation_epoch_end(self) -> None:
         """Errors over the whole part."""
@@ -68,7 +80,7 @@ class Forecaster(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Errors in price units."""
-        self.metrics.update(self(batch[0])[..., MEDIAN], batch[1])
+        self.errors.update(self(batch[0])[..., MEDIAN], batch[1])
 
     def on_test_epoch_end(self) -> None:
         """Errors over the whole part."""
@@ -78,11 +90,7 @@ class Forecaster(pl.LightningModule):
         """Adam."""
         return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
 
-    def _loss(self, batch: Batch) -> Tensor:
-        closes, targets = batch
-        return self.loss(self.network.learned(closes), self.network.goal(closes, targets))
-
     def _log_errors(self, part: str) -> None:
-        scores: dict[str, Any] = overall(self.metrics.compute())
+        scores = overall(self.errors.compute())
         self.log_dict({f"{part}_{name}": value for name, value in scores.items()})
-        self.metrics.reset()
+        self.errors.reset()

@@ -117,10 +117,16 @@ class RelativeNetwork(nn.Module):
         """The targets in the unit of `learned`."""
         return since_last(closes, targets) / self.fan.scale(closes)
 
+    def point(
+        self, closes: Float[Tensor, "batch lookback"], learned: Float[Tensor, "batch horizon"]
+    ) -> Float[Tensor, "batch horizon"]:
+        """The forecast closes that `learned` means."""
+        moves = self.shrinkage * learned * self.fan.scale(closes)
+        return closes[:, -1:] * moves.double().exp()
+
     def forward(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon 7"]:
         """Quantiles of the next closes."""
-        moves = self.shrinkage * self.learned(closes) * self.fan.scale(closes)
-        quantiles: Tensor = self.fan(closes[:, -1:] * moves.double().exp(), closes)
+        quantiles: Tensor = self.fan(self.point(closes, self.learned(closes)), closes)
         return quantiles
 
 
@@ -143,9 +149,15 @@ class AbsoluteNetwork(nn.Module):
         """The targets as they are."""
         return targets.float()
 
+    def point(
+        self, closes: Float[Tensor, "batch lookback"], learned: Float[Tensor, "batch horizon"]
+    ) -> Float[Tensor, "batch horizon"]:
+        """The forecast closes that `learned` means."""
+        return learned.double()
+
     def forward(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon 7"]:
         """Quantiles of the next closes."""
-        quantiles: Tensor = self.fan(self.learned(closes).double(), closes)
+        quantiles: Tensor = self.fan(self.point(closes, self.learned(closes)), closes)
         return quantiles
 
 

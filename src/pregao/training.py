@@ -1,6 +1,7 @@
 """Trainer.fit with this project's callbacks: early stopping, the best checkpoint, the losses of each epoch."""
 
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 
 from pregao.config import TrainerChoices
 from pregao.datamodule import PricesDataModule
@@ -42,8 +43,9 @@ class Losses(Callback):
     val: list[float] = field(default_factory=list)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Both are known by now: validation runs inside the epoch."""
-        self.train.append(trainer.callback_metrics["train_loss"].item())
+        """Validation has been by now, but the module's own hook, which logs the training loss, comes after this one."""
+        assert isinstance(pl_module, Forecaster)
+        self.train.append(pl_module.mean_train_loss().item())
         self.val.append(trainer.callback_metrics["val_loss"].item())
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,30 +57,45 @@ class Losses(Callback):
         self.train, self.val = state_dict["train"], state_dict["val"]
 
 
-class Checkpoints(ModelCheckpoint):
-    """`best.ckpt` and `last.ckpt` of a run; a resumed run takes the best so far along into its own folder."""
+class Checkpoints(Checkpoint):
+    """`best.ckpt` when validation gets better, `last.ckpt` once a second and at the end; both at an epoch's end.
 
-    def __init__(self, folder: Path, patience: int | None, resumed: Path | None) -> None:
-        super().__init__(
-            dirpath=folder / "checkpoints",
-            filename="best",
-            monitor=None if patience is None else "val_loss",
-            save_last=True,
-            enable_version_counter=False,  # one best.ckpt, written anew
-        )
-        self.resumed = resumed
+    Being a Checkpoint, it comes after all other callbacks, whose state it keeps. Lightning's ModelCheckpoint writes
+    both in every epoch, which for this network takes as long as ten steps, and forgets the best score of a run that is
+    resumed in another folder.
+
+    Args:
+        folder: where they go.
+        watch: whether the best epoch is wanted; else best.ckpt holds the last weights too.
+    """
+
+    def __init__(self, folder: Path, watch: bool) -> None:
+        self.best = folder / "best.ckpt"
+        self.last = folder / "last.ckpt"
+        self.watch = watch
+        self.score = math.inf
+        self.saved = -math.inf
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validation has been by now; Trainer.save_checkpoint writes to a temporary file and renames."""
+        score = trainer.callback_metrics["val_loss"].item()
+        if self.watch and score < self.score:
+            self.score = score
+            trainer.save_checkpoint(self.best)
+        final = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if final or perf_counter() > self.saved + 1:
+            trainer.save_checkpoint(self.last)
+            self.saved = perf_counter()
+        if final and not self.watch:
+            shutil.copyfile(self.last, self.best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"score": self.score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning would forget the best score of a run in another folder."""
-        assert self.resumed is not None
-        assert self.dirpath is not None
-        former, best = self.resumed.with_name("best.ckpt"), Path(self.dirpath) / "best.ckpt"
-        if former.resolve() != best.resolve():
-            best.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(former, best)
-        scores = {str(best): score for score in state_dict["best_k_models"].values()}
-        paths = {"best_model_path": str(best), "kth_best_model_path": str(best), "last_model_path": ""}
-        super().load_state_dict(state_dict | paths | {"dirpath": self.dirpath, "best_k_models": scores})
+        """The counterpart."""
+        self.score = state_dict["score"]
 
 
 class Training:
@@ -101,8 +118,8 @@ class Training:
         self.choices = choices
         self.ckpt_path = ckpt_path
         self.losses = Losses()
-        self.keeper = Checkpoints(folder, choices.patience, ckpt_path)
-        self.trainer = _trainer(choices, [self.losses, self.keeper, *_stopping(choices.patience), *callbacks])
+        self.checkpoints = Checkpoints(folder / "checkpoints", watch=choices.patience is not None)
+        self.trainer = _trainer(choices, [self.losses, self.checkpoints, *_stopping(choices.patience), *callbacks])
         if ckpt_path is not None:
             _check(ckpt_path, forecaster, choices.max_epochs)
 
@@ -113,15 +130,25 @@ class Training:
             KeyboardInterrupt: ctrl-C.
         """
         torch.set_num_threads(self.choices.threads)
+        self._take_along_the_best()
         started = perf_counter()
         self._run(data)
         seconds = perf_counter() - started
         chosen = len(self.losses.val) - 1
         if self.choices.patience is not None:
-            best = torch.load(self.keeper.best_model_path, weights_only=True)
+            best = torch.load(self.checkpoints.best, weights_only=True)
             self.forecaster.load_state_dict(best["state_dict"])
             chosen = best["epoch"]
         return Fitted(self.losses.train, self.losses.val, chosen, seconds)
+
+    def _take_along_the_best(self) -> None:
+        """A resumed run has a folder of its own, and its best epoch may lie before the interruption."""
+        best = self.checkpoints.best
+        if self.ckpt_path is not None and self.choices.patience is not None:
+            former = self.ckpt_path.with_name(best.name)
+            if former.resolve() != best.resolve():
+                best.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(former, best)
 
     def _run(self, data: PricesDataModule) -> None:
         try:
@@ -129,7 +156,7 @@ class Training:
         except SystemExit as stop:
             # Lightning answers ctrl-C by leaving with 1; callers want to know that a person interrupted.
             if isinstance(stop.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
+                raise stop.__context__ from None
             raise
 
 
@@ -154,9 +181,8 @@ def _stopping(patience: int | None) -> list[Callback]:
 
 
 def _check(path: Path, forecaster: Forecaster, max_epochs: int) -> None:
-    for needed in (path, path.with_name("best.ckpt")):
-        if not needed.is_file():
-            raise BadCheckpoint(path, f"there is no file {needed}")
+    if not path.is_file():
+        raise BadCheckpoint(path, "there is no such file")
     try:
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
         state, epoch = checkpoint["state_dict"], checkpoint["epoch"]

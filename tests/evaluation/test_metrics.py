@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional import mean_absolute_error, mean_absolute_percentage_error, mean_squared_error
 
-from pregao.evaluation.metrics import coverage, overall, pinball, point_scores, skill, step_metrics
+from pregao.evaluation.metrics import StepErrors, coverage, overall, pinball, point_scores, skill
 
 Y = np.array([[10.0, 20.0], [10.0, 40.0]])
 Y_HAT = np.array([[11.0, 20.0], [10.0, 30.0]])
@@ -21,8 +22,16 @@ def test_every_step_has_its_own_errors():
     assert scores["mape_step_2"] == pytest.approx(12.5)
 
 
+def test_errors_are_those_of_torchmetrics():
+    forecast, actual = torch.from_numpy(Y_HAT), torch.from_numpy(Y)
+    scores = point_scores(Y, Y_HAT)
+    assert scores["rmse"] == pytest.approx(mean_squared_error(forecast, actual, squared=False).item())
+    assert scores["mae"] == pytest.approx(mean_absolute_error(forecast, actual).item())
+    assert scores["mape"] == pytest.approx(100 * mean_absolute_percentage_error(forecast, actual).item())
+
+
 def test_errors_add_up_over_batches():
-    metrics = step_metrics(2)
+    metrics = StepErrors(2)
     for y, y_hat in zip(Y, Y_HAT, strict=True):
         metrics.update(torch.from_numpy(y_hat[None]), torch.from_numpy(y[None]))
     assert overall(metrics.compute()) == pytest.approx({k: point_scores(Y, Y_HAT)[k] for k in ("rmse", "mae", "mape")})

@@ -4,41 +4,65 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredError, MetricCollection
-from torchmetrics.wrappers import MultioutputWrapper
+from torchmetrics import Metric
 
 Steps = Float[np.ndarray, "n horizon"]
 
 
-def step_metrics(horizon: int) -> MetricCollection:
-    """RMSE, MAE and MAPE (a fraction) for each step ahead, from prices `[B, horizon]`."""
-    return MetricCollection(
-        {
-            "rmse": MeanSquaredError(squared=False, num_outputs=horizon),
-            "mae": MeanAbsoluteError(num_outputs=horizon),
-            "mape": MultioutputWrapper(MeanAbsolutePercentageError(), horizon),
+class StepErrors(Metric):
+    """RMSE, MAE (price units) and MAPE (percent) of each step ahead, accumulated over batches and processes.
+
+    One metric for all steps: a collection with one of torchmetrics' own for each costs a tenth of the time in fit.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    squared: Tensor
+    absolute: Tensor
+    relative: Tensor
+    count: Tensor
+
+    def __init__(self, horizon: int) -> None:
+        super().__init__()
+        for name in ("squared", "absolute", "relative"):
+            self.add_state(name, torch.zeros(horizon, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, forecast: Float[Tensor, "batch horizon"], actual: Float[Tensor, "batch horizon"]) -> None:
+        """Add a batch."""
+        error = (forecast - actual).abs()
+        self.squared += error.square().sum(dim=0)
+        self.absolute += error.sum(dim=0)
+        self.relative += (error / actual).sum(dim=0)
+        self.count += len(error)
+
+    def compute(self) -> dict[str, Float[Tensor, " horizon"]]:
+        """`rmse mae mape`, each by step."""
+        return {
+            "rmse": (self.squared / self.count).sqrt(),
+            "mae": self.absolute / self.count,
+            "mape": 100 * self.relative / self.count,
         }
-    )
 
 
-def overall(per_step: dict[str, Tensor]) -> dict[str, float]:
-    """One figure over all steps from those of each; MAPE becomes percent."""
+def overall(by_step: dict[str, Float[Tensor, " horizon"]]) -> dict[str, float]:
+    """One figure over all steps from those of each."""
     return {
-        "rmse": per_step["rmse"].square().mean().sqrt().item(),
-        "mae": per_step["mae"].mean().item(),
-        "mape": 100 * per_step["mape"].mean().item(),
+        "rmse": by_step["rmse"].square().mean().sqrt().item(),
+        "mae": by_step["mae"].mean().item(),
+        "mape": by_step["mape"].mean().item(),
     }
 
 
 def point_scores(y: Steps, y_hat: Steps) -> dict[str, float]:
     """`rmse mae mape` and `rmse_step_1 … mape_step_1 …` of forecasts against what came."""
-    # In float64: a float32 sum over many windows would blur the fourth digit that decides between forecasts.
-    metrics = step_metrics(y.shape[1]).set_dtype(torch.float64)
-    metrics.update(torch.tensor(y_hat, dtype=torch.float64), torch.tensor(y, dtype=torch.float64))
-    per_step = {name: value.reshape(-1) for name, value in metrics.compute().items()}  # one step alone has no axis
-    scores = overall(per_step)
-    for name, factor in (("rmse", 1), ("mape", 100)):
-        scores |= {f"{name}_step_{h}": factor * value.item() for h, value in enumerate(per_step[name], start=1)}
+    errors = StepErrors(y.shape[1])
+    errors.update(torch.tensor(y_hat), torch.tensor(y))
+    by_step = {name: value.reshape(-1) for name, value in errors.compute().items()}  # torchmetrics squeezes one step
+    scores = overall(by_step)
+    for name in ("rmse", "mape"):
+        scores |= {f"{name}_step_{h}": value.item() for h, value in enumerate(by_step[name], start=1)}
     return scores
 
 

@@ -1,0 +1,54 @@
+# Every target makes .venv from requirements.lock by itself; nothing needs to be installed first but Python 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+# Two threads of torch are slower than one for networks of this size.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all check format serve mlflow bench lock
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready ## the environment in .venv
+
+# torch comes first: with it in place nothing else can draw in a build with CUDA's gigabytes.
+.venv/ready: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+train: setup ## a first model, from data inside a Python package: no network, under a minute
+	$(BIN)/python train.py experiment=quickstart
+
+test: setup ## the quick tests
+	$(BIN)/pytest -m "not slow" -n 2
+
+test-all: setup ## all tests, as CI runs them
+	$(BIN)/pytest -n 2
+
+check: setup ## style, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: setup ## the API, on port 5000
+	$(BIN)/python serve.py
+
+mlflow: setup ## MLflow's own page, on port 5001
+	$(BIN)/python -m pregao.tracking
+
+bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv
+	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv and others, make bench PRICES=DIR"; exit 2; }
+	$(BIN)/python benchmarks/reference_split.py $(PRICES)
+	$(BIN)/python benchmarks/speed.py $(PRICES)
+
+lock: setup ## write requirements.lock anew from what pyproject.toml allows
+	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"
+	$(BIN)/pip freeze --exclude-editable --exclude pregao | sed 's/+cpu$$//' > requirements.lock

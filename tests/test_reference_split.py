@@ -1,0 +1,44 @@
+"""The figures that the README shows, on real prices."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import run
+
+pytestmark = pytest.mark.slow
+
+BOUNDS = {"VALE3": (2.481, 2.50), "PETR4": (3.048, 3.08)}
+"""By stock: last close's MAPE in percent, and what the default recipe must not exceed."""
+
+
+def train(stock, prices, home, *overrides):
+    chosen = [f"stock={stock}", "source=csv", f"source.path={prices}", "end=2025-07-27", *overrides]
+    done = run("train.py", *chosen, home=home, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("stock", BOUNDS)
+def test_the_default_recipe_stays_beside_last_close(real_prices, home, stock):
+    _, folder = train(stock, real_prices, home, "evaluation.split=reference")
+    metrics = json.loads(Path(folder, "metrics.json").read_text(encoding="utf-8"))
+    naive, bound = BOUNDS[stock]
+    assert metrics["n_test"] == 407
+    assert metrics["naive_mape"] == pytest.approx(naive, abs=5e-4)
+    assert metrics["final_mape"] <= bound
+    judged = pd.read_csv(f"{folder}/evaluation.csv")
+    last = judged.groupby("cutoff")["y_hat"].transform("first")
+    assert (judged["y_hat"] != last)[judged["step"] > 1].mean() > 0.99, "no flat line"
+
+
+def test_the_published_recipe_reports_that_it_loses(real_prices, home):
+    table, folder = train("VALE3", real_prices, home, "experiment=reference")
+    metrics = json.loads(Path(folder, "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["n_test"] == 407
+    assert metrics["epochs"] == 150
+    assert metrics["skill_mape"] < -20
+    assert f"{metrics['skill_mape']:+.2f}" in table
+    assert "not served" in table
