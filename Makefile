@@ -51,4 +51,5 @@ bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv
 
 lock: setup ## write requirements.lock anew from what pyproject.toml allows
 	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"
-	$(BIN)/pip freeze --exclude-editable --exclude pregao | sed 's/+cpu$$//' > requirements.lock
+	(head -1 requirements.lock; $(BIN)/pip freeze --exclude-editable | sed "s/+cpu$$//") > requirements.new
+	mv requirements.new requirements.lock

@@ -3,17 +3,18 @@
 from omegaconf import DictConfig
 
 from pregao.cli import command
+from pregao.config import PredictConfig, parse
 
 
 @command("predict")
 def main(cfg: DictConfig) -> None:
     """Show the forecast from the latest closes, or from closes=[…]."""
-    # Late: torch and MLflow take seconds that --help and a typo need not wait for.
-    from pregao.config import PredictConfig, parse
+    config = parse(PredictConfig, cfg)
+
+    # Late: torch and MLflow take seconds that --help and a refused choice need not wait for.
     from pregao.forecasting import forecast_closes, forecast_stock
     from pregao.terminal import show_forecast
 
-    config = parse(PredictConfig, cfg)
     if config.closes is None:
         forecast = forecast_stock(config.stock, config.source.name, config.source.path)
     else:

@@ -7,21 +7,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pregao.cli import command
+from pregao.config import TrainConfig, parse
 
 
 @command("train")
 def main(cfg: DictConfig) -> None:
     """Run the Pipeline and show what it found; the last line is the folder that holds it."""
-    # Late: torch and MLflow take seconds that --help and a typo need not wait for.
-    from pregao.config import TrainConfig, parse
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        cfg.promote = "never"
+    config = parse(TrainConfig, cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+
+    # Late: torch and MLflow take seconds that --help and a refused choice need not wait for.
     from pregao.pipeline import Pipeline
     from pregao.progress import EpochProgress
     from pregao.terminal import show_result
 
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        cfg.promote = "never"
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    show_result(Pipeline(parse(TrainConfig, cfg), folder, [EpochProgress()]).run())
+    show_result(Pipeline(config, folder, [EpochProgress()]).run())
 
 
 if __name__ == "__main__":

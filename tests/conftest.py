@@ -46,6 +46,7 @@ def home(tmp_path, monkeypatch, empty_database):
     shutil.copy(empty_database, folder / "mlruns" / "mlflow.db")
     monkeypatch.setenv("PREGAO_HOME", str(folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("pregao.settings.SHIPPED", tmp_path / "no models are shipped")
     return folder
 
 
@@ -82,9 +83,16 @@ def small_config(folder, *overrides, end="2024-12-30"):
         return parse(TrainConfig, compose("train", chosen))
 
 
-def run(program, *arguments, home, timeout=120, **environment):
-    """A command of the repository as a user runs it."""
-    env = {**os.environ, "PREGAO_HOME": str(home), "OMP_NUM_THREADS": "1", **environment}
+def environment(home, **variables):
+    """What a user's shell has: this Python first, a home of its own."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PREGAO_HOME": str(home), "OMP_NUM_THREADS": "1", **variables}
     env.pop("MLFLOW_TRACKING_URI", None)
+    return env
+
+
+def run(program, *arguments, home, timeout=120, **variables):
+    """A command of the repository as a user runs it."""
     command = [sys.executable, str(REPOSITORY / program), *arguments]
+    env = environment(home, **variables)
     return subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout)

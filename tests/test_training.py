@@ -123,10 +123,9 @@ def test_a_checkpoint_that_has_all_its_epochs_is_refused(tmp_path):
         Training(forecaster(), choices(max_epochs=2), tmp_path, tmp_path / "checkpoints/last.ckpt")
 
 
-@pytest.mark.parametrize("wrong", [{"nosuch": 3}, {"accelerator": "abacus"}])
-def test_what_the_trainer_does_not_know_is_refused(tmp_path, wrong):
-    with pytest.raises(InvalidChoice, match="trainer: "):
-        Training(forecaster(), choices(**wrong), tmp_path)
+def test_what_the_trainer_does_not_know_is_refused(tmp_path):
+    with pytest.raises(InvalidChoice, match=r"trainer: .*abacus"):
+        Training(forecaster(), choices(accelerator="abacus"), tmp_path)
 
 
 def test_a_resumed_training_remembers_a_best_epoch_from_before_the_interruption(tmp_path):

@@ -1,31 +1,40 @@
-"""The commands' common skin: Hydra around a task, refusals as one sentence, exit codes 0, 1, 2 and 130."""
+"""The commands' common skin: Hydra around a task, refusals as one sentence, exit codes 0, 1, 2, 130 and 143."""
 
-import errno
 import functools
+import logging
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from pregao.errors import PregaoError, StorageError
+from pregao.errors import causes, refusal
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
 
 CONF = REPOSITORY / "conf"
 
-REFUSED, INTERRUPTED = 2, 130
+REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
 
-FULL_OR_READ_ONLY = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+STARTED = time.time()
+
+logger = logging.getLogger(__name__)
 
 Task = Callable[[DictConfig], None]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whoever cleans up after ctrl-C cleans up after this."""
 
 
 def command(name: str) -> Callable[[Task], Callable[[], None]]:
@@ -43,12 +52,13 @@ def command(name: str) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
-def run_folder(stock: str = "") -> str:
+def run_folder(stock: str) -> str:
     """Where a stock's runs go: named by the Symbol, so that no argument can lead outside outputs/."""
-    return str(settings().outputs / Symbol.parse(stock).ticker if stock else settings().outputs)
+    return str(settings().outputs / Symbol.parse(stock).ticker)
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("outputs", lambda: str(settings().outputs), replace=True)
 
 
 def _refusing(task: Task) -> Task:
@@ -64,15 +74,21 @@ def _refusing(task: Task) -> Task:
                 raise
             if HydraConfig.get().output_subdir is not None:
                 _remove(Path(HydraConfig.get().runtime.output_dir))
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                logger.error("%s", sentence)
+                raise  # the other jobs go on; Hydra then names the one that was refused
             sys.exit(_say(sentence, REFUSED))
 
     return wrapped
 
 
 def _remove(folder: Path) -> None:
+    # hydra.run.dir= may name a folder of the user's, with much else in it.
+    if any(path.lstat().st_mtime < STARTED for path in folder.rglob("*")):
+        return
     shutil.rmtree(folder, ignore_errors=True)
     for parent in (folder.parent, folder.parent.parent):
-        if parent == settings().outputs or any(parent.iterdir()):
+        if settings().outputs not in parent.parents or any(parent.iterdir()):
             return
         parent.rmdir()
 
@@ -80,8 +96,13 @@ def _remove(folder: Path) -> None:
 def _exit_code(entry: Callable[[], None]) -> int:
     # Hydra would turn every exception into exit code 1; this makes it let them through.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # A log that finds the disk full would print a traceback at each of its lines.
+    logging.raiseExceptions = False
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         entry()
+    except Terminated:
+        return _say("Terminated; the served model is unchanged.", TERMINATED)
     except KeyboardInterrupt:
         return _say("Interrupted; the served model is unchanged.", INTERRUPTED)
     except Exception as error:
@@ -92,33 +113,39 @@ def _exit_code(entry: Callable[[], None]) -> int:
     return 0
 
 
+def _terminate(signum: int, frame: object) -> None:
+    raise Terminated
+
+
 def _say(sentence: str, code: int) -> int:
     sys.stderr.write(f"{sentence}\n")
     return code
 
 
-def _refusal(error: BaseException) -> str | None:
+def _refusal(error: Exception) -> str | None:
     """The sentence for a person, or None for what is our own mistake."""
-    for cause in _chain(error):
-        if isinstance(cause, PregaoError):
-            return str(cause)
-        if isinstance(cause, OSError) and cause.errno in FULL_OR_READ_ONLY:
-            return str(StorageError(cause.filename or settings().home, os.strerror(cause.errno)))
+    refused = refusal(error)
+    if refused is not None:
+        return str(refused)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _unknown_choice(error)
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _unreadable(error: OverrideParseException) -> str:
+    reason = error.message.splitlines()[0].removeprefix("LexerNoViableAltException: ")
+    return (
+        f"{error.override[:80]!r} cannot be read ({reason[:200]}). Write key=value; a value with spaces, commas, "
+        "accents or brackets goes into quotes within quotes: 'key=\"value\"'. All keys: --help."
+    )
 
 
 def _unknown_choice(error: Exception) -> str:
     """Hydra's reason; for a mistyped key, the nearest one that exists."""
     keys = (ConfigKeyError, ConfigAttributeError)
-    missing = next((cause for cause in _chain(error) if isinstance(cause, keys)), None)
+    missing = next((cause for cause in causes(error) if isinstance(cause, keys)), None)
     if missing is None or missing.full_key is None or not isinstance(missing.parent_node, DictConfig):
         reason = " ".join(str(error).split("Config search path")[0].split()).removesuffix(".")
         return f"{reason}. All choices: --help."

@@ -12,8 +12,35 @@ from pregao.errors import InvalidChoice
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-# Hydra reads an unquoted 20200101 as a number; the date's own parser shall refuse it, with a sentence.
-Text = Annotated[str, BeforeValidator(str)]
+
+
+def _as_typed(given: object) -> str:
+    # Hydra reads an unquoted 20200101 as a number; the date's own parser shall refuse it, with a sentence.
+    if given is None:
+        raise ValueError("should be a text")
+    return str(given)
+
+
+Text = Annotated[str, BeforeValidator(_as_typed)]
+
+
+def _not_empty(given: object) -> object:
+    if given == "":  # Path("") would be the current folder
+        raise ValueError("should be a path, or null for none")
+    return given
+
+
+GivenPath = Annotated[Path, BeforeValidator(_not_empty)]
+
+TRAINERS_OWN = (
+    "accelerator",
+    "accumulate_grad_batches",
+    "detect_anomaly",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "profiler",
+)
+"""Arguments that go to pytorch_lightning.Trainer as they are; early stopping and checkpoints rest on its others."""
 
 
 class _Choices(BaseModel):
@@ -25,7 +52,7 @@ class SourceChoices(_Choices):
     """Where prices come from."""
 
     name: str
-    path: Path | None
+    path: GivenPath | None
 
 
 class ModelChoices(_Choices):
@@ -58,13 +85,21 @@ class OptimizerChoices(_Choices):
 
 
 class TrainerChoices(_Choices):
-    """How long to train and on what; any further key (`+trainer.…`) is pytorch_lightning.Trainer's own."""
+    """How long to train and on what; the keys of TRAINERS_OWN may be added (`+trainer.gradient_clip_val=1`)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    threads: PositiveInt
+    threads: Annotated[int, Field(gt=0, le=256)]
     max_epochs: PositiveInt
     patience: PositiveInt | None
+
+    @model_validator(mode="after")
+    def _the_trainers_other_arguments_are_no_choice(self) -> "TrainerChoices":
+        unknown = sorted(set(self.model_extra or {}).difference(TRAINERS_OWN))
+        if unknown:
+            allowed = ", ".join(TRAINERS_OWN)
+            raise ValueError(f"{', '.join(unknown)} is no choice; beside those in conf/trainer there are {allowed}")
+        return self
 
 
 class DataChoices(_Choices):
@@ -98,13 +133,27 @@ class TrainConfig(_Choices):
     end: Text | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     promote: Literal["auto", "always", "never"]
-    ckpt_path: Path | None
+    ckpt_path: GivenPath | None
     source: SourceChoices
     data: DataChoices
     model: ModelChoices
     optimizer: OptimizerChoices
     evaluation: EvaluationChoices
     trainer: TrainerChoices
+
+
+class ServeConfig(_Choices):
+    """Everything that decides how the API is served."""
+
+    host: Literal["127.0.0.1", "0.0.0.0", "::"]
+    port: Annotated[int, Field(ge=1024, le=65535)]
+    stock: Text
+    workers: Annotated[int, Field(ge=1, le=16)]
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    max_body: Annotated[int, Field(ge=1024)]
+    retry: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    poll: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    source: SourceChoices
 
 
 class PredictConfig(_Choices):
@@ -116,7 +165,9 @@ class PredictConfig(_Choices):
     source: SourceChoices
 
 
-Choices = TypeVar("Choices", TrainConfig, PredictConfig)
+_OF_THE_KEY = {"extra_forbidden": "there is no such setting", "missing": "this setting is needed"}
+
+Choices = TypeVar("Choices", TrainConfig, PredictConfig, ServeConfig)
 
 
 def parse(kind: type[Choices], composed: DictConfig | Mapping[str, Any]) -> Choices:
@@ -129,11 +180,23 @@ def parse(kind: type[Choices], composed: DictConfig | Mapping[str, Any]) -> Choi
         values = OmegaConf.to_container(composed, resolve=True) if isinstance(composed, DictConfig) else composed
         return kind.model_validate(values)
     except ValidationError as error:
-        found = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {_wanted(e['msg'])}" for e in error.errors()]
-        raise InvalidChoice(f"{'; '.join(found)}. The choices and their meaning: --help, or conf/.") from None
+        raise InvalidChoice(
+            f"{'; '.join(map(_defect, error.errors()))}. The choices and their meaning: --help, or conf/."
+        ) from None
     except OmegaConfBaseException as error:
         raise InvalidChoice(f"The configuration does not resolve: {error}. The choices: --help, or conf/.") from None
 
 
-def _wanted(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should be", "should be")
+def _defect(error: Mapping[str, Any]) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] in _OF_THE_KEY:
+        return f"{key}: {_OF_THE_KEY[error['type']]}"
+    wanted = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    if isinstance(error["input"], Mapping):  # the rule is about several keys of a group, and names them
+        return f"{key}: {wanted}"
+    return f"{key}={_shown(error['input'])}: {wanted}"
+
+
+def _shown(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -1,8 +1,28 @@
 """Refusals: each exception takes the objects and composes one sentence of asked, found, allowed and next."""
 
-from collections.abc import Iterable, Sequence
+import errno
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
+
+from pregao.settings import settings
+
+FULL_OR_READ_ONLY = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+}
+
+_PASSWORD = re.compile(r"//[^/@\s]*@")
 
 
 class PregaoError(Exception):
@@ -41,6 +61,10 @@ class PricesUnavailable(PregaoError):
     def __init__(self, symbol: object, tried: Sequence[str], remedy: str) -> None:
         self.tried = tuple(tried)
         super().__init__(f"{symbol}: no prices. Tried: {'; '.join(tried)}. {remedy}")
+
+
+class NothingInRange(PricesUnavailable):
+    """The source has the stock, and no session between the two dates."""
 
 
 class BadPrices(PregaoError):
@@ -88,6 +112,22 @@ class NoModel(PregaoError):
         super().__init__(f"{symbol}: no trained model; {have}. Train one: python train.py stock={symbol}")
 
 
+class TrainingRuns(PregaoError):
+    """A second training, while one goes on."""
+
+    def __init__(self, job: str | None, stock: str | None) -> None:
+        self.job = job
+        which = f"job {job}, {stock}" if job else "it is just starting"
+        super().__init__(f"Another training runs ({which}); one at a time is allowed. Wait for it, or cancel it.")
+
+
+class NoSuchJob(PregaoError):
+    """A training job that is not known here."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(f"There is no training job {asked[:40]!r}. GET /train lists the known ones.")
+
+
 class InvalidCloses(PregaoError):
     """Closes that no forecast can be made from."""
 
@@ -100,3 +140,46 @@ class StorageError(PregaoError):
             f"{path}: cannot be written ({reason}). Free some space or give another folder: PREGAO_HOME=/some/folder. "
             "What was there before is unchanged."
         )
+
+
+class TrackingUnavailable(PregaoError):
+    """MLflow's database or server does not answer, or answers with what it cannot use."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        told = _PASSWORD.sub("//…@", f"MLflow at {uri} cannot be used ({reason.strip()})")
+        super().__init__(
+            f"{told}. Allowed is an MLflow server that runs, or a database of this "
+            "MLflow: set MLFLOW_TRACKING_URI, leave it unset for mlruns/mlflow.db, or move a damaged file away."
+        )
+
+
+def refusal(error: BaseException) -> PregaoError | None:
+    """What a person is to read of an error: itself or a cause that is a refusal, or the storage that failed."""
+    for cause in causes(error):
+        if isinstance(cause, PregaoError):
+            return cause
+        if isinstance(cause, OSError) and cause.errno in FULL_OR_READ_ONLY:
+            return StorageError(str(cause.filename or settings().home), os.strerror(cause.errno))
+        # safetensors and torch write from Rust and C++, and keep the system's reason only as text.
+        if isinstance(cause, Exception) and os.strerror(errno.ENOSPC) in str(cause):
+            return StorageError(settings().home, os.strerror(errno.ENOSPC))
+        if isinstance(cause, sqlite3.DatabaseError):
+            return _of_database(cause)
+        # Sources of prices turn theirs into PricesUnavailable; what is left is the tracking server.
+        if isinstance(cause, ConnectionError):
+            return TrackingUnavailable(settings().tracking_uri, str(cause))
+    return None
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what caused it, and so on to the first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _of_database(error: sqlite3.DatabaseError) -> PregaoError:
+    uri = settings().tracking_uri
+    if error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR")):
+        return StorageError(uri.removeprefix("sqlite:///"), str(error))
+    return TrackingUnavailable(uri, str(error))

@@ -1,8 +1,10 @@
 """The served model's forecast, from a stock's latest closes or from given ones: one path for every caller."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from pregao.errors import InvalidCloses
 from pregao.prices.calendar import next_sessions
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
+from pregao.quantiles import BANDS
 from pregao.tracking import Served
 from pregao.trained_model import TrainedModel
+
+PRICES = ("close", *BANDS)
 
 
 @dataclass(frozen=True)
@@ -23,26 +28,41 @@ class Forecast:
 
     Attributes:
         symbol: the stock.
-        table: `date step close lower_80 upper_80 lower_90 upper_90`, a row a session; `date` is null for bare closes.
+        rows: `date step close lower_80 upper_80 lower_90 upper_90`, one a session; `date` is None for bare closes.
         as_of: the date of the last close that was used; None for bare closes.
         stale: the source was out of reach and the cache lags behind.
         served: the model that answered.
+
+    Raises:
+        InvalidCloses: closes so far apart that what follows them is no finite price.
     """
 
     symbol: Symbol
-    table: pd.DataFrame
+    rows: list[dict[str, Any]]
     as_of: date | None
     stale: bool
     served: Served
 
+    def __post_init__(self) -> None:
+        prices = (row[name] for row in self.rows for name in PRICES)
+        if not all(map(math.isfinite, prices)):
+            raise InvalidCloses(
+                f"{self.symbol}: no finite price follows from these closes; they lie too far apart to be those of one "
+                "stock. Check them for a lost decimal point."
+            )
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows as a table."""
+        return pd.DataFrame(self.rows)
+
     def as_json(self) -> dict[str, Any]:
         """Under the names of POST /predict."""
-        rows = self.table.assign(date=self.table["date"].map(iso)).to_dict("records")
         card = self.served.model.card
         return {
             "stock": self.symbol.ticker,
-            "prediction": rows[0]["close"],
-            "forecast": rows,
+            "prediction": self.rows[0]["close"],
+            "forecast": [row | {"date": iso(row["date"])} for row in self.rows],
             "as_of": iso(self.as_of),
             "stale": self.stale,
             "model": {
@@ -71,8 +91,9 @@ def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -
     served = tracking.champion(symbol)
     card = served.model.card
     prices = Downloader(source, path, card.price).latest(symbol, card.lookback)
-    table = dated_forecast(served.model, symbol, prices.closes)
-    return Forecast(symbol, table, prices.as_of, prices.stale, served)
+    window = last_window(symbol, prices.closes, card.lookback)
+    rows = dated(served.model.rows(window), symbol, prices.as_of)
+    return Forecast(symbol, rows, prices.as_of, prices.stale, served)
 
 
 def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:
@@ -84,9 +105,7 @@ def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:
     """
     symbol = Symbol.parse(stock)
     served = tracking.champion(symbol)
-    table = served.model.forecast(closes)
-    table.insert(0, "date", None)
-    return Forecast(symbol, table, None, False, served)
+    return Forecast(symbol, undated(served.model.rows(closes)), None, False, served)
 
 
 def dated_forecast(model: TrainedModel, symbol: Symbol, closes: pd.DataFrame) -> pd.DataFrame:
@@ -95,13 +114,31 @@ def dated_forecast(model: TrainedModel, symbol: Symbol, closes: pd.DataFrame) ->
     Raises:
         InvalidCloses: the table has fewer closes than the model's lookback.
     """
-    last = closes["date"].iloc[-1].date()
-    lookback = model.card.lookback
+    window = last_window(symbol, closes, model.card.lookback)
+    return pd.DataFrame(dated(model.rows(window), symbol, closes["date"].iloc[-1].date()))
+
+
+def last_window(symbol: Symbol, closes: pd.DataFrame, lookback: int) -> list[float]:
+    """The closes that a forecast sees.
+
+    Raises:
+        InvalidCloses: the table has fewer.
+    """
     if len(closes) < lookback:
+        last = closes["date"].iloc[-1].date()
         raise InvalidCloses(
             f"{symbol}: {len(closes)} closes up to {last}, and {lookback} are needed for a forecast. "
             "Ask for a stock with a longer history, or train with a shorter data.lookback=."
         )
-    table = model.forecast(closes["close"].tolist()[-lookback:])
-    table.insert(0, "date", next_sessions(symbol.calendar, last, len(table)))
-    return table
+    return [float(close) for close in closes["close"].iloc[-lookback:]]
+
+
+def dated(rows: list[dict[str, Any]], symbol: Symbol, after: date) -> list[dict[str, Any]]:
+    """A model's rows with the dates of the sessions after a day."""
+    days = next_sessions(symbol.calendar, after, len(rows))
+    return [{"date": day, **row} for day, row in zip(days, rows, strict=True)]
+
+
+def undated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A model's rows where nobody knows the day."""
+    return [{"date": None, **row} for row in rows]

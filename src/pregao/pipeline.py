@@ -1,7 +1,6 @@
 """Pipeline: download → windows → fit → evaluate → register. train.py and POST /train are this same call."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,10 +16,8 @@ from pytorch_lightning.callbacks import Callback
 from pregao import tracking
 from pregao.config import TrainConfig
 from pregao.datamodule import PricesDataModule
-from pregao.errors import NoModel, PregaoError
 from pregao.evaluation import plots
 from pregao.evaluation.intervals import symmetric_offsets
-from pregao.evaluation.metrics import point_scores
 from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
 from pregao.forecaster import Forecaster
 from pregao.forecasting import dated_forecast
@@ -28,9 +25,9 @@ from pregao.network import Network, long_run_volatility
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
-from pregao.promotion import Verdict, judge
+from pregao.promotion import Verdict, champion_mape, judge
 from pregao.quantiles import LEVELS, MEDIAN
-from pregao.tracking import Run, Served
+from pregao.tracking import Run
 from pregao.trained_model import ModelCard, TrainedModel
 from pregao.training import Fitted, Training
 from pregao.windows import (
@@ -40,11 +37,8 @@ from pregao.windows import (
     day,
     fraction_borders,
     reference_borders,
-    sliding_windows,
     split_windows,
 )
-
-logger = logging.getLogger(__name__)
 
 RULES = {"date": fraction_borders, "reference": reference_borders}
 
@@ -147,34 +141,12 @@ class Pipeline:
         self, model: TrainedModel, closes: pd.DataFrame, evaluation: Evaluation, run: Run
     ) -> tuple[int, Verdict]:
         """Register, read back, forecast with what was read, and judge whether it is to be served."""
+        former = None if self.config.promote != "auto" else champion_mape(self.symbol, closes, evaluation.windows)
         version = run.register(self.symbol, self.folder / "model")
         read_back = tracking.load(self.symbol, version).model.forecast(closes["close"].tolist()[-model.card.lookback :])
         finite = bool(np.isfinite(read_back.to_numpy(np.float64)).all() and (read_back["close"] > 0).all())
-        former = None if self.config.promote != "auto" else self._champion_mape(closes, evaluation.windows)
         mape, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
         return version, judge(self.config.promote, mape, former, naive, finite)
-
-    def _champion_mape(self, closes: pd.DataFrame, windows: Windows) -> float | None:
-        """The former champion's MAPE on the same targets; None where there is no champion that forecasts them."""
-        former = self._champion()
-        if former is None:
-            return None
-        card = former.model.card
-        own = sliding_windows(closes, card.lookback, card.network["horizon"])
-        own = own.where(np.isin(own.cutoffs, windows.cutoffs))
-        if own.horizon != windows.horizon or len(own) != len(windows):
-            logger.warning("The former champion has another lookback or horizon and is not compared with.")
-            return None
-        return point_scores(own.targets, former.model.quantiles(own.inputs)[..., MEDIAN])["mape"]
-
-    def _champion(self) -> Served | None:
-        try:
-            return tracking.champion(self.symbol)
-        except NoModel:
-            return None
-        except PregaoError as error:
-            logger.warning("The former champion is not compared with: %s", error)
-            return None
 
     def _write(self, model: TrainedModel, evaluation: Evaluation, closes: pd.DataFrame, run: Run) -> None:
         model.save(self.folder / "model")

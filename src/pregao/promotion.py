@@ -1,8 +1,22 @@
 """The promotion rule: a served model is never worse by accident."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from pregao import tracking
+from pregao.errors import NoModel, PregaoError
+from pregao.evaluation.metrics import point_scores
+from pregao.prices.symbols import Symbol
+from pregao.quantiles import MEDIAN
+from pregao.tracking import Served
+from pregao.windows import Windows, sliding_windows
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE = 1.02
 """A new model may be 2 % worse, relative, before it counts as clearly worse: less is noise between trainings."""
@@ -36,3 +50,30 @@ def judge(
     )
     clearly_worse = mape > TOLERANCE * former and mape > TOLERANCE * naive
     return Verdict(not clearly_worse, f"clearly worse: {compared}" if clearly_worse else compared)
+
+
+def champion_mape(symbol: Symbol, closes: pd.DataFrame, judged: Windows) -> float | None:
+    """The served model's MAPE, in percent, on the judged windows; None where none is served that forecasts their steps.
+
+    `closes` is the whole `date, close` table: the champion's lookback may be another than the windows'.
+    """
+    former = _champion(symbol)
+    if former is None:
+        return None
+    card = former.model.card
+    own = sliding_windows(closes, card.lookback, card.network["horizon"])
+    own = own.where(np.isin(own.cutoffs, judged.cutoffs))
+    if own.horizon != judged.horizon or len(own) != len(judged):
+        logger.warning("The former champion has another lookback or horizon and is not compared with.")
+        return None
+    return point_scores(own.targets, former.model.quantiles(own.inputs)[..., MEDIAN])["mape"]
+
+
+def _champion(symbol: Symbol) -> Served | None:
+    try:
+        return tracking.champion(symbol)
+    except NoModel:
+        return None
+    except PregaoError as error:
+        logger.warning("The former champion is not compared with: %s", error)
+        return None

@@ -1,10 +1,13 @@
 """Where things are: the environment, read in this one place."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+SHIPPED = REPOSITORY / "models"
+"""Models that come with the repository, wherever the home is."""
 
 
 @dataclass(frozen=True)
@@ -14,10 +17,12 @@ class Settings:
     Attributes:
         home: holds data/, outputs/ and mlruns/ (`PREGAO_HOME`; default: the repository).
         tracking_uri: MLflow's address (`MLFLOW_TRACKING_URI`; default: sqlite in mlruns/mlflow.db).
+        api_key: what the API's clients must know (`PREGAO_API_KEY`); None lets everyone in.
     """
 
     home: Path
     tracking_uri: str
+    api_key: str | None = field(default=None, repr=False)
 
     @property
     def data(self) -> Path:
@@ -34,9 +39,23 @@ class Settings:
         """MLflow's database and artifacts."""
         return self.home / "mlruns"
 
+    @property
+    def jobs(self) -> Path:
+        """What is known of the trainings that the API or the dashboard started."""
+        return self.outputs / "jobs"
+
+    @property
+    def models(self) -> Path:
+        """The shipped models, one folder a stock."""
+        return SHIPPED
+
 
 def settings() -> Settings:
     """Read at each call, so that a changed environment is seen at once."""
     home = Path(os.environ.get("PREGAO_HOME") or REPOSITORY).expanduser().resolve()
     default_uri = f"sqlite:///{home / 'mlruns' / 'mlflow.db'}"
-    return Settings(home=home, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or default_uri)
+    return Settings(
+        home=home,
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or default_uri,
+        api_key=os.environ.get("PREGAO_API_KEY") or None,
+    )

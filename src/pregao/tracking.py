@@ -1,20 +1,28 @@
 """MLflow: runs, artifacts, the registry, and a stock's served model. The only file that knows MLflow's API."""
 
 import fcntl
+import json
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import time
+from typing import Any
+from uuid import uuid4
 
 # Read by MLflow at import: it would report its usage to its makers, and its own doings to the terminal.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Its own choice lets a server that is down hold a person up for four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow
 import numpy as np
@@ -23,11 +31,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from pregao.errors import NoModel
+from pregao.errors import CorruptModel, InvalidSymbol, NoModel, TrackingUnavailable, refusal
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import BANDS
 from pregao.settings import settings
-from pregao.trained_model import TrainedModel
+from pregao.trained_model import CARD, TrainedModel
 
 CHAMPION = "champion"
 """The registry's alias of the version that is served."""
@@ -39,6 +47,8 @@ NEEDED = ("pregao", "torch", "safetensors", "pandas")
 """What a registered model needs to run; named, because MLflow takes seconds to find it out."""
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # each retry would be a line; the failure is one sentence
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs a trace of what it raises
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,7 @@ class Served:
     stock: str
     version: int
     run_id: str
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -121,39 +132,143 @@ def start_run(symbol: Symbol, name: str) -> Iterator[Run]:
 
 
 def load(symbol: Symbol, version: int) -> Served:
-    """A version of a stock's model, read back from the registry."""
+    """A version of a stock's model, read back from the registry.
+
+    Raises:
+        CorruptModel: its files are damaged or gone.
+    """
     _prepare()
     found = _client().get_model_version(symbol.ticker, str(version))
-    folder = mlflow.artifacts.download_artifacts(f"models:/{symbol.ticker}/{version}")
-    return Served(TrainedModel.load(Path(folder) / "artifacts" / MODEL), symbol.ticker, version, str(found.run_id))
+    name = f"models:/{symbol.ticker}/{version}"
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(name)) / "artifacts" / MODEL
+    except MlflowException as error:
+        raise refusal(error) or CorruptModel(Path(name), str(error)) from error
+    return Served(TrainedModel.load(folder), symbol.ticker, version, str(found.run_id), folder)
 
 
 def champion(symbol: Symbol) -> Served:
-    """The stock's served model.
+    """The stock's served model; a shipped one is registered at its first use.
 
     Raises:
         NoModel: names the stocks that have one.
         CorruptModel: its files are damaged.
     """
     _prepare()
-    try:
-        version = _client().get_model_version_by_alias(symbol.ticker, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise NoModel(symbol, served_stocks()) from None
-    return load(symbol, int(version.version))
+    version = _champion_version(symbol)
+    if version is None and symbol.ticker in shipped_stocks():
+        version = _register_shipped(symbol)
+    if version is None:
+        raise NoModel(symbol, served_stocks())
+    return load(symbol, version)
 
 
 def set_champion(symbol: Symbol, version: int) -> None:
     """Serve this version from now on."""
     _client().set_registered_model_alias(symbol.ticker, CHAMPION, str(version))
+    _announce()
+
+
+def champions() -> dict[str, tuple[int, str]]:
+    """Version and run of each stock's served model, as the registry has them now."""
+    _prepare()
+    found = {}
+    for model in _all(_client().search_registered_models):
+        if CHAMPION in model.aliases:
+            version = _client().get_model_version_by_alias(model.name, CHAMPION)
+            found[str(model.name)] = (int(version.version), str(version.run_id))
+    return found
 
 
 def served_stocks() -> list[str]:
-    """Tickers that have a served model."""
+    """Tickers that have a served model, shipped ones included."""
     _prepare()
-    return sorted(model.name for model in _client().search_registered_models() if CHAMPION in model.aliases)
+    registered = {model.name for model in _all(_client().search_registered_models) if CHAMPION in model.aliases}
+    return sorted(registered | set(shipped_stocks()))
+
+
+def shipped_stocks() -> list[str]:
+    """Tickers whose trained model comes with the repository."""
+    found = []
+    for card in settings().models.glob(f"*/{CARD}"):
+        with suppress(InvalidSymbol):
+            found.append(Symbol.parse(card.parent.name).ticker)
+    return sorted(found)
+
+
+def changes() -> Path:
+    """A file that is replaced whenever a process of this machine changes which models are served."""
+    return settings().mlruns / "champions.changed"
+
+
+def end_run(symbol: Symbol, name: str, status: str) -> None:
+    """Close the run of this name, if a killed process left it open."""
+    _prepare()
+    experiment = _client().get_experiment_by_name(symbol.ticker)
+    if experiment is None:
+        return
+    wanted = f"attributes.status = 'RUNNING' AND attributes.run_name = '{name}'"
+    for run in _client().search_runs([experiment.experiment_id], wanted):
+        _client().set_terminated(run.info.run_id, status)
+
+
+def all_experiments() -> list[Any]:
+    """MLflow's experiments."""
+    _prepare()
+    return _all(_client().search_experiments)
+
+
+def all_runs(experiment_id: str) -> list[Any]:
+    """MLflow's runs of an experiment, newest first."""
+    return _all(lambda **page: _client().search_runs([experiment_id], **page))
+
+
+def _all(search: Callable[..., Any]) -> list[Any]:
+    """Every page of a search."""
+    page = search()
+    found = list(page)
+    while page.token:
+        page = search(page_token=page.token)
+        found.extend(page)
+    return found
+
+
+def _champion_version(symbol: Symbol) -> int | None:
+    try:
+        return int(_client().get_model_version_by_alias(symbol.ticker, CHAMPION).version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+
+
+def _register_shipped(symbol: Symbol) -> int:
+    """Register the model that comes with the repository; of processes that do it at once, one does it.
+
+    Raises:
+        CorruptModel: its files are damaged.
+    """
+    folder = settings().models / symbol.ticker
+    with _alone(".shipping"):
+        version = _champion_version(symbol)
+        if version is None:
+            model = TrainedModel.load(folder)
+            card = model.card
+            with start_run(symbol, "shipped") as run, TemporaryDirectory() as copy:
+                model.save(Path(copy) / MODEL)  # MLflow keeps a folder's name
+                run.params({"sequence_length": card.lookback, "future_steps": card.network["horizon"], **card.network})
+                run.metrics(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+                run.tags({"shipped": True, "promoted": True, "promotion": "it comes with the repository"})
+                version = run.register(symbol, Path(copy) / MODEL)
+            set_champion(symbol, version)
+        return version
+
+
+def _announce() -> None:
+    temporary = changes().with_name(f".{uuid4().hex}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.touch()
+    os.replace(temporary, changes())
 
 
 def _client() -> mlflow.MlflowClient:
@@ -163,14 +278,35 @@ def _client() -> mlflow.MlflowClient:
 
 
 def _prepare() -> None:
-    """Make the database before its first use: processes that make it at once would break each other."""
+    """Ask MLflow a first question, which also makes a new database: processes that make it at once would break it.
+
+    Raises:
+        StorageError: the database cannot be written.
+        TrackingUnavailable: no server answers, or the file is no database.
+    """
+    try:
+        with _alone():
+            _client().search_experiments(max_results=1)
+    except Exception as error:  # of MLflow, SQLAlchemy, the database's driver: each has its own
+        uri = settings().tracking_uri
+        raise refusal(error) or TrackingUnavailable(uri, str(error).splitlines()[0][:200]) from error
+
+
+@contextmanager
+def _alone(lock_file: str = ".lock") -> Iterator[None]:
+    """One process at a time, where the database is our own file."""
     if not settings().tracking_uri.startswith("sqlite:"):
+        yield
         return
     folder = settings().mlruns
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    # Opened for reading: a served model must also answer from a read-only disk.
+    lock = os.open(folder / lock_file, os.O_RDONLY | os.O_CREAT)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _client().search_experiments(max_results=1)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _experiment(symbol: Symbol) -> str:
@@ -186,3 +322,14 @@ def _experiment(symbol: Symbol) -> str:
 
 def _now() -> int:
     return int(time() * 1000)
+
+
+def _serve_pages() -> None:
+    """MLflow's own pages over this installation's store, on port 5001: port 5000 is the API's."""
+    _prepare()
+    command = ["mlflow", "server", "--backend-store-uri", settings().tracking_uri, "--port", "5001", "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", *command])
+
+
+if __name__ == "__main__":
+    _serve_pages()

@@ -68,10 +68,19 @@ class TrainedModel:
         Raises:
             InvalidCloses: too few or too many of them, or one that is no positive finite number.
         """
+        return pd.DataFrame(self.rows(closes))
+
+    def rows(self, closes: Sequence[float]) -> list[dict[str, Any]]:
+        """The rows of `forecast`, without the milliseconds that a table takes.
+
+        Raises:
+            InvalidCloses: too few or too many of them, or one that is no positive finite number.
+        """
         window = check_closes(closes, self.card.lookback)[-self.card.lookback :]
         quantiles = self.quantiles(np.array([window]))[0]
-        steps = range(1, len(quantiles) + 1)
-        return pd.DataFrame({"step": steps, "close": quantiles[:, MEDIAN], **bands(quantiles)})
+        columns = {"close": quantiles[:, MEDIAN], **bands(quantiles)}
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [{"step": step, **dict(zip(columns, row, strict=True))} for step, row in enumerate(values, start=1)]
 
     def save(self, folder: Path) -> None:
         """Write weights and card; the folder is made."""

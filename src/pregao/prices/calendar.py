@@ -31,6 +31,15 @@ def last_finished_session(calendar: str, now: datetime | None = None) -> date:
     return last
 
 
+def next_close(calendar: str, now: datetime | None = None) -> datetime:
+    """When the next session closes, or the present one; UTC."""
+    moment = pd.Timestamp(now or datetime.now(UTC)).tz_convert("UTC")
+    covering = _covering(calendar, moment.date(), (moment + pd.Timedelta(days=31)).date())
+    closes: pd.Series[pd.Timestamp] = covering.closes
+    upcoming: datetime = closes[closes > moment].iloc[0].to_pydatetime()
+    return upcoming
+
+
 def last_session_until(calendar: str, day: date) -> date:
     """The last session on or before a day."""
     # no market pauses for a month: New York closed for four months in 1914, and for six days since 1999

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pandas as pd
 
-from pregao.errors import BadPrices, InvalidChoice, PricesUnavailable, UnknownStock
+from pregao.errors import BadPrices, InvalidChoice, NothingInRange, PricesUnavailable, UnknownStock
 from pregao.prices import calendar, quality
 from pregao.prices.cache import Cache, is_fresh, refuse_shorter
 from pregao.prices.dates import parse_dates
@@ -179,7 +179,7 @@ class Downloader:
             dates = history.table["date"].dt.date
             has = f"{history.source}: it has {dates.iloc[0]}..{dates.iloc[-1]}, nothing from {first} to {last}"
             remedy = f"Change start= and end= (the last finished session was {finished})."
-            raise PricesUnavailable(symbol, [has, *history.warnings], remedy)
+            raise NothingInRange(symbol, [has, *history.warnings], remedy)
         notes = quality.inspect(_between(history.raw, first, last), symbol).notes
         if self.price == "adjusted" and table["adj_close"].isna().all():
             notes += (f"{symbol}: {history.source} has no adj_close: its close is used, dividends stay in the prices.",)

@@ -1,0 +1,172 @@
+"""Every choice of conf/ composes and is accepted; what is not allowed is refused in a sentence."""
+
+from itertools import product
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import open_dict
+
+from pregao import config
+from pregao.cli import CONF
+from pregao.config import TrainConfig, parse
+from pregao.errors import InvalidChoice
+
+PROGRAMS = {path.stem: getattr(config, f"{path.stem.title()}Config") for path in sorted(CONF.glob("*.yaml"))}
+
+
+def groups(program):
+    """The groups that a program composes, with their options, as they lie in conf/."""
+    defaults = yaml.safe_load((CONF / f"{program}.yaml").read_text(encoding="utf-8"))["defaults"]
+    names = [key for entry in defaults if isinstance(entry, dict) for key in entry if not key.startswith("override ")]
+    return {name: sorted(file.stem for file in (CONF / name).glob("*.yaml")) for name in names}
+
+
+def composed(program, *overrides):
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose(program, list(overrides))
+
+
+def parsed(program, *overrides):
+    return parse(PROGRAMS[program], composed(program, *overrides))
+
+
+OPTIONS = [(program, f"{group}={name}") for program in PROGRAMS for group, ns in groups(program).items() for name in ns]
+
+
+@pytest.mark.parametrize(("program", "option"), OPTIONS, ids=lambda value: value)
+def test_every_option_of_every_group_composes(program, option):
+    parsed(program, option)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "source"),
+    [*product(groups("train")["experiment"], groups("train")["source"])],
+    ids=lambda value: value,
+)
+def test_a_source_goes_with_every_experiment(experiment, source):
+    assert parsed("train", f"experiment={experiment}", f"source={source}").source.name == source
+
+
+def test_every_group_of_conf_belongs_to_a_program():
+    folders = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra"}
+    assert folders == set().union(*map(groups, PROGRAMS))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_defaults_are_complete(program):
+    parsed(program)
+
+
+def test_an_experiment_yields_to_the_command_line():
+    assert parsed("train", "experiment=reference", "trainer.max_epochs=3").trainer.max_epochs == 3
+    assert parsed("train", "experiment=quickstart", "stock=NASDAQ").stock == "NASDAQ"
+
+
+def test_the_reference_experiment_is_never_served():
+    assert parsed("train", "experiment=reference").promote == "never"
+
+
+def test_further_arguments_of_the_trainer_are_kept():
+    assert parsed("train", "+trainer.gradient_clip_val=0.5").trainer.model_dump()["gradient_clip_val"] == 0.5
+
+
+REFUSED = {
+    "model.hidden_size=-4": "model.hidden_size=-4: should be greater than 0",
+    "model.hidden_size=999999": "model.hidden_size=999999: should be less than or equal to 4096",
+    "model.hidden_size=4.5": "model.hidden_size=4.5: should be a valid integer",
+    "model.hidden_size=forty": "model.hidden_size='forty': should be a valid integer",
+    "model.hidden_size=1e400": "model.hidden_size=inf: should be a finite number",
+    "model.hidden_size=null": "model.hidden_size=None: should be a valid integer",
+    "model.hidden_size=[20,40]": "model.hidden_size=[20, 40]: should be a valid integer",
+    "model.dropout=1.5": "model.dropout=1.5: should be less than 1",
+    "model.dropout=nan": "model.dropout=nan: should be a finite number",
+    "model.cell=transformer": "model.cell='transformer': should be 'lstm' or 'gru'",
+    "model.shrinkage=0": "model.shrinkage=0: should be greater than 0",
+    "model.shrinkage=null": "model: shrinkage belongs to scaling=window alone: choose model=lstm or model=absolute",
+    "+model.layers=3": "model.layers: there is no such setting",
+    "optimizer.learning_rate=nan": "optimizer.learning_rate=nan: should be a finite number",
+    "optimizer.learning_rate=inf": "optimizer.learning_rate=inf: should be a finite number",
+    "optimizer.learning_rate=0": "optimizer.learning_rate=0: should be greater than 0",
+    "seed=-1": "seed=-1: should be greater than or equal to 0",
+    "seed=4294967296": "seed=4294967296: should be less than 4294967296",
+    "promote=maybe": "promote='maybe': should be 'auto', 'always' or 'never'",
+    "data.lookback=1": "data.lookback=1: should be greater than or equal to 2",
+    "data.horizon=0": "data.horizon=0: should be greater than 0",
+    "data.price=open": "data.price='open': should be 'adjusted' or 'close'",
+    "data.batch_size=0": "data.batch_size=0: should be greater than 0",
+    "data=5": "data=5: should be a valid dictionary",
+    "trainer.max_epochs=0": "trainer.max_epochs=0: should be greater than 0",
+    "trainer.patience=0": "trainer.patience=0: should be greater than 0",
+    "trainer.threads=100000": "trainer.threads=100000: should be less than or equal to 256",
+    "+trainer.callbacks=foo": "trainer: callbacks is no choice",
+    "+trainer.fast_dev_run=true": "trainer: fast_dev_run is no choice",
+    "evaluation.train=0.85": "evaluation: train=0.85 and validation=0.15 leave no test part; their sum < 1",
+    "evaluation.train=70": "evaluation.train=70: should be less than 1",
+    "evaluation.split=random": "evaluation.split='random': should be 'date' or 'reference'",
+    "ckpt_path=''": "ckpt_path='': should be a path, or null for none",
+    "source.path=''": "source.path='': should be a path, or null for none",
+    "+foo=bar": "foo: there is no such setting",
+    "start=null": "start=None: should be a text",
+    "stock=null": "stock=None: should be a text",
+}
+
+
+@pytest.mark.parametrize("given", REFUSED)
+def test_what_is_not_allowed_is_refused_with_key_value_and_what_is(given):
+    with pytest.raises(InvalidChoice) as refused:
+        parsed("train", given)
+    sentence = str(refused.value)
+    assert sentence.startswith(REFUSED[given])
+    assert "pydantic" not in sentence
+    assert "\n" not in sentence
+
+
+def test_shrinkage_does_not_go_with_the_absolute_model():
+    with pytest.raises(InvalidChoice, match=r"^model: shrinkage belongs to scaling=window alone"):
+        parsed("train", "model=absolute", "+model.shrinkage=0.25")
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    with pytest.raises(
+        InvalidChoice, match=r"^seed=-1: .*; data\.lookback=1: .*\. The choices and their meaning: --help"
+    ):
+        parsed("train", "seed=-1", "data.lookback=1")
+
+
+@pytest.mark.parametrize(("given", "start"), [("start=20200101", "20200101"), ("start=2020", "2020")])
+def test_a_date_that_hydra_takes_for_a_number_stays_the_text_that_was_typed(given, start):
+    assert parsed("train", given).start == start
+
+
+def test_a_setting_that_is_missing_is_named():
+    cfg = composed("train")
+    with open_dict(cfg):
+        del cfg["seed"]
+    with pytest.raises(InvalidChoice, match=r"^seed: this setting is needed"):
+        parse(TrainConfig, cfg)
+
+
+def test_a_reference_to_nothing_is_refused():
+    with pytest.raises(InvalidChoice, match="The configuration does not resolve: Interpolation key 'nope' not found"):
+        parsed("train", "seed=${nope}")
+
+
+def test_a_long_value_is_shortened():
+    with pytest.raises(InvalidChoice) as refused:
+        parsed("train", f"promote={'x' * 5000}")
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("format=xml", "format='xml': should be 'table' or 'json'"),
+        ("closes=abc", "closes='abc': should be a valid list"),
+        ("closes={a: 1}", "closes: should be a valid list"),
+    ],
+)
+def test_predict_refuses_what_it_does_not_know(given, sentence):
+    with pytest.raises(InvalidChoice) as refused:
+        parsed("predict", given)
+    assert str(refused.value).startswith(sentence)
