@@ -14,7 +14,7 @@ from pregao.errors import InvalidChoice, TooFewSessions
 from pregao.pipeline import Pipeline
 from pregao.prices.calendar import sessions
 from pregao.settings import settings
-from tests.conftest import small_config
+from tests.conftest import random_walk, small_config
 
 TIMES = {"training_time", "total_time"}
 
@@ -231,6 +231,16 @@ def test_a_range_that_is_too_short_is_refused_before_anything_is_tracked(home, p
     with pytest.raises(TooFewSessions, match="at least 91 are needed"):
         run(home / "outputs/VALE3/1", prices, end="2023-09-01")
     assert mlflow.MlflowClient(settings().tracking_uri).get_experiment_by_name("VALE3") is None
+
+
+def test_a_stock_that_never_moved_is_judged_without_a_skill(home, tmp_path):
+    folder = tmp_path / "halted"
+    folder.mkdir()
+    random_walk().assign(close=7.0).to_csv(folder / "VALE3.csv", index=False)
+    halted = run(home / "outputs/VALE3/1", folder)
+    written = json.loads((halted.folder / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert written["skill_mape"] is None
+    assert written["naive_mape"] == 0
 
 
 def test_an_error_marks_the_run_as_failed_and_serves_nothing(home, prices, monkeypatch, vale3):

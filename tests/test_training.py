@@ -4,7 +4,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from pregao.config import TrainerChoices
-from pregao.errors import BadCheckpoint, InvalidChoice
+from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
 from pregao.training import Training
 from tests.test_forecaster import data, forecaster
 
@@ -138,3 +138,9 @@ def test_a_resumed_training_remembers_a_best_epoch_from_before_the_interruption(
     resumed, twice = train(tmp_path / "second", forecaster(learning_rate=0.05), ckpt_path=last, **choices)
     assert once.chosen == twice.chosen
     assert torch.equal(weights(whole), weights(resumed))
+
+
+@pytest.mark.parametrize("patience", [None, 3])
+def test_a_training_that_diverges_says_so(tmp_path, patience):
+    with pytest.raises(Diverged, match=r"diverged: in epoch 1 .* optimizer\.learning_rate=1e\+30\. .*smaller"):
+        train(tmp_path, forecaster(learning_rate=1e30), patience=patience, max_epochs=1)

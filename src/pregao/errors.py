@@ -94,6 +94,16 @@ class BadCheckpoint(PregaoError):
         )
 
 
+class Diverged(PregaoError):
+    """A training whose loss is no number any more."""
+
+    def __init__(self, epoch: int, learning_rate: float) -> None:
+        super().__init__(
+            f"The training diverged: in epoch {epoch} the validation loss was no finite number, with "
+            f"optimizer.learning_rate={learning_rate:g}. Nothing was registered. Choose a smaller one; 5e-4 is usual."
+        )
+
+
 class CorruptModel(PregaoError):
     """A stored model whose files are missing, damaged, or of another network."""
 

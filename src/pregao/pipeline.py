@@ -1,6 +1,7 @@
 """Pipeline: download → windows → fit → evaluate → register. train.py and POST /train are this same call."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -156,7 +157,8 @@ class Pipeline:
         forecast.to_csv(self.folder / "forecast.csv", index=False, float_format="%.6f")
 
     def _finish(self, run: Run, metrics: dict[str, float], verdict: Verdict) -> None:
-        text = json.dumps(metrics, indent=2)
+        # JSON has no NaN: the skill of a stock that never moved is null.
+        text = json.dumps({name: value if math.isfinite(value) else None for name, value in metrics.items()}, indent=2)
         (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
         run.metrics(metrics)
         run.tags({"promoted": verdict.promoted, "promotion": verdict.reason})

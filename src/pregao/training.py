@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 
 from pregao.config import TrainerChoices
 from pregao.datamodule import PricesDataModule
-from pregao.errors import BadCheckpoint, InvalidChoice
+from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
 from pregao.forecaster import Forecaster
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -127,6 +127,7 @@ class Training:
         """Train, and leave the chosen weights in the forecaster: the best on validation; without `patience`, the last.
 
         Raises:
+            Diverged: the last validation loss is not finite.
             KeyboardInterrupt: ctrl-C.
         """
         torch.set_num_threads(self.choices.threads)
@@ -134,6 +135,8 @@ class Training:
         started = perf_counter()
         self._run(data)
         seconds = perf_counter() - started
+        if not math.isfinite(self.losses.val[-1]):
+            raise Diverged(len(self.losses.val), self.forecaster.learning_rate)
         chosen = len(self.losses.val) - 1
         if self.choices.patience is not None:
             best = torch.load(self.checkpoints.best, weights_only=True)

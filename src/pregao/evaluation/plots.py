@@ -1,5 +1,6 @@
 """Pictures of a judged forecast."""
 
+import logging
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pregao.evaluation.report import NAIVE, Evaluation
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
 
 INK, MODEL, NAIVE_COLOUR, BAND = "#222222", "#0b6e4f", "#b5542d", "#0b6e4f"
 

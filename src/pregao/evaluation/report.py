@@ -1,5 +1,6 @@
 """A judged forecast: its figures beside the baselines' on the same windows, as metrics, tables and files."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -95,7 +96,8 @@ class Evaluation:
         for name in (*errors, "in 80 %", "in 90 %", "pinball"):
             table.add_column(name, justify="right", no_wrap=True)
         for name, row in self.scores.items():
-            cells = [f"{row['rmse']:.3f}", f"{row['mae']:.3f}", f"{row['mape']:.3f}", f"{row['skill_mape']:+.2f}"]
+            skill_mape = f"{row['skill_mape']:+.2f}" if math.isfinite(row["skill_mape"]) else "–"
+            cells = [f"{row['rmse']:.3f}", f"{row['mae']:.3f}", f"{row['mape']:.3f}", skill_mape]
             cells += [f"{row['coverage_80']:.1f}", f"{row['coverage_90']:.1f}", f"{row['pinball']:.3f}"]
             table.add_row(name, *cells, style="bold" if name == "model" else None)
         return table
