@@ -48,15 +48,18 @@ class Client(asyncio.Protocol):
     buffer: bytearray = field(default_factory=bytearray)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def connection_made(self, transport: Any) -> None:
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvloop's is none of asyncio's classes
+        """Ask for the first time."""
         self.transport = transport
         self.ask()
 
     def ask(self) -> None:
+        """Send the request."""
         self.asked = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
+        """Collect an answer, and ask again."""
         self.buffer += data
         head = self.buffer.find(b"\r\n\r\n")
         if head < 0:
@@ -75,6 +78,7 @@ class Client(asyncio.Protocol):
             self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
+        """The end."""
         self.done.set()
 
 
@@ -110,13 +114,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def get(port: int, path: str, timeout: float = 60) -> Any:
+def get(port: int, path: str, timeout: float = 60) -> Any:  # noqa: ANN401 - JSON
     """An answer's JSON."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=timeout) as answer:
         return json.load(answer)
 
 
-def ask(port: int, path: str, body: object, timeout: float = 600) -> Any:
+def ask(port: int, path: str, body: object, timeout: float = 600) -> Any:  # noqa: ANN401
     """An answer's JSON."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
@@ -172,7 +176,18 @@ def throughput(folder: Path, rounds: int) -> list[str]:
     ports = {name: free_port() for name in ("ours", "FastAPI", "Flask")}
     model = {"PREGAO_BENCHMARK_MODEL": str(REPOSITORY / "models/VALE3")}
     uvicorn = [sys.executable, "-m", "uvicorn", "peers:bare", "--no-access-log", "--log-level", "warning"]
-    gunicorn = [sys.executable, "-m", "gunicorn", "peers:flask", "--workers", "2", "--threads", "32", "--log-level", "warning"]
+    gunicorn = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "peers:flask",
+        "--workers",
+        "2",
+        "--threads",
+        "32",
+        "--log-level",
+        "warning",
+    ]
     found: dict[tuple[str, str, int], list[list[float]]] = {}
     with (
         running(ours(ports["ours"], folder), PREGAO_HOME=str(folder)),
@@ -209,6 +224,7 @@ def during_a_training(port: int, rounds: int) -> list[str]:
     training = {"stock": "VALE3", "inicio": "2015-01-01", "fim": "2025-07-28", "overrides": overrides}
     for what, body in (("by stock", BY_STOCK), ("historical_data", BY_CLOSES)):
         pairs, middles = [], []
+        steady(port, body, seconds=1)
         for _ in range(rounds):
             idle = steady(port, body)
             job = ask(port, "/train?wait=false", training)["job"]
@@ -253,7 +269,8 @@ def steady(port: int, body: object, rate: int = 100, seconds: float = 6) -> list
 
 def family(pid: int) -> list[int]:
     """A process and all that came of it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    children = [child for thread in threads for child in (thread / "children").read_text().split()]
     return [pid, *(other for child in children for other in family(int(child)))]
 
 

@@ -14,9 +14,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors", "settings", "config"},
     {"quantiles", "network", "windows", "trained_model", "prices"},
-    {"tracking", "pyfunc_model", "promotion", "evaluation", "datamodule", "forecaster", "training"},
-    {"pipeline", "forecasting", "progress"},
-    {"cli", "terminal"},
+    {"tracking", "pyfunc_model", "promotion", "evaluation", "datamodule", "forecaster", "training", "statistics"},
+    {"pipeline", "forecasting", "progress", "jobs"},
+    {"cli", "terminal", "api"},
 ]
 
 
@@ -65,6 +65,6 @@ def test_nothing_loads_a_pickle():
         assert all("weights_only=True" in call for call in re.findall(r"torch\.load\(.*", text))
 
 
-@pytest.mark.parametrize("entry", ["train.py", "predict.py"])
+@pytest.mark.parametrize("entry", ["train.py", "predict.py", "serve.py"])
 def test_a_command_is_a_thin_entry(entry):
     assert len(Path(REPOSITORY / entry).read_text(encoding="utf-8").splitlines()) <= 40

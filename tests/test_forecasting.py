@@ -48,6 +48,11 @@ def test_bare_closes_have_no_dates_in_json(served):
     assert [row["date"] for row in answer["forecast"]] == [None] * 10
 
 
+def test_closes_that_lead_nowhere_are_refused(served):
+    with pytest.raises(InvalidCloses, match="too far apart"):
+        forecast_closes([1e-300, 1e300] * 10, "VALE3")
+
+
 def test_a_history_shorter_than_the_lookback_is_refused(served, tmp_path):
     random_walk(15).to_csv(tmp_path / "VALE3.csv", index=False)
     with pytest.raises(InvalidCloses, match="15 closes up to 2024-12-30, and 20 are needed"):

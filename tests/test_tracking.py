@@ -56,7 +56,7 @@ def test_a_deleted_experiment_comes_back(home, vale3):
 def test_processes_that_start_at_once_make_one_database(tmp_path, monkeypatch):
     monkeypatch.setenv("PREGAO_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    code = "from pregao import tracking; print(tracking.served_stocks())"
+    code = "from pregao import tracking; print(tracking.champions())"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    assert [process.communicate()[0].strip() for process in started] == ["[]"] * 4
+    assert [process.communicate()[0].strip() for process in started] == ["{}"] * 4
     assert [process.returncode for process in started] == [0] * 4

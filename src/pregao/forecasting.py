@@ -70,7 +70,7 @@ class Forecast:
                 "version": self.served.version,
                 "run_id": self.served.run_id,
                 "trained_at": card.trained_at,
-                "skill_mape": card.metrics.get("skill_mape"),
+                "skill_mape": or_null(card.metrics.get("skill_mape")),
             },
         }
 
@@ -78,6 +78,11 @@ class Forecast:
 def iso(day: date | None) -> str | None:
     """ISO 8601, or nothing for bare closes."""
     return None if day is None else day.isoformat()
+
+
+def or_null(figure: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return figure if figure is not None and math.isfinite(figure) else None
 
 
 def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -> Forecast:

@@ -2,7 +2,10 @@
 
 import json
 import math
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -86,7 +89,7 @@ class Pipeline:
         closes = self.downloader.closes(self.symbol, *self.dates)
         split = self.split(closes)
         training = self.prepare(split, closes)
-        with tracking.start_run(self.symbol, self.folder.name) as run:
+        with ExitStack() as end, tracking.start_run(self.symbol, self.folder.name) as run:
             run.params(self._params(closes))
             model, fitted = self.fit(training, split, closes)
             run.history({"history_train_loss": fitted.train_loss, "history_val_loss": fitted.val_loss})
@@ -97,6 +100,7 @@ class Pipeline:
             metrics = self._metrics(evaluation, fitted, split) | {"total_time": perf_counter() - started}
             self._finish(run, metrics, verdict)
             if verdict.promoted:
+                end.enter_context(_uninterrupted())
                 tracking.set_champion(self.symbol, version)
         return Result(self.folder, evaluation, metrics, self.symbol.ticker, version, run.run_id, verdict)
 
@@ -214,6 +218,20 @@ class Pipeline:
             **config.model.model_dump(exclude_none=True),
             **config.optimizer.model_dump(),
         }
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C comes too late for a model that is being served: its run must not be called KILLED."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _calibrate(network: Network, windows: Windows) -> None:

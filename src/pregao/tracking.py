@@ -271,6 +271,12 @@ def _announce() -> None:
     os.replace(temporary, changes())
 
 
+def preload() -> None:
+    """Import what MLflow would import at the first question to a database: a server does so while it waits."""
+    if "://" in settings().tracking_uri and not settings().tracking_uri.startswith("http"):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def _client() -> mlflow.MlflowClient:
     uri = settings().tracking_uri
     mlflow.set_tracking_uri(uri)

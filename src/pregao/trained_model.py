@@ -5,10 +5,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -16,8 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from pregao.errors import CorruptModel, InvalidCloses
 from pregao.network import Network, build_network
-from pregao.prices.table import PriceBasis
 from pregao.quantiles import MEDIAN, bands
+
+if TYPE_CHECKING:  # an inference process does without pandas' 50 MB
+    import pandas as pd
+
+    from pregao.prices.table import PriceBasis
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 MOST_CLOSES = 10_000
@@ -41,7 +44,7 @@ class ModelCard:
     stock: str
     lookback: int
     network: dict[str, Any]
-    price: PriceBasis
+    price: "PriceBasis"
     trained_at: str
     train_end: str
     data_end: str
@@ -62,12 +65,14 @@ class TrainedModel:
             out: np.ndarray = self.network(torch.tensor(closes, dtype=torch.float64)).numpy()
         return out
 
-    def forecast(self, closes: Sequence[float]) -> pd.DataFrame:
+    def forecast(self, closes: Sequence[float]) -> "pd.DataFrame":
         """The next closes after these: `step close lower_80 upper_80 lower_90 upper_90`, one row a step.
 
         Raises:
             InvalidCloses: too few or too many of them, or one that is no positive finite number.
         """
+        import pandas as pd
+
         return pd.DataFrame(self.rows(closes))
 
     def rows(self, closes: Sequence[float]) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: LitServe with the routes of the contract."""

@@ -1,0 +1,286 @@
+"""The forecasts of the served models, remembered for as long as nothing changes.
+
+What can change: the served model (a file's stamp tells, without a look at the registry), and the prices (at the next
+session's close, or after a while where the source was behind). A forecast is computed once for each.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, TypeVar
+
+from pregao import tracking
+from pregao.api.monitoring import Monitoring
+from pregao.api.refusals import sentence_for_clients
+from pregao.config import ServeConfig
+from pregao.errors import NoModel, PregaoError, refusal
+from pregao.forecasting import Forecast, dated, last_window, undated
+from pregao.prices import calendar
+from pregao.prices.downloader import Downloader
+from pregao.prices.symbols import Symbol
+from pregao.prices.table import PriceBasis
+from pregao.settings import settings
+from pregao.tracking import Served
+from pregao.trained_model import check_closes
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Network = Callable[[Served, list[float]], Awaitable[list[dict[str, Any]]]]
+"""A model's rows for the closes that it sees."""
+
+SECONDS_FOR_NEWER_PRICES = 5.0
+"""How long a client waits for newer prices, where older ones are at hand."""
+
+SECONDS_AFTER_A_REFUSAL = 30.0
+"""How long a source that refused is left alone, at most."""
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The closes that a forecast sees, and until when they count as the latest (seconds since the epoch)."""
+
+    window: list[float]
+    as_of: date
+    stale: bool
+    until: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why there are no prices, and until when the source is not asked again."""
+
+    error: PregaoError
+    until: float
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """An answer, ready to be sent."""
+
+    body: bytes
+    served: Served
+    until: float
+
+
+PricesKey = tuple[str, PriceBasis, int]
+
+
+class Forecasts:
+    """Served models, latest closes and forecasts of this process.
+
+    Args:
+        config: the source of prices, the configured stock, how often to look again.
+        network: runs a model.
+        monitoring: where computed forecasts are counted.
+    """
+
+    def __init__(self, config: ServeConfig, network: Network, monitoring: Monitoring) -> None:
+        self.config = config
+        self.network = network
+        self.monitoring = monitoring
+        self.served: dict[str, Served] = {}
+        self.problems: dict[str, str] = {}
+        self.ready = False
+        self._answers: dict[str, Remembered] = {}
+        self._prices: dict[PricesKey, Latest | Refused] = {}
+        self._downloads: dict[PricesKey, asyncio.Task[Latest | Refused]] = {}
+        # Their own threads: a source that hangs shall not hold up the registry, nor LitServe, which shares asyncio's.
+        self._download_threads = ThreadPoolExecutor(4, "prices")
+        self._registry_thread = ThreadPoolExecutor(1, "registry")
+        self._changes = os.fspath(tracking.changes())
+        self._stamp: object = None
+        self._following = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Register what is shipped, load what is served, and make sure that a model answers."""
+        await self._in_registry_thread(self._register_shipped)
+        await self._follow(self._stamp_now())
+        for served in self.served.values():
+            await self.network(served, [1.0] * served.model.card.lookback)
+        self.ready = True
+        # The first look at a calendar takes as long as a hundred forecasts.
+        await asyncio.get_running_loop().run_in_executor(self._download_threads, calendar.next_close, "BVMF")
+
+    def close(self) -> None:
+        """Let the threads go; one that waits for a source ends with its process."""
+        self._download_threads.shutdown(wait=False, cancel_futures=True)
+        self._registry_thread.shutdown(wait=False, cancel_futures=True)
+
+    def remembered(self, ticker: str) -> bytes | None:
+        """The answer for a stock, if nothing has changed since it was made. Fast: each request asks."""
+        answer = self._answers.get(ticker)
+        if answer is None or time.time() >= answer.until or self._stamp_now() != self._stamp:
+            return None
+        return answer.body if self.served.get(ticker) is answer.served else None
+
+    async def of_stock(self, symbol: Symbol) -> bytes:
+        """The forecast from a stock's latest closes.
+
+        Raises:
+            NoModel: no version of this stock is served.
+            PregaoError: no prices, or too few.
+        """
+        served = await self.model(symbol)
+        latest = await self._latest(symbol, served)
+        rows = dated(await self._rows(served, latest.window), symbol, latest.as_of)
+        body = encode(Forecast(symbol, rows, latest.as_of, latest.stale, served))
+        self._answers[symbol.ticker] = Remembered(body, served, latest.until)
+        return body
+
+    async def of_closes(self, symbol: Symbol, closes: Sequence[float]) -> bytes:
+        """The forecast of what follows these closes.
+
+        Raises:
+            NoModel: no version of this stock is served.
+            InvalidCloses: fewer than the model needs.
+        """
+        served = await self.model(symbol)
+        lookback = served.model.card.lookback
+        window = check_closes(closes, lookback)[-lookback:]
+        return encode(Forecast(symbol, undated(await self._rows(served, window)), None, False, served))
+
+    async def model(self, symbol: Symbol) -> Served:
+        """The served model, after every change that this machine has announced.
+
+        Raises:
+            NoModel: no version of this stock is served.
+        """
+        stamp = self._stamp_now()
+        if stamp != self._stamp:
+            await self._follow(stamp)
+        try:
+            return self.served[symbol.ticker]
+        except KeyError:
+            raise NoModel(symbol, sorted(self.served)) from None
+
+    async def watch_the_registry(self) -> None:
+        """Look now and then for what other machines change; never ends."""
+        while True:
+            await asyncio.sleep(self.config.poll)
+            await self._follow(None)
+
+    async def _rows(self, served: Served, window: list[float]) -> list[dict[str, Any]]:
+        self.monitoring.computed.inc()
+        return await self.network(served, window)
+
+    def _stamp_now(self) -> object:
+        try:
+            found = os.stat(self._changes)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+    async def _follow(self, stamp: object) -> None:
+        """Load what the registry says now, unless another request has just done so for the same stamp."""
+        async with self._following:
+            if stamp is not None and stamp == self._stamp:
+                return
+            now = self._stamp_now()  # before the look: what is announced during it is followed next
+            self.served, self.problems = await self._in_registry_thread(self._look)
+            self._stamp = now
+            for stock, served in self.served.items():
+                self.monitoring.version.labels(stock).set(served.version)
+
+    async def _in_registry_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._registry_thread, work)
+
+    def _register_shipped(self) -> None:
+        for stock in tracking.shipped_stocks():
+            with suppress(PregaoError):  # said again, and kept for /health, by the look that follows
+                tracking.champion(Symbol.parse(stock))
+
+    def _look(self) -> tuple[dict[str, Served], dict[str, str]]:
+        """The served models; where the registry fails, those that are in memory, and why."""
+        try:
+            _refuse_a_lost_database()
+            champions = tracking.champions()
+        except Exception as error:  # of MLflow, SQLAlchemy, the network: a server goes on with what it has
+            return dict(self.served), {"registry": self._problem("The registry cannot be read", error)}
+        served, problems = dict(self.served), {}
+        for stock, (version, run_id) in champions.items():
+            former = served.get(stock)
+            if former is not None and (former.version, former.run_id) == (version, run_id):
+                continue
+            try:
+                served[stock] = tracking.load(Symbol.parse(stock), version)
+            except Exception as error:
+                problems[stock] = self._problem(f"{stock} version {version} cannot be loaded", error)
+        for stock in served.keys() - champions.keys():
+            problems[stock] = f"{stock}: the registry has no champion any more; the one in memory is served."
+        return served, problems
+
+    def _problem(self, what: str, error: Exception) -> str:
+        refused = refusal(error)
+        told = f"{what}: {refused if refused else type(error).__name__}. What is in memory is served."
+        if told not in self.problems.values():
+            logger.warning("%s", told)
+        return sentence_for_clients(told)
+
+    async def _latest(self, symbol: Symbol, served: Served) -> Latest:
+        """The latest closes; older ones, marked as stale, where newer ones take long or cannot be had."""
+        card = served.model.card
+        key = (symbol.ticker, card.price, card.lookback)
+        kept = self._prices.get(key)
+        if kept is not None and time.time() < kept.until:
+            return _or_raise(kept)
+        download = self._downloads.get(key)
+        if download is None:
+            download = self._downloads[key] = asyncio.create_task(self._download(key, symbol))
+        if not isinstance(kept, Latest):
+            return _or_raise(await asyncio.shield(download))
+        await asyncio.wait({download}, timeout=0 if kept.stale else SECONDS_FOR_NEWER_PRICES)
+        if download.done():
+            return _or_raise(download.result())
+        return replace(kept, stale=True, until=0.0)  # not remembered: the next request looks again
+
+    async def _download(self, key: PricesKey, symbol: Symbol) -> Latest | Refused:
+        try:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._download_threads, self._ask, key, symbol)
+            former = self._prices.get(key)
+            if isinstance(found, Refused) and isinstance(former, Latest):
+                found = replace(former, stale=True, until=found.until)
+            self._prices[key] = found
+            return found
+        finally:
+            del self._downloads[key]
+
+    def _ask(self, key: PricesKey, symbol: Symbol) -> Latest | Refused:
+        source, now = self.config.source, time.time()
+        _, price, lookback = key
+        try:
+            prices = Downloader(source.name, source.path, price).latest(symbol, lookback)
+            window = last_window(symbol, prices.closes, lookback)
+        except PregaoError as error:
+            return Refused(error, now + min(self.config.retry, SECONDS_AFTER_A_REFUSAL))
+        behind = prices.stale or prices.as_of < calendar.last_finished_session(symbol.calendar)
+        until = calendar.next_close(symbol.calendar).timestamp()
+        return Latest(window, prices.as_of, prices.stale, min(until, now + self.config.retry) if behind else until)
+
+
+def encode(forecast: Forecast) -> bytes:
+    """The answer of POST /predict."""
+    prices = ", ".join(f"{row['close']:.2f}" for row in forecast.rows)
+    return json.dumps(forecast.as_json() | {"preco": f"[{prices}]", "drift": None}, allow_nan=False).encode()
+
+
+def _or_raise(found: Latest | Refused) -> Latest:
+    if isinstance(found, Refused):
+        raise found.error
+    return found
+
+
+def _refuse_a_lost_database() -> None:
+    """Looking into a database that is gone would make a new, empty one."""
+    file = settings().tracking_uri.removeprefix("sqlite:///")
+    if file != settings().tracking_uri and not os.path.exists(file):
+        raise FileNotFoundError(file)

@@ -1,0 +1,63 @@
+"""Which refusal is which HTTP status, and how it reads: one sentence without a path of the host."""
+
+import re
+from typing import Any
+
+from pregao import errors
+from pregao.errors import PregaoError
+from pregao.settings import REPOSITORY, settings
+
+STATUS: dict[type[PregaoError], int] = {
+    errors.UnknownStock: 404,
+    errors.NoModel: 404,
+    errors.NoSuchJob: 404,
+    errors.TrainingRuns: 409,
+    errors.InvalidSymbol: 422,
+    errors.InvalidDates: 422,
+    errors.InvalidChoice: 422,
+    errors.InvalidCloses: 422,
+    errors.TooFewSessions: 422,
+    errors.NothingInRange: 422,
+    errors.BadCheckpoint: 422,
+    errors.Diverged: 422,
+    errors.PricesUnavailable: 503,
+    errors.BadPrices: 503,
+    errors.CorruptModel: 503,
+    errors.StorageError: 503,
+    errors.TrackingUnavailable: 503,
+}
+
+FIELD: dict[type[PregaoError], list[str]] = {
+    errors.InvalidSymbol: ["body", "stock"],
+    errors.InvalidDates: ["body", "inicio"],
+    errors.InvalidChoice: ["body", "overrides"],
+    errors.InvalidCloses: ["body", "historical_data"],
+}
+"""What a 422 is about."""
+
+_PATH = re.compile(r"(?<![\w/.:])(?:(?:file|sqlite):/*)?/(?:[^\s/,;:()'\"]+/)+([^\s/,;:()'\"]*)")
+
+
+def status(kind: type[PregaoError]) -> int:
+    """The status of a refusal's class, or of the nearest ancestor in the table."""
+    return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
+
+
+def kind(name: str) -> type[PregaoError]:
+    """The refusal of this name, as a training's record has it."""
+    return next(known for known in STATUS if known.__name__ == name)
+
+
+def body(kind: type[PregaoError], sentence: str) -> dict[str, Any]:
+    """The answer's JSON: one sentence, and for 422 FastAPI's list of one."""
+    told = sentence_for_clients(sentence)
+    if status(kind) != 422:
+        return {"detail": told}
+    return {"detail": [{"type": kind.__name__, "loc": FIELD.get(kind, ["body"]), "msg": told}]}
+
+
+def sentence_for_clients(sentence: str) -> str:
+    """Without folders of the host: a path keeps its last part."""
+    for folder in (settings().home, REPOSITORY):  # a folder's name may hold spaces
+        sentence = sentence.replace(f"{folder}/", "")
+    return _PATH.sub(r"\1", sentence)

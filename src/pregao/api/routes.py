@@ -1,0 +1,216 @@
+"""The routes of the contract."""
+
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Request, Response, Security
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.security import APIKeyHeader
+from starlette.concurrency import iterate_in_threadpool
+
+from pregao.api import refusals
+from pregao.api.schemas import (
+    CLOSES,
+    Busy,
+    Detail,
+    Health,
+    JobAnswer,
+    JobList,
+    JobStarted,
+    ModelList,
+    PredictAnswer,
+    PredictRequest,
+    Statistics,
+    TrainAnswer,
+    TrainRequest,
+)
+from pregao.api.service import Service
+from pregao.api.trainings import STOPPED, as_json, outcome
+from pregao.forecasting import or_null
+from pregao.jobs import Job
+from pregao.prices.symbols import Symbol
+from pregao.statistics import Page, statistics
+
+SECONDS_BETWEEN_TRIES = "30"
+"""What a client is told to wait while another training runs."""
+
+PREDICT_EXAMPLES: dict[str, Any] = {
+    "a stock": {"value": {"stock": "VALE3"}},
+    "given closes": {"value": {"historical_data": CLOSES}},
+    "given closes of a stock": {"value": {"stock": "VALE3", "historical_data": CLOSES}},
+}
+TRAIN_EXAMPLES: dict[str, Any] = {
+    "a stock": {"value": {"stock": "VALE3", "inicio": "2020-01-01", "fim": "2025-07-28"}},
+    "with choices": {
+        "value": {
+            "stock": "VALE3",
+            "inicio": "2020-01-01",
+            "fim": "2025-07-28",
+            "overrides": {"model.hidden_size": 40, "trainer.max_epochs": 20, "seed": 6544},
+        }
+    },
+}
+
+
+async def service(request: Request) -> Service:
+    """The service of the running server."""
+    found: Service = request.app.state.service
+    return found
+
+
+Here = Annotated[Service, Depends(service)]
+
+
+def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals that a route documents; the gate's own come to any."""
+    return {status: {"model": Busy if status == 409 else Detail} for status in (400, 401, 413, 504, *statuses)}
+
+
+key = Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="Where the server has PREGAO_API_KEY set"))
+routes = APIRouter(dependencies=[key])
+open_routes = APIRouter()
+
+
+@routes.post("/predict", response_model=PredictAnswer, responses=refused(404, 503), tags=["forecasts"])
+async def predict(body: Annotated[PredictRequest, Body(openapi_examples=PREDICT_EXAMPLES)], here: Here) -> Response:
+    """The next 10 closes of a stock, or after the closes that are given."""
+    symbol = Symbol.parse(here.config.stock if body.stock is None else body.stock)
+    if body.historical_data is not None:
+        return _json(await here.forecasts.of_closes(symbol, body.historical_data))
+    return _json(await here.forecasts.of_stock(symbol))
+
+
+@routes.post(
+    "/train",
+    response_model=TrainAnswer,
+    responses=refused(404, 409, 500, 503) | {202: {"model": JobStarted}},
+    tags=["trainings"],
+)
+async def train(
+    body: Annotated[TrainRequest, Body(openapi_examples=TRAIN_EXAMPLES)],
+    here: Here,
+    wait: Annotated[bool, Query(description="false: answer at once, with where to look")] = True,
+) -> Response:
+    """Train anew for a stock, and serve the new model unless it is clearly worse than the one served."""
+    job = await here.trainings.start(body)
+    if wait:
+        return _ended(await here.trainings.ended(job.id))
+    where = f"/train/{job.id}"
+    started = {"job": job.id, "status_url": where, "events_url": f"{where}/events"}
+    return JSONResponse(started, 202, headers={"Location": where})
+
+
+@routes.get("/train", response_model=JobList, responses=refused(), tags=["trainings"])
+def jobs(here: Here) -> Response:
+    """The trainings that this machine remembers, newest first."""
+    return JSONResponse({"jobs": [as_json(job) for job in here.trainings.jobs.all()]})
+
+
+@routes.get("/train/{job}", response_model=JobAnswer, responses=refused(404), tags=["trainings"])
+def status(job: str, here: Here) -> Response:
+    """What is known of a training."""
+    return JSONResponse(as_json(here.trainings.jobs.read(job)))
+
+
+@routes.get(
+    "/train/{job}/events",
+    response_class=StreamingResponse,
+    responses=refused(404) | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    tags=["trainings"],
+)
+async def events(job: str, here: Here) -> Response:
+    """The same as Server-Sent Events, until the training is over."""
+    here.trainings.jobs.read(job)  # refuses before the answer has begun
+    return StreamingResponse(
+        here.trainings.events(job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+@routes.delete("/train/{job}", response_model=JobAnswer, responses=refused(404), tags=["trainings"])
+async def cancel(job: str, here: Here) -> Response:
+    """Stop a training; the served model stays. A training that is over stays as it is."""
+    return JSONResponse(as_json(await here.trainings.cancel(job)))
+
+
+@routes.get("/statistics", response_model=Statistics, responses=refused(503), tags=["models"])
+async def all_statistics(
+    here: Here,
+    stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None,
+    limit: Annotated[int | None, Query(ge=1, le=10_000, description="Runs on a page")] = None,
+    page_token: Annotated[str | None, Query(max_length=60, description="next_page_token of the page before")] = None,
+) -> Response:
+    """Every experiment that MLflow holds, with its runs."""
+    page = Page(None if stock is None else Symbol.parse(stock), limit, page_token)
+    pieces = [piece async for piece in iterate_in_threadpool(statistics(page))]
+    return _json("".join(pieces).encode())
+
+
+@routes.get("/models", response_model=ModelList, responses=refused(), tags=["models"])
+async def models(here: Here) -> Response:
+    """The served models."""
+    entries = [
+        {
+            "stock": served.stock,
+            "version": served.version,
+            "run_id": served.run_id,
+            "trained_at": served.model.card.trained_at,
+            "metrics": {name: or_null(value) for name, value in served.model.card.metrics.items()},
+        }
+        for _, served in sorted(here.forecasts.served.items())
+    ]
+    return JSONResponse({"models": entries})
+
+
+@routes.get("/info", responses=refused(), tags=["server"])
+async def info(here: Here) -> dict[str, Any]:
+    """What serves: versions, and how it is set."""
+    config = here.config
+    about = {name: version(name) for name in ("pregao", "litserve", "torch", "mlflow")}
+    return {"versions": about, **config.model_dump(include={"stock", "workers", "deadline", "max_body"})}
+
+
+@routes.get(
+    "/metrics",
+    responses=refused() | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    response_class=Response,
+    tags=["server"],
+)
+async def metrics(here: Here) -> Response:
+    """Prometheus' counters."""
+    return Response(here.monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@open_routes.get(
+    "/health",
+    response_model=Health,
+    responses={413: {"model": Detail}, 503: {"model": Health}, 504: {"model": Detail}},
+    tags=["server"],
+)
+async def health(here: Here) -> Response:
+    """200 once a model answers; what is wrong beside that is among the problems."""
+    forecasts = here.forecasts
+    well = forecasts.ready and bool(forecasts.served)
+    told = {
+        "status": "ok" if well else "not ready",
+        "stocks": sorted(forecasts.served),
+        "problems": list(forecasts.problems.values()),
+    }
+    return JSONResponse(told, 200 if well else 503)
+
+
+def _ended(job: Job) -> Response:
+    """What a client hears that waited for a training."""
+    if job.result is not None:
+        return JSONResponse(outcome(job.result))
+    sentence = job.error or "The training ended without a result."
+    if job.refusal is not None:
+        kind = refusals.kind(job.refusal)
+        return JSONResponse(refusals.body(kind, sentence), refusals.status(kind))
+    if job.state == "cancelled":
+        status = 503 if sentence == STOPPED else 409
+        return JSONResponse({"detail": f"The training was cancelled. {sentence}", "job": job.id}, status)
+    return JSONResponse({"detail": refusals.sentence_for_clients(sentence)}, 500)
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

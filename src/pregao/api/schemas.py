@@ -1,0 +1,236 @@
+"""What comes in and what goes out, with examples that work when they are pasted."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, model_validator
+
+from pregao.trained_model import MOST_CLOSES
+
+CLOSES = [54.1, 53.9, 54.4, 54.0, 53.2, 53.5, 52.8, 53.1, 53.9, 54.6, 54.2, 55.0, 55.3, 54.9, 55.6, 55.1, 54.8, 55.4]
+CLOSES += [55.9, 55.5]
+
+FEWEST_CLOSES = 20
+LONGEST_TEXT = 40
+
+Price = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Ticker = Annotated[StrictStr, Field(max_length=LONGEST_TEXT, examples=["VALE3"])]
+Day = Annotated[StrictStr, Field(max_length=LONGEST_TEXT, examples=["2020-01-01"])]
+Whole = Annotated[int, Field(strict=True)]
+Rate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class PredictRequest(_Request):
+    """A stock, or closes, or closes of a stock."""
+
+    stock: Ticker | None = Field(None, description="VALE3 or VALE3.SA, in any case")
+    historical_data: Annotated[list[Price], Field(min_length=FEWEST_CLOSES, max_length=MOST_CLOSES)] | None = Field(
+        None, description="Closes in R$, oldest first; the last ones are used"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "PredictRequest":
+        if self.stock is None and self.historical_data is None:
+            raise ValueError("give a stock, or historical_data with at least 20 closes, or both")
+        return self
+
+
+class Overrides(_Request):
+    """The choices of a training that a client may make; what is left out is as train.py has it."""
+
+    experiment: Literal["reference", "quickstart"] | None = None
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] | None = None
+    promote: Literal["auto", "always", "never"] | None = None
+    model: Literal["lstm", "absolute"] | None = None
+    cell: Literal["lstm", "gru"] | None = Field(None, alias="model.cell")
+    hidden_size: Annotated[Whole, Field(ge=1, le=512)] | None = Field(None, alias="model.hidden_size")
+    num_layers: Annotated[Whole, Field(ge=1, le=8)] | None = Field(None, alias="model.num_layers")
+    dropout: Annotated[Rate, Field(ge=0, lt=1)] | None = Field(None, alias="model.dropout")
+    shrinkage: Annotated[Rate, Field(gt=0, le=1)] | None = Field(None, alias="model.shrinkage")
+    loss: Literal["mae", "mse"] | None = Field(None, alias="model.loss")
+    price: Literal["adjusted", "close"] | None = Field(None, alias="data.price")
+    batch_size: Annotated[Whole, Field(ge=1, le=4096)] | None = Field(None, alias="data.batch_size")
+    learning_rate: Annotated[Rate, Field(gt=0, le=1)] | None = Field(None, alias="optimizer.learning_rate")
+    weight_decay: Annotated[Rate, Field(ge=0, le=1)] | None = Field(None, alias="optimizer.weight_decay")
+    max_epochs: Annotated[Whole, Field(ge=1, le=1000)] | None = Field(None, alias="trainer.max_epochs")
+    patience: Annotated[Whole, Field(ge=1, le=1000)] | None = Field(None, alias="trainer.patience")
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), populate_by_name=False)
+
+    def chosen(self) -> dict[str, Any]:
+        """Under Hydra's names; a group comes before its keys."""
+        return self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+class TrainRequest(_Request):
+    """What to train on; both days are inclusive."""
+
+    stock: Ticker = Field(description="VALE3 or VALE3.SA, in any case")
+    inicio: Day = Field(
+        validation_alias=AliasChoices("inicio", "start"), description="First day, ISO 8601; `start` is the same"
+    )
+    fim: Day = Field(validation_alias=AliasChoices("fim", "end"), description="Last day, ISO 8601; `end` is the same")
+    overrides: Overrides = Field(
+        default=Overrides.model_validate({}), description="Choices of the training, by Hydra's names"
+    )
+
+
+class Answer(BaseModel):
+    """What goes out; further fields may come."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class ModelAnswer(Answer):
+    """The model that answered."""
+
+    stock: str
+    version: int
+    run_id: str
+    trained_at: str
+    skill_mape: float | None = Field(description="Percent better than last close")
+
+
+class Step(Answer):
+    """A forecast of one session."""
+
+    date: str | None
+    step: int
+    close: float
+    lower_80: float
+    upper_80: float
+    lower_90: float
+    upper_90: float
+
+
+class Drift(Answer):
+    """How far the stock's behaviour is from what the model was trained on."""
+
+    score: float
+    warning: str | None
+
+
+class PredictAnswer(Answer):
+    """The next closes."""
+
+    stock: str
+    preco: str = Field(description="The closes as text, two decimals")
+    prediction: float = Field(description="The next close")
+    forecast: list[Step]
+    as_of: str | None = Field(description="Day of the last close that was used; null for given closes")
+    stale: bool = Field(description="The source was out of reach, and newer closes may exist")
+    model: ModelAnswer
+    drift: Drift | None
+
+
+class TrainAnswer(Answer):
+    """A training that is over."""
+
+    message: str
+    stock: str
+    version: int
+    run_id: str
+    metrics: dict[str, float | None]
+    training_time: float = Field(description="Seconds")
+    promoted: bool = Field(description="Whether the new model is the one served")
+    promotion: str = Field(description="Why")
+
+
+class JobStarted(Answer):
+    """A training that was started."""
+
+    job: str
+    status_url: str
+    events_url: str
+
+
+class JobAnswer(Answer):
+    """What is known of a training."""
+
+    job: str
+    stock: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    created: str
+    finished: str | None
+    progress: float = Field(description="0..1")
+    epoch: int
+    epochs: int | None = Field(description="The most there can be")
+    train_loss: float | None
+    val_loss: float | None
+    result: TrainAnswer | None
+    error: str | None
+
+
+class JobList(Answer):
+    """Trainings, newest first."""
+
+    jobs: list[JobAnswer]
+
+
+class Detail(Answer):
+    """A refusal: one sentence."""
+
+    detail: str
+
+
+class Busy(Detail):
+    """A refusal, since another training runs."""
+
+    job: str | None
+
+
+class ModelEntry(Answer):
+    """A served model."""
+
+    stock: str
+    version: int
+    run_id: str
+    trained_at: str
+    metrics: dict[str, float | None]
+
+
+class ModelList(Answer):
+    """The served models."""
+
+    models: list[ModelEntry]
+
+
+class Health(Answer):
+    """Whether a model answers, and what is wrong beside that."""
+
+    status: Literal["ok", "not ready"]
+    stocks: list[str]
+    problems: list[str]
+
+
+class RunEntry(Answer):
+    """A run of MLflow; times in ms since the epoch."""
+
+    artifact_uri: str | None
+    run_id: str
+    status: str
+    start_time: int | None
+    end_time: int | None
+    metrics: dict[str, float | None]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+class ExperimentEntry(Answer):
+    """An experiment of MLflow, with its runs, newest first."""
+
+    artifact_uri: str | None
+    experiment_id: str
+    lifecycle_stage: str
+    name: str
+    runs: list[RunEntry]
+
+
+class Statistics(Answer):
+    """Every experiment."""
+
+    experiments: list[ExperimentEntry]
+    next_page_token: str | None = Field(None, description="Of the next page; null on the last")

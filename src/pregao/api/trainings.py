@@ -1,0 +1,121 @@
+"""Trainings for a server: started, awaited and cancelled without ever holding up its event loop."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from pregao import jobs
+from pregao.api.monitoring import Monitoring
+from pregao.api.refusals import sentence_for_clients
+from pregao.api.schemas import TrainRequest
+from pregao.config import SourceChoices
+from pregao.jobs import Job, Jobs
+from pregao.prices.dates import parse_dates
+from pregao.prices.symbols import Symbol
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_BETWEEN_SIGNS_OF_LIFE = 15.0
+
+PROMOTED = "Treino concluido com sucesso! O modelo foi atualizado!"
+NOT_PROMOTED = "Treino concluido, mas o modelo anterior continua em uso: {reason}."
+
+STOPPED = "The server ended while this training ran."
+
+
+class Trainings:
+    """The jobs of this machine, for asyncio."""
+
+    def __init__(self, source: SourceChoices, monitoring: Monitoring) -> None:
+        self.source = source
+        self.monitoring = monitoring
+        self.jobs = Jobs()
+        self.stopping = asyncio.Event()
+        # Its own threads: asyncio's may be busy.
+        self._threads = ThreadPoolExecutor(4, "trainings")
+        self._watched: set[asyncio.Task[Job]] = set()
+
+    async def start(self, request: TrainRequest) -> Job:
+        """Start a training.
+
+        Raises:
+            InvalidSymbol: no ticker.
+            InvalidDates: no dates, or a reversed range.
+            InvalidChoice: overrides that do not go together.
+            TrainingRuns: another one goes on.
+        """
+        symbol = Symbol.parse(request.stock)
+        start, end = request.inicio.strip(), request.fim.strip()
+        parse_dates(start, end)
+        with self.jobs.turn() as turn:
+            overrides = request.overrides.chosen()
+            config = await self._in_thread(jobs.configuration, symbol, start, end, self.source, overrides)
+            job = await self._in_thread(self.jobs.start, turn, config)
+        self.monitoring.training.set(1)
+        task = asyncio.create_task(self.ended(job.id))  # also reaps the process of a client that went away
+        self._watched.add(task)
+        task.add_done_callback(self._forget)
+        return job
+
+    def _forget(self, task: asyncio.Task[Job]) -> None:
+        self._watched.discard(task)
+        self.monitoring.training.set(0)
+
+    async def ended(self, id: str) -> Job:
+        """The job, once it is over."""
+        while True:
+            job = await self._in_thread(self.jobs.read, id)
+            if job.ended and self.jobs.gone(id):
+                return job
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+
+    async def cancel(self, id: str) -> Job:
+        """Stop a job, and wait for its end; one that is over stays as it is."""
+        return await self._in_thread(self.jobs.cancel, id)
+
+    async def events(self, id: str) -> AsyncIterator[str]:
+        """The job as Server-Sent Events: now, at each change, and at its end."""
+        told, at = None, 0.0
+        while not self.stopping.is_set():
+            job = await self._in_thread(self.jobs.read, id)
+            if job != told:
+                yield f"event: {job.state}\ndata: {json.dumps(as_json(job))}\n\n"
+                told, at = job, time.monotonic()
+            elif time.monotonic() > at + SECONDS_BETWEEN_SIGNS_OF_LIFE:
+                yield ": still there\n\n"
+                at = time.monotonic()
+            if job.ended:
+                return
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def stop(self) -> None:
+        """The server ends: cancel its training, which takes some seconds in a thread."""
+        self.stopping.set()
+        self._threads.submit(self.jobs.cancel_own, STOPPED)
+
+    def close(self) -> None:
+        """Wait for what `stop` began."""
+        self._threads.shutdown()
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def as_json(job: Job) -> dict[str, Any]:
+    """A job under the API's names."""
+    told = {"job": job.id, **asdict(job)}
+    del told["id"], told["refusal"]
+    told["error"] = None if job.error is None else sentence_for_clients(job.error)
+    told["result"] = None if job.result is None else outcome(job.result)
+    return told
+
+
+def outcome(result: dict[str, Any]) -> dict[str, Any]:
+    """What a finished training is told as."""
+    message = PROMOTED if result["promoted"] else NOT_PROMOTED.format(reason=result["promotion"])
+    return {"message": message, **result}

@@ -1,0 +1,52 @@
+"""The inference process: LitServe hands it closes, it hands back rows of a forecast."""
+
+import signal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import litserve
+
+from pregao.errors import CorruptModel
+
+Rows = list[dict[str, Any]]
+Trip = list[tuple[str, list[float]]]
+
+MODELS_IN_MEMORY = 64
+
+
+class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no types
+    """Knows no registry and no prices: the HTTP process says which model's folder, and which closes.
+
+    So a change of the served model needs no word between the two: the next request names another folder.
+    """
+
+    def setup(self, device: str) -> None:
+        """Import what a forecast needs, before the first request."""
+        import torch
+
+        from pregao.trained_model import TrainedModel
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's to pass on
+        # One thread: a network of this size is several times slower on two.
+        torch.set_num_threads(1)
+        self.load = lru_cache(MODELS_IN_MEMORY)(TrainedModel.load)
+
+    def decode_request(self, request: Trip) -> Trip:
+        """Model folders, each with the closes that its model is to see."""
+        return request
+
+    def predict(self, x: Trip) -> list[Rows | None]:
+        """`TrainedModel.rows` of each; None where a model's files are gone or damaged."""
+        return [self._rows(Path(folder), window) for folder, window in x]
+
+    def encode_response(self, output: list[Rows | None]) -> list[Rows | None]:
+        """As it is: the HTTP process adds the dates and the stock."""
+        return output
+
+    def _rows(self, folder: Path, window: list[float]) -> Rows | None:
+        try:
+            found: Rows = self.load(folder).rows(window)
+        except CorruptModel:
+            return None
+        return found
