@@ -48,9 +48,10 @@ def test_quantiles_never_cross_and_are_positive(scaling, cell, num_layers):
     assert (quantiles > 0).all()
 
 
-def test_the_unit_of_the_closes_is_the_unit_of_the_forecast():
+@pytest.mark.parametrize("unit", [1000, 1e-5])
+def test_the_unit_of_the_closes_is_the_unit_of_the_forecast(unit):
     net, x = trained(), closes()
-    assert torch.allclose(net(1000 * x), 1000 * net(x), rtol=1e-9)
+    assert torch.allclose(net(unit * x), unit * net(x), rtol=1e-9, atol=0)
 
 
 def test_a_forecast_moves_once_there_are_learned_weights():

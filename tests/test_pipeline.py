@@ -1,17 +1,18 @@
 import json
+from datetime import date
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from safetensors.torch import load_file
 
 from pregao import tracking
 from pregao.config import TrainConfig, parse
-from pregao.errors import InvalidChoice, TooFewSessions
+from pregao.errors import TooFewSessions, TrackingUnavailable
 from pregao.pipeline import Pipeline
+from pregao.prices import calendar
 from pregao.prices.calendar import sessions
 from pregao.settings import settings
 from tests.conftest import random_walk, small_config
@@ -127,13 +128,18 @@ def test_another_seed_gives_other_weights(result, prices, home):
     assert again.metrics["final_mape"] != result.metrics["final_mape"]
 
 
-def test_a_run_is_reproduced_from_its_own_configuration(result, prices, home):
-    config = small_config(prices)
-    text = yaml.safe_dump(json.loads(config.model_dump_json()))
+def test_a_run_is_reproduced_from_the_configuration_that_it_left(home, prices, monkeypatch):
+    monkeypatch.setattr(calendar, "last_finished_session", lambda *_: date(2024, 6, 28))
+    first = run(home / "outputs/VALE3/1", prices, "end=null")
+    monkeypatch.undo()
+    monkeypatch.setenv("PREGAO_HOME", str(home))
+    logged = mlflow.artifacts.download_artifacts(run_id=first.run_id, artifact_path="config.json")
+    config = parse(TrainConfig, json.loads(Path(logged).read_text()))
+    assert config.end == "2024-06-28"
     folder = home / "outputs/VALE3/2"
     folder.mkdir(parents=True)
-    again = Pipeline(parse(TrainConfig, yaml.safe_load(text)), folder).run()
-    assert timeless(again.metrics) == timeless(result.metrics)
+    again = Pipeline(config, folder).run()
+    assert timeless(again.metrics) == timeless(first.metrics)
 
 
 def poisoned(prices, tmp_path, after, factor):
@@ -172,10 +178,8 @@ def test_a_poisoned_future_changes_no_bit_of_the_model(home, prices, tmp_path, f
     assert clean.metrics["final_mape"] != changed.metrics["final_mape"], "the poison must reach the judged closes"
 
 
-def test_a_poisoned_validation_changes_the_choice_but_never_the_training(home, prices, tmp_path):
+def test_a_poisoned_validation_changes_the_bands_but_never_the_training(home, prices, tmp_path):
     clean = run(home / "outputs/VALE3/1", prices, "trainer.max_epochs=1")
-    train_end = clean.evaluation.windows  # only to show that the run is whole
-    assert len(train_end)
     card = json.loads((clean.folder / "model/model.json").read_text())
     changed = run(home / "outputs/VALE3/2", poisoned(prices, tmp_path, card["train_end"], 3), "trainer.max_epochs=1")
     one, two = (load_file(r.folder / "model/model.safetensors") for r in (clean, changed))
@@ -215,20 +219,41 @@ def test_promote_never_leaves_the_champion_and_always_replaces_it(result, prices
     assert tracking.champion(vale3).version == 3
 
 
-@pytest.mark.parametrize("change", ["data.lookback=30", "data.horizon=5"])
-def test_a_champion_of_another_shape_does_not_stop_a_promotion(result, prices, home, change):
-    assert run(home / "outputs/VALE3/2", prices, change).verdict.promoted
+def test_a_champion_of_another_lookback_is_compared_on_the_same_targets(result, prices, home):
+    verdict = run(home / "outputs/VALE3/2", prices, "data.lookback=30").verdict
+    assert verdict.promoted
+    assert "against the former champion's" in verdict.reason
+
+
+def test_beside_a_champion_of_another_horizon_last_close_decides(result, prices, home):
+    verdict = run(home / "outputs/VALE3/2", prices, "data.horizon=5").verdict
+    assert verdict.promoted
+    assert "the former champion cannot be compared" in verdict.reason
 
 
 def test_a_damaged_champion_does_not_stop_a_training(result, prices, home, caplog):
     for weights in (home / "mlruns").rglob("*.safetensors"):
         weights.write_bytes(b"damaged")
-    assert run(home / "outputs/VALE3/2", prices).verdict.promoted
+    verdict = run(home / "outputs/VALE3/2", prices).verdict
+    assert verdict.promoted
+    assert "the former champion cannot be compared" in verdict.reason
     assert "not compared with" in caplog.text
 
 
+def test_a_tracker_that_fails_never_promotes(result, prices, home, monkeypatch):
+    def away(*_):
+        raise TrackingUnavailable("sqlite", "gone")
+
+    monkeypatch.setattr("pregao.promotion.tracking.champion", away)
+    with pytest.raises(TrackingUnavailable):
+        run(home / "outputs/VALE3/2", prices)
+    monkeypatch.undo()
+    monkeypatch.setenv("PREGAO_HOME", str(home))
+    assert tracking.champions()["VALE3"][0] == 1
+
+
 def test_a_range_that_is_too_short_is_refused_before_anything_is_tracked(home, prices):
-    with pytest.raises(TooFewSessions, match="at least 91 are needed"):
+    with pytest.raises(TooFewSessions, match="at least 95 are needed"):
         run(home / "outputs/VALE3/1", prices, end="2023-09-01")
     assert mlflow.MlflowClient(settings().tracking_uri).get_experiment_by_name("VALE3") is None
 
@@ -238,7 +263,9 @@ def test_a_stock_that_never_moved_is_judged_without_a_skill(home, tmp_path):
     folder.mkdir()
     random_walk().assign(close=7.0).to_csv(folder / "VALE3.csv", index=False)
     halted = run(home / "outputs/VALE3/1", folder)
-    written = json.loads((halted.folder / "metrics.json").read_text(), parse_constant=pytest.fail)
+    for file in ("metrics.json", "model/model.json"):
+        written = json.loads((halted.folder / file).read_text(), parse_constant=pytest.fail)
+    written = json.loads((halted.folder / "metrics.json").read_text())
     assert written["skill_mape"] is None
     assert written["naive_mape"] == 0
 
@@ -261,9 +288,3 @@ def test_a_model_that_does_not_load_back_is_not_served(home, prices, monkeypatch
     with pytest.raises(Exception, match="cannot be loaded"):
         run(home / "outputs/VALE3/1", prices)
     assert tracking.served_stocks() == []
-
-
-def test_unknown_choices_of_the_trainer_are_refused_before_anything_is_tracked(home, prices):
-    with pytest.raises(InvalidChoice, match="trainer"):
-        run(home / "outputs/VALE3/1", prices, "+trainer.nosuch=1")
-    assert mlflow.MlflowClient(settings().tracking_uri).get_experiment_by_name("VALE3") is None

@@ -24,6 +24,13 @@ def test_a_model_that_is_clearly_worse_than_both_is_not_served(mape, former, nai
     assert "may have trained on some of these windows" in verdict.reason
 
 
+def test_a_champion_that_cannot_be_compared_leaves_last_close_as_the_bound():
+    assert judge("auto", 2.5, float("nan"), 2.5, finite=True).promoted
+    refused = judge("auto", 2.6, float("nan"), 2.5, finite=True)
+    assert not refused.promoted
+    assert "cannot be compared" in refused.reason
+
+
 def test_promote_always_and_never_decide_by_themselves():
     assert judge("always", 99.0, 2.5, 2.5, finite=True).promoted
     assert not judge("never", 1.0, 2.5, 2.5, finite=True).promoted

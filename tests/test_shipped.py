@@ -34,7 +34,6 @@ def shipped(home, prices, tmp_path, monkeypatch, empty_database):
     (fresh / "mlruns").mkdir(parents=True)
     shutil.copy(empty_database, fresh / "mlruns/mlflow.db")
     monkeypatch.setenv("PREGAO_HOME", str(fresh))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # MLflow sets it itself, to the home before
     monkeypatch.setattr("pregao.settings.SHIPPED", models)
     return models
 

@@ -80,7 +80,7 @@ def test_a_planted_pickle_is_never_run(model, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 0, -1.5, "50", None, True, [50]])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 0, -1.5, "50", None, True, [50], 10**400])
 def test_a_close_that_is_no_price_is_named_by_its_position(bad):
     with pytest.raises(InvalidCloses, match=r"number 7 of 25 is .*must be a positive, finite price"):
         check_closes([*CLOSES[:6], bad, *CLOSES[7:]], 20)

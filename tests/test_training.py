@@ -1,12 +1,18 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
 from pregao.config import TrainerChoices
+from pregao.datamodule import PricesDataModule
 from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
+from pregao.forecaster import Forecaster
 from pregao.training import Training
-from tests.test_forecaster import data, forecaster
+from pregao.windows import fraction_borders, split_windows
+from tests.conftest import random_walk
+from tests.test_forecaster import data, forecaster, trainer
 
 
 def choices(**changed):
@@ -53,21 +59,27 @@ def test_without_patience_the_last_weights_are_kept(tmp_path):
     assert all(torch.equal(best["state_dict"][name], value) for name, value in module.state_dict().items())
 
 
-def test_the_untrained_network_is_never_chosen(tmp_path):
-    untrained = weights(forecaster())
-    module, fitted = train(tmp_path, patience=1, max_epochs=3)
-    assert not torch.equal(weights(module), untrained)
+def turning_prices():
+    """What rises while it is learned from, and falls ever after: the untrained network knows best."""
+    table = random_walk()
+    day = np.arange(len(table))
+    table["close"] *= np.exp(0.01 * np.minimum(day, 2 * 280 - day))
+    split = split_windows("VALE3", table, 20, 10, partial(fraction_borders, train=0.7, validation=0.15))
+    return PricesDataModule(split, batch_size=32, seed=1)
+
+
+def test_the_untrained_network_is_never_chosen_even_where_it_is_best(tmp_path):
+    untrained, module = forecaster(), forecaster()
+    [before] = trainer().validate(untrained, datamodule=turning_prices(), verbose=False)
+    fitted = Training(module, choices(patience=3), tmp_path).fit(turning_prices())
+    assert before["val_loss"] < min(fitted.val_loss)
+    assert not torch.equal(weights(module), weights(untrained))
     assert module.network.recurrence.head.weight.abs().max() > 0
-    assert len(fitted.val_loss) >= 1
 
 
 def test_training_stops_when_validation_gets_no_better(tmp_path):
-    class NoBetter(Callback):
-        def on_validation_epoch_end(self, trainer, pl_module):
-            trainer.callback_metrics["val_loss"].fill_(1.0)
-
-    _, fitted = train(tmp_path, patience=1, max_epochs=50, callbacks=[NoBetter()])
-    assert len(fitted.val_loss) < 50
+    _, fitted = train(tmp_path, forecaster(learning_rate=0.05), patience=2, max_epochs=50)
+    assert len(fitted.val_loss) == fitted.chosen + 1 + 2
 
 
 def test_an_interruption_is_passed_on(tmp_path):
@@ -96,7 +108,7 @@ def test_a_damaged_checkpoint_is_refused_before_anything_starts(tmp_path, damage
             path.write_bytes(b"")
         case "no checkpoint":
             torch.save([1, 2], path)
-    with pytest.raises(BadCheckpoint, match=r"ckpt_path=.*: .*\. Allowed is a file that a training run"):
+    with pytest.raises(BadCheckpoint, match=r"ckpt_path=.*: .*\. Allowed is a file that a training of"):
         Training(forecaster(), choices(), tmp_path / "new", path)
 
 
@@ -117,15 +129,33 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         Training(forecaster(hidden_size=9), choices(), tmp_path, tmp_path / "checkpoints/last.ckpt")
 
 
+@pytest.mark.parametrize("change", [{"history": "PETR4"}, {"seed": 2}, {"learning_rate": 0.1}])
+def test_a_checkpoint_goes_on_with_what_it_was_begun_with(tmp_path, change):
+    train(tmp_path, max_epochs=1)
+    other = Forecaster(**dict(forecaster().hparams) | change)
+    with pytest.raises(BadCheckpoint, match=f"begun with other choices .{next(iter(change))} was "):
+        Training(other, choices(), tmp_path / "new", tmp_path / "checkpoints/last.ckpt")
+
+
+def test_a_checkpoint_without_the_best_beside_it_is_refused_where_the_best_is_wanted(tmp_path):
+    train(tmp_path, max_epochs=1)
+    alone = tmp_path / "alone.ckpt"
+    (tmp_path / "checkpoints/last.ckpt").rename(alone)
+    with pytest.raises(BadCheckpoint, match=r"there is no file .*best\.ckpt"):
+        Training(forecaster(), choices(patience=3), tmp_path / "new", alone)
+    assert Training(forecaster(), choices(), tmp_path / "new", alone).fit(data()).chosen == 3
+
+
 def test_a_checkpoint_that_has_all_its_epochs_is_refused(tmp_path):
     train(tmp_path, max_epochs=2)
     with pytest.raises(BadCheckpoint, match=r"already has 2 epochs and trainer\.max_epochs=2"):
         Training(forecaster(), choices(max_epochs=2), tmp_path, tmp_path / "checkpoints/last.ckpt")
 
 
-def test_what_the_trainer_does_not_know_is_refused(tmp_path):
-    with pytest.raises(InvalidChoice, match=r"trainer: .*abacus"):
-        Training(forecaster(), choices(accelerator="abacus"), tmp_path)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so asking for one is no mistake")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InvalidChoice, match=r"trainer: .*(gpu|GPU|CUDA)"):
+        Training(forecaster(), choices(accelerator="gpu"), tmp_path)
 
 
 def test_a_resumed_training_remembers_a_best_epoch_from_before_the_interruption(tmp_path):

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from pregao.errors import causes, refusal
+from pregao.errors import TrackingUnavailable, causes, refusal
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
 
@@ -72,7 +72,7 @@ def _refusing(task: Task) -> Task:
             sentence = _refusal(error)
             if sentence is None:
                 raise
-            if HydraConfig.get().output_subdir is not None:
+            if HydraConfig.get().output_subdir is not None and not _is_worth_keeping(error):
                 _remove(Path(HydraConfig.get().runtime.output_dir))
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 logger.error("%s", sentence)
@@ -80,6 +80,12 @@ def _refusing(task: Task) -> Task:
             sys.exit(_say(sentence, REFUSED))
 
     return wrapped
+
+
+def _is_worth_keeping(error: Exception) -> bool:
+    """A tracker that went away is no refused input: what was trained can be gone on with."""
+    last = Path(HydraConfig.get().runtime.output_dir) / "checkpoints/last.ckpt"
+    return isinstance(refusal(error), TrackingUnavailable) and last.is_file()
 
 
 def _remove(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pregao.errors import InvalidChoice
 
 PositiveInt = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0.01, le=0.98, allow_inf_nan=False)]
 
 
 def _as_typed(given: object) -> str:
@@ -31,16 +31,6 @@ def _not_empty(given: object) -> object:
 
 
 GivenPath = Annotated[Path, BeforeValidator(_not_empty)]
-
-TRAINERS_OWN = (
-    "accelerator",
-    "accumulate_grad_batches",
-    "detect_anomaly",
-    "gradient_clip_algorithm",
-    "gradient_clip_val",
-    "profiler",
-)
-"""Arguments that go to pytorch_lightning.Trainer as they are; early stopping and checkpoints rest on its others."""
 
 
 class _Choices(BaseModel):
@@ -85,21 +75,21 @@ class OptimizerChoices(_Choices):
 
 
 class TrainerChoices(_Choices):
-    """How long to train and on what; the keys of TRAINERS_OWN may be added (`+trainer.gradient_clip_val=1`)."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
+    """How long to train and on what. Those with a default are added by `+trainer.…=`, and are the Trainer's own."""
 
     threads: Annotated[int, Field(gt=0, le=256)]
     max_epochs: PositiveInt
     patience: PositiveInt | None
+    accelerator: Literal["cpu", "gpu", "auto"]
+    accumulate_grad_batches: PositiveInt | None = None
+    gradient_clip_val: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    detect_anomaly: bool | None = None
+    profiler: Literal["simple", "advanced"] | None = None
 
-    @model_validator(mode="after")
-    def _the_trainers_other_arguments_are_no_choice(self) -> "TrainerChoices":
-        unknown = sorted(set(self.model_extra or {}).difference(TRAINERS_OWN))
-        if unknown:
-            allowed = ", ".join(TRAINERS_OWN)
-            raise ValueError(f"{', '.join(unknown)} is no choice; beside those in conf/trainer there are {allowed}")
-        return self
+    def of_the_trainer(self) -> dict[str, Any]:
+        """The arguments of pytorch_lightning.Trainer, max_epochs among them."""
+        return self.model_dump(exclude={"threads", "patience"}, exclude_none=True)
 
 
 class DataChoices(_Choices):

@@ -89,8 +89,8 @@ class BadCheckpoint(PregaoError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
-            f"ckpt_path={path}: {reason}. Allowed is a file that a training run with the same model.* and data.* "
-            "choices left in its checkpoints/ folder; give that one, or leave ckpt_path out to start afresh."
+            f"ckpt_path={path}: {reason}. Allowed is a file that a training of the same stock, dates, model.* and "
+            "data.* left in its checkpoints/ folder; give that one, or leave ckpt_path out to start afresh."
         )
 
 
@@ -175,9 +175,10 @@ def refusal(error: BaseException) -> PregaoError | None:
             return StorageError(settings().home, os.strerror(errno.ENOSPC))
         if isinstance(cause, sqlite3.DatabaseError):
             return _of_database(cause)
-        # Sources of prices turn theirs into PricesUnavailable; what is left is the tracking server.
-        if isinstance(cause, ConnectionError):
-            return TrackingUnavailable(settings().tracking_uri, str(cause))
+        # Sources of prices turn theirs into PricesUnavailable; what is left is the tracking server. MLflow's own are
+        # known by name: importing it takes a second.
+        if isinstance(cause, ConnectionError) or type(cause).__module__.startswith("mlflow."):
+            return TrackingUnavailable(settings().tracking_uri, (str(cause) or repr(cause)).splitlines()[0][:300])
     return None
 
 

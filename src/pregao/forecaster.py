@@ -27,10 +27,17 @@ class Forecaster(pl.LightningModule):
         learning_rate: Adam's.
         weight_decay: Adam's L2 penalty.
         seed: of dropout; with the epoch it decides every random number, so a resumed run equals an uninterrupted one.
+        history: what it learns from, in words; a checkpoint is resumed on nothing else.
     """
 
     def __init__(
-        self, network: dict[str, Any], loss: str, learning_rate: float, weight_decay: float, seed: int
+        self,
+        network: dict[str, Any],
+        loss: str,
+        learning_rate: float,
+        weight_decay: float,
+        seed: int,
+        history: str = "",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

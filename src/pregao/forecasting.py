@@ -15,11 +15,8 @@ from pregao.errors import InvalidCloses
 from pregao.prices.calendar import next_sessions
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
-from pregao.quantiles import BANDS
-from pregao.tracking import Served
+from pregao.tracking import PRICES, Served
 from pregao.trained_model import TrainedModel
-
-PRICES = ("close", *BANDS)
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Forecast:
                 "version": self.served.version,
                 "run_id": self.served.run_id,
                 "trained_at": card.trained_at,
-                "skill_mape": or_null(card.metrics.get("skill_mape")),
+                "skill_mape": card.metrics.get("skill_mape"),
             },
         }
 
@@ -78,11 +75,6 @@ class Forecast:
 def iso(day: date | None) -> str | None:
     """ISO 8601, or nothing for bare closes."""
     return None if day is None else day.isoformat()
-
-
-def or_null(figure: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return figure if figure is not None and math.isfinite(figure) else None
 
 
 def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -> Forecast:

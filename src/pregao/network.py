@@ -77,7 +77,7 @@ class Fan(nn.Module):
     ) -> Float[Tensor, "batch horizon 7"]:
         """Quantiles around a point forecast."""
         moves = self.offsets * self.scale(closes)[..., None]
-        return point.clamp_min(LOWEST_PRICE)[..., None] * moves.double().exp()
+        return point[..., None] * moves.double().exp()
 
     def residuals(
         self,
@@ -152,8 +152,8 @@ class AbsoluteNetwork(nn.Module):
     def point(
         self, closes: Float[Tensor, "batch lookback"], learned: Float[Tensor, "batch horizon"]
     ) -> Float[Tensor, "batch horizon"]:
-        """The forecast closes that `learned` means."""
-        return learned.double()
+        """The forecast closes that `learned` means; nothing keeps a linear layer from learning negative ones."""
+        return learned.double().clamp_min(LOWEST_PRICE)
 
     def forward(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon 7"]:
         """Quantiles of the next closes."""

@@ -1,7 +1,6 @@
 """Pipeline: download → windows → fit → evaluate → register. train.py and POST /train are this same call."""
 
 import json
-import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -32,9 +31,10 @@ from pregao.prices.symbols import Symbol
 from pregao.promotion import Verdict, champion_mape, judge
 from pregao.quantiles import LEVELS, MEDIAN
 from pregao.tracking import Run
-from pregao.trained_model import ModelCard, TrainedModel
+from pregao.trained_model import ModelCard, TrainedModel, or_null
 from pregao.training import Fitted, Training
 from pregao.windows import (
+    REFERENCE_END,
     BorderRule,
     Split,
     Windows,
@@ -74,7 +74,9 @@ class Pipeline:
         self.folder = folder
         self.callbacks = callbacks
         self.symbol = Symbol.parse(config.stock)
-        self.dates = parse_dates(config.start, config.end)
+        # The published comparison ends on a day; what came after it would be judged with it.
+        end = config.end or (REFERENCE_END if config.evaluation.split == "reference" else None)
+        self.dates = parse_dates(config.start, end)
         source = config.source
         self.downloader = Downloader(source.name, source.path, price=config.data.price)
 
@@ -98,10 +100,11 @@ class Pipeline:
             self._write(model, evaluation, closes, run)
             version, verdict = self.register(model, closes, evaluation, run)
             metrics = self._metrics(evaluation, fitted, split) | {"total_time": perf_counter() - started}
-            self._finish(run, metrics, verdict)
+            self._finish(run, metrics, closes)
             if verdict.promoted:
                 end.enter_context(_uninterrupted())
                 tracking.set_champion(self.symbol, version)
+            run.tags({"promoted": verdict.promoted, "promotion": verdict.reason})
         return Result(self.folder, evaluation, metrics, self.symbol.ticker, version, run.run_id, verdict)
 
     @cached_property
@@ -124,6 +127,7 @@ class Pipeline:
             learning_rate=config.optimizer.learning_rate,
             weight_decay=config.optimizer.weight_decay,
             seed=config.seed,
+            history=self._history(split, closes),
         )
         seen = closes.loc[closes["date"] <= split.train.dates[-1, -1], "close"]
         volatility = long_run_volatility(torch.tensor(seen.to_list(), dtype=torch.float64))
@@ -160,12 +164,13 @@ class Pipeline:
         forecast = dated_forecast(model, self.symbol, closes)
         forecast.to_csv(self.folder / "forecast.csv", index=False, float_format="%.6f")
 
-    def _finish(self, run: Run, metrics: dict[str, float], verdict: Verdict) -> None:
-        # JSON has no NaN: the skill of a stock that never moved is null.
-        text = json.dumps({name: value if math.isfinite(value) else None for name, value in metrics.items()}, indent=2)
+    def _finish(self, run: Run, metrics: dict[str, float], closes: pd.DataFrame) -> None:
+        text = json.dumps(_nulled(metrics), indent=2, allow_nan=False)
         (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+        # With the last date in place of `null`: the same run, whenever it is made again.
+        resolved = self.config.model_copy(update={"end": str(day(closes["date"].iloc[-1]))})
+        (self.folder / "config.json").write_text(resolved.model_dump_json(indent=2) + "\n", encoding="utf-8")
         run.metrics(metrics)
-        run.tags({"promoted": verdict.promoted, "promotion": verdict.reason})
         run.artifacts(self.folder)
 
     def _card(self, split: Split, closes: pd.DataFrame) -> ModelCard:
@@ -180,8 +185,15 @@ class Pipeline:
             metrics={},
         )
 
+    def _history(self, split: Split, closes: pd.DataFrame) -> str:
+        data, first, last = self.config.data, day(closes["date"].iloc[0]), day(split.train.dates[-1, -1])
+        return (
+            f"{self.symbol} {data.price} {first}..{last}, {data.lookback} in, {data.horizon} out, "
+            f"batches of {data.batch_size}"
+        )
+
     def _with_metrics(self, model: TrainedModel, evaluation: Evaluation) -> TrainedModel:
-        return replace(model, card=replace(model.card, metrics=evaluation.metrics))
+        return replace(model, card=replace(model.card, metrics=_nulled(evaluation.metrics)))
 
     def _metrics(self, evaluation: Evaluation, fitted: Fitted, split: Split) -> dict[str, float]:
         chosen = fitted.chosen
@@ -207,7 +219,10 @@ class Pipeline:
             "price": config.data.price,
             "n_epochs": config.trainer.max_epochs,
             "patience": config.trainer.patience,
-            "device": config.trainer.model_dump().get("accelerator", "auto"),
+            "device": config.trainer.accelerator,
+            "threads": config.trainer.threads,
+            "promote": config.promote,
+            "ckpt_path": config.ckpt_path,
             "train_size": config.evaluation.train,
             "validation_size": config.evaluation.validation,
             "split": config.evaluation.split,
@@ -232,6 +247,10 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _nulled(metrics: dict[str, float]) -> dict[str, float | None]:
+    return {name: or_null(value) for name, value in metrics.items()}
 
 
 def _calibrate(network: Network, windows: Windows) -> None:

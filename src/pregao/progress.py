@@ -23,6 +23,10 @@ class EpochProgress(Callback):
         loss = trainer.callback_metrics["val_loss"].item()
         self.bar.update(self.task, advance=1, description=f"training · validation loss {loss:.4f}")
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Also after an interruption: the cursor must come back."""
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the line back."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the line and the cursor back after ctrl-C too."""
         self.bar.stop()

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SHIPPED = REPOSITORY / "models"
@@ -52,10 +54,10 @@ class Settings:
 
 def settings() -> Settings:
     """Read at each call, so that a changed environment is seen at once."""
-    home = Path(os.environ.get("PREGAO_HOME") or REPOSITORY).expanduser().resolve()
+    home = Path(os.path.expanduser(os.environ.get("PREGAO_HOME") or REPOSITORY)).resolve()
     default_uri = f"sqlite:///{home / 'mlruns' / 'mlflow.db'}"
     return Settings(
         home=home,
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or default_uri,
+        tracking_uri=os.environ.get(TRACKING_URI) or default_uri,
         api_key=os.environ.get("PREGAO_API_KEY") or None,
     )

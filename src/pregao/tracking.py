@@ -25,7 +25,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow
-import numpy as np
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -34,8 +33,8 @@ from mlflow.types import ColSpec, DataType, Schema
 from pregao.errors import CorruptModel, InvalidSymbol, NoModel, TrackingUnavailable, refusal
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import BANDS
-from pregao.settings import settings
-from pregao.trained_model import CARD, TrainedModel
+from pregao.settings import TRACKING_URI, settings
+from pregao.trained_model import CARD, TrainedModel, or_null
 
 CHAMPION = "champion"
 """The registry's alias of the version that is served."""
@@ -43,8 +42,11 @@ CHAMPION = "champion"
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 MODEL = "model"
 PRICES = ("close", *BANDS)
-NEEDED = ("pregao", "torch", "safetensors", "pandas")
-"""What a registered model needs to run; named, because MLflow takes seconds to find it out."""
+NEEDED = ("torch", "safetensors", "pandas")
+"""What a registered model needs from a package index; named, because MLflow takes seconds to find it out.
+
+Pregão itself is not among them: no index has it, and whoever took its name there could run code here.
+"""
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("urllib3").setLevel(logging.ERROR)  # each retry would be a line; the failure is one sentence
@@ -72,10 +74,11 @@ class Run:
         """Log what decided the run."""
         _client().log_batch(self.run_id, params=[Param(name, str(value)) for name, value in params.items()])
 
-    def metrics(self, metrics: Mapping[str, float]) -> None:
+    def metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Log final figures; what is not finite is left out, since databases refuse it."""
         now = _now()
-        rows = [Metric(name, value, now, 0) for name, value in metrics.items() if np.isfinite(value)]
+        known = {name: or_null(value) for name, value in metrics.items()}
+        rows = [Metric(name, value, now, 0) for name, value in known.items() if value is not None]
         _client().log_batch(self.run_id, metrics=rows)
 
     def history(self, epochs: Mapping[str, Sequence[float]]) -> None:
@@ -107,6 +110,8 @@ class Run:
                 ),
                 pip_requirements=[f"{name}=={installed(name)}" for name in NEEDED],
             )
+        # MLflow calls the run finished when the block ends; its figures and its verdict are still to come.
+        _client().update_run(self.run_id, status="RUNNING")
         with suppress(MlflowException):  # it exists
             _client().create_registered_model(symbol.ticker)
         version = _client().create_model_version(
@@ -278,8 +283,11 @@ def preload() -> None:
 
 
 def _client() -> mlflow.MlflowClient:
-    uri = settings().tracking_uri
+    uri, given = settings().tracking_uri, os.environ.get(TRACKING_URI)
     mlflow.set_tracking_uri(uri)
+    # MLflow exports what it was told, and settings() would take that for the user's own wish ever after.
+    if given is None:
+        os.environ.pop(TRACKING_URI, None)
     return mlflow.MlflowClient(uri)
 
 
@@ -294,8 +302,7 @@ def _prepare() -> None:
         with _alone():
             _client().search_experiments(max_results=1)
     except Exception as error:  # of MLflow, SQLAlchemy, the database's driver: each has its own
-        uri = settings().tracking_uri
-        raise refusal(error) or TrackingUnavailable(uri, str(error).splitlines()[0][:200]) from error
+        raise refusal(error) or TrackingUnavailable(settings().tracking_uri, repr(error)[:200]) from error
 
 
 @contextmanager

@@ -2,16 +2,17 @@
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from pregao.errors import CorruptModel, InvalidCloses
 from pregao.network import Network, build_network
@@ -24,6 +25,8 @@ if TYPE_CHECKING:  # an inference process does without pandas' 50 MB
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 MOST_CLOSES = 10_000
+
+Figure = TypeVar("Figure", int, float)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class ModelCard:
     trained_at: str
     train_end: str
     data_end: str
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,10 @@ class TrainedModel:
         """Write weights and card; the folder is made."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(state, folder / WEIGHTS)
-        (folder / CARD).write_text(json.dumps(asdict(self.card), indent=2) + "\n", encoding="utf-8")
+        # Not save_file: its file is its owner's alone, and a server may run as somebody else.
+        (folder / WEIGHTS).write_bytes(save(state))
+        card = json.dumps(asdict(self.card), indent=2, allow_nan=False)
+        (folder / CARD).write_text(card + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
@@ -110,6 +115,11 @@ class TrainedModel:
         return cls(network, card)
 
 
+def or_null(figure: Figure | None) -> Figure | None:
+    """JSON has no NaN and no infinity: the skill of a stock that never moved is null."""
+    return figure if figure is not None and math.isfinite(figure) else None
+
+
 def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:
     """The closes as floats.
 
@@ -122,13 +132,18 @@ def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:
             f"Give at least the last {lookback} closes."
         )
     for position, value in enumerate(closes, start=1):
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not (number and math.isfinite(value) and value > 0):
+        if not _is_price(value):
             raise InvalidCloses(
-                f"closes: number {position} of {len(closes)} is {value!r}; every close must be a positive, finite "
-                "price. Correct it, or leave that session out."
+                f"closes: number {position} of {len(closes)} is {repr(value)[:40]}; every close must be a positive, "
+                "finite price. Correct it, or leave that session out."
             )
     return [float(value) for value in closes]
+
+
+def _is_price(value: object) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    # math.isfinite cannot take an integer that no float can hold; this comparison can.
+    return number and bool(0 < value < sys.float_info.max)  # type: ignore[operator]
 
 
 def _first_line(error: Exception) -> str:

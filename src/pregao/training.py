@@ -121,7 +121,7 @@ class Training:
         self.checkpoints = Checkpoints(folder / "checkpoints", watch=choices.patience is not None)
         self.trainer = _trainer(choices, [self.losses, self.checkpoints, *_stopping(choices.patience), *callbacks])
         if ckpt_path is not None:
-            _check(ckpt_path, forecaster, choices.max_epochs)
+            _check(ckpt_path, forecaster, choices)
 
     def fit(self, data: PricesDataModule) -> Fitted:
         """Train, and leave the chosen weights in the forecaster: the best on validation; without `patience`, the last.
@@ -131,7 +131,8 @@ class Training:
             KeyboardInterrupt: ctrl-C.
         """
         torch.set_num_threads(self.choices.threads)
-        self._take_along_the_best()
+        if self.ckpt_path is not None and self.choices.patience is not None:
+            self._take_along_the_best(self.ckpt_path)
         started = perf_counter()
         self._run(data)
         seconds = perf_counter() - started
@@ -144,14 +145,12 @@ class Training:
             chosen = best["epoch"]
         return Fitted(self.losses.train, self.losses.val, chosen, seconds)
 
-    def _take_along_the_best(self) -> None:
+    def _take_along_the_best(self, ckpt_path: Path) -> None:
         """A resumed run has a folder of its own, and its best epoch may lie before the interruption."""
-        best = self.checkpoints.best
-        if self.ckpt_path is not None and self.choices.patience is not None:
-            former = self.ckpt_path.with_name(best.name)
-            if former.resolve() != best.resolve():
-                best.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(former, best)
+        former, best = ckpt_path.with_name("best.ckpt"), self.checkpoints.best
+        if former.resolve() != best.resolve():
+            best.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(former, best)
 
     def _run(self, data: PricesDataModule) -> None:
         try:
@@ -167,13 +166,12 @@ def _trainer(choices: TrainerChoices, callbacks: list[Callback]) -> pl.Trainer:
     try:
         return pl.Trainer(
             callbacks=callbacks,
-            max_epochs=choices.max_epochs,
             logger=False,
             deterministic=True,
             enable_model_summary=False,
             enable_progress_bar=False,  # it costs a tenth of the time in fit; terminal.py shows epochs
             num_sanity_val_steps=0,
-            **(choices.model_extra or {}),
+            **choices.of_the_trainer(),
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise InvalidChoice(f"trainer: {error}. Allowed are the arguments of pytorch_lightning.Trainer.") from None
@@ -183,17 +181,35 @@ def _stopping(patience: int | None) -> list[Callback]:
     return [] if patience is None else [EarlyStopping("val_loss", patience=patience, check_finite=True)]
 
 
-def _check(path: Path, forecaster: Forecaster, max_epochs: int) -> None:
-    if not path.is_file():
-        raise BadCheckpoint(path, "there is no such file")
+def _check(path: Path, forecaster: Forecaster, choices: TrainerChoices) -> None:
+    checkpoint = _read(path, path)
+    _compare(path, checkpoint, forecaster)
+    if checkpoint["epoch"] + 1 >= choices.max_epochs:
+        reason = f"it already has {checkpoint['epoch'] + 1} epochs and trainer.max_epochs={choices.max_epochs}"
+        raise BadCheckpoint(path, reason)
+    if choices.patience is not None:
+        _compare(path, _read(path.with_name("best.ckpt"), path), forecaster)
+
+
+def _read(file: Path, asked: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise BadCheckpoint(asked, f"there is no file {file}")
     try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-        state, epoch = checkpoint["state_dict"], checkpoint["epoch"]
-        shapes = {name: value.shape for name, value in state.items()}
+        checkpoint: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+        checkpoint["epoch"] + 1
+        {name: value.shape for name, value in checkpoint["state_dict"].items()}
     except Exception:  # torch's unpickler meets damaged bytes with whatever its next line raises
-        raise BadCheckpoint(path, "this is no checkpoint, or a damaged one") from None
-    wanted = {name: value.shape for name, value in forecaster.state_dict().items()}
-    if shapes != wanted:
+        raise BadCheckpoint(asked, f"{file.name} is no checkpoint, or a damaged one") from None
+    return checkpoint
+
+
+def _compare(path: Path, checkpoint: dict[str, Any], forecaster: Forecaster) -> None:
+    """A checkpoint goes on with what it was begun with: other closes might be those that it will be judged on."""
+    shapes = {name: value.shape for name, value in forecaster.state_dict().items()}
+    if {name: value.shape for name, value in checkpoint["state_dict"].items()} != shapes:
         raise BadCheckpoint(path, "its weights are of another network")
-    if epoch + 1 >= max_epochs:
-        raise BadCheckpoint(path, f"it already has {epoch + 1} epochs and trainer.max_epochs={max_epochs}")
+    begun, now = checkpoint.get("hyper_parameters", {}), dict(forecaster.hparams)
+    other = [name for name in now if begun.get(name) != now[name]]
+    if other:
+        told = "; ".join(f"{name} was {begun.get(name)}, now it is {now[name]}" for name in other)
+        raise BadCheckpoint(path, f"it was begun with other choices ({told})")

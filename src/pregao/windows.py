@@ -1,5 +1,6 @@
 """Closes → windows: sliding [N, lookback] inputs and [N, horizon] targets, split by date without look-ahead."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +12,10 @@ from jaxtyping import Float
 from pregao.errors import TooFewSessions
 
 REFERENCE_BORDER = pd.Timestamp("2023-11-24")
-"""The first date that judges in the published comparison, for every stock (QUALITY: the reference split)."""
+"""The first date that judges in the published comparison, for every stock."""
+
+REFERENCE_END = "2025-07-27"
+"""The last day of the published comparison."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,15 @@ def split_windows(symbol: object, closes: pd.DataFrame, lookback: int, horizon: 
 
 def sessions_needed(lookback: int, horizon: int, rule: BorderRule) -> int:
     """The shortest history whose three parts each hold at least one window."""
-    n = lookback + horizon
-    while True:
+
+    def enough(n: int) -> bool:
         days = pd.bdate_range(end=REFERENCE_BORDER + pd.offsets.BDay(horizon - 1), periods=n)
-        if _try_split(pd.DataFrame({"date": days, "close": 1.0}), lookback, horizon, rule):
-            return n
-        n += 1
+        return _try_split(pd.DataFrame({"date": days, "close": 1.0}), lookback, horizon, rule) is not None
+
+    size = lookback + horizon
+    while not enough(size):
+        size *= 2
+    return bisect_left(range(size), True, lo=size // 2, key=enough)
 
 
 def _try_split(closes: pd.DataFrame, lookback: int, horizon: int, rule: BorderRule) -> Split | None:

@@ -26,7 +26,6 @@ from pregao.api.schemas import (
 )
 from pregao.api.service import Service
 from pregao.api.trainings import STOPPED, as_json, outcome
-from pregao.forecasting import or_null
 from pregao.jobs import Job
 from pregao.prices.symbols import Symbol
 from pregao.statistics import Page, statistics
@@ -154,7 +153,7 @@ async def models(here: Here) -> Response:
             "version": served.version,
             "run_id": served.run_id,
             "trained_at": served.model.card.trained_at,
-            "metrics": {name: or_null(value) for name, value in served.model.card.metrics.items()},
+            "metrics": served.model.card.metrics,
         }
         for _, served in sorted(here.forecasts.served.items())
     ]
