@@ -12,7 +12,8 @@ help: ## this list
 
 setup: .venv/ready ## the environment in .venv
 
-# torch comes first: with it in place nothing else can draw in a build with CUDA's gigabytes.
+# torch comes first and pinned: no other package then chooses another build of it. A machine whose index has a CPU build
+# of this version spares itself CUDA's gigabytes.
 .venv/ready: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
@@ -48,6 +49,7 @@ bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv and others, make bench PRICES=DIR"; exit 2; }
 	$(BIN)/python benchmarks/reference_split.py $(PRICES)
 	$(BIN)/python benchmarks/speed.py $(PRICES)
+	$(BIN)/python benchmarks/api.py
 
 lock: setup ## write requirements.lock anew from what pyproject.toml allows
 	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"

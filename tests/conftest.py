@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
 
 torch.set_num_threads(1)
+# A shell's background job ignores ctrl-C, and so would every command that a test starts from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def random_walk(n=400, seed=0, last="2024-12-30"):

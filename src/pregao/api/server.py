@@ -6,6 +6,7 @@ processes, which run the network. LitServe's own routes give way to those of the
 
 import asyncio
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -95,6 +96,15 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
         """Load what is served while the port is open, follow it, and end with no training left behind."""
         async with super().lifespan(app), app.state.service.running():
             yield
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """LitServe's monitor asks its manager on, after a shutdown has ended it, and calls that a crash."""
+    lost = record.exc_info is not None and isinstance(record.exc_info[1], OSError | EOFError)
+    return not (lost and record.getMessage() == "Monitoring worker crashed")
+
+
+logging.getLogger("litserve.server").addFilter(_is_news)
 
 
 def serve(config: ServeConfig) -> None:
