@@ -164,7 +164,16 @@ class TrackingUnavailable(PregaoError):
 
 
 def refusal(error: BaseException) -> PregaoError | None:
-    """What a person is to read of an error: itself or a cause that is a refusal, or the storage that failed."""
+    """What a person is to read of an error: the refusal or the failed storage behind it, or that MLflow failed."""
+    found = refused_cause(error)
+    # MLflow's own are known by name, since importing it takes a second; it wraps all that happens to it in them.
+    if found is None and any(type(cause).__module__.startswith("mlflow.") for cause in causes(error)):
+        return TrackingUnavailable(settings().tracking_uri, (str(error) or repr(error)).splitlines()[0][:300])
+    return found
+
+
+def refused_cause(error: BaseException) -> PregaoError | None:
+    """The error itself or a cause of it, where that is a refusal or a failed storage."""
     for cause in causes(error):
         if isinstance(cause, PregaoError):
             return cause
@@ -175,10 +184,9 @@ def refusal(error: BaseException) -> PregaoError | None:
             return StorageError(settings().home, os.strerror(errno.ENOSPC))
         if isinstance(cause, sqlite3.DatabaseError):
             return _of_database(cause)
-        # Sources of prices turn theirs into PricesUnavailable; what is left is the tracking server. MLflow's own are
-        # known by name: importing it takes a second.
-        if isinstance(cause, ConnectionError) or type(cause).__module__.startswith("mlflow."):
-            return TrackingUnavailable(settings().tracking_uri, (str(cause) or repr(cause)).splitlines()[0][:300])
+        # Sources of prices turn theirs into PricesUnavailable; what is left is the tracking server.
+        if isinstance(cause, ConnectionError):
+            return TrackingUnavailable(settings().tracking_uri, str(cause))
     return None
 
 

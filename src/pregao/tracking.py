@@ -30,7 +30,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from pregao.errors import CorruptModel, InvalidSymbol, NoModel, TrackingUnavailable, refusal
+from pregao.errors import CorruptModel, InvalidSymbol, NoModel, TrackingUnavailable, refusal, refused_cause
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import BANDS
 from pregao.settings import TRACKING_URI, settings
@@ -148,7 +148,7 @@ def load(symbol: Symbol, version: int) -> Served:
     try:
         folder = Path(mlflow.artifacts.download_artifacts(name)) / "artifacts" / MODEL
     except MlflowException as error:
-        raise refusal(error) or CorruptModel(Path(name), str(error)) from error
+        raise refused_cause(error) or CorruptModel(Path(name), str(error)) from error
     return Served(TrainedModel.load(folder), symbol.ticker, version, str(found.run_id), folder)
 
 
