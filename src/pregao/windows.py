@@ -119,7 +119,10 @@ def split_windows(symbol: object, closes: pd.DataFrame, lookback: int, horizon: 
 
 
 def sessions_needed(lookback: int, horizon: int, rule: BorderRule) -> int:
-    """The shortest history whose three parts each hold at least one window."""
+    """A length at which each of the three parts holds a window, while one session less leaves a part empty.
+
+    A few shorter lengths may do too: where the fractions round to whole windows, the parts do not grow in step.
+    """
 
     def enough(n: int) -> bool:
         days = pd.bdate_range(end=REFERENCE_BORDER + pd.offsets.BDay(horizon - 1), periods=n)
