@@ -31,6 +31,14 @@ def random_walk(n=400, seed=0, last="2024-12-30"):
     return pd.DataFrame({"date": days, "close": (50 * np.exp(returns.cumsum())).round(4)})
 
 
+def with_ranges(table, seed=0):
+    """The table with an open, a high and a low around each close."""
+    spread = np.abs(np.random.default_rng(seed).normal(0, 0.01, (2, len(table))))
+    both = pd.concat([table["close"], table["close"].shift(fill_value=table["close"].iloc[0])], axis=1)
+    high, low = both.max(axis=1) * (1 + spread[0]), both.min(axis=1) * (1 - spread[1])
+    return table.assign(open=both.iloc[:, 1], high=high.round(4), low=low.round(4))
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
     """An MLflow database without runs; its migrations take seconds, so it is made once and copied."""
@@ -42,15 +50,20 @@ def empty_database(tmp_path_factory):
     return home / "mlruns" / "mlflow.db"
 
 
+def settle(folder, empty_database, patch):
+    """A home in this folder that knows no model, shipped ones included."""
+    home = folder / "home"
+    (home / "mlruns").mkdir(parents=True)
+    shutil.copy(empty_database, home / "mlruns" / "mlflow.db")
+    patch.setenv("PREGAO_HOME", str(home))
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    patch.setattr("pregao.settings.SHIPPED", folder / "no models are shipped")
+    return home
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch, empty_database):
-    folder = tmp_path / "home"
-    (folder / "mlruns").mkdir(parents=True)
-    shutil.copy(empty_database, folder / "mlruns" / "mlflow.db")
-    monkeypatch.setenv("PREGAO_HOME", str(folder))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("pregao.settings.SHIPPED", tmp_path / "no models are shipped")
-    return folder
+    return settle(tmp_path, empty_database, monkeypatch)
 
 
 @pytest.fixture
@@ -60,6 +73,31 @@ def prices(tmp_path):
     folder.mkdir()
     random_walk().to_csv(folder / "VALE3.csv", index=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_model(tmp_path_factory, empty_database):
+    """A folder of models with a SHARED of two stocks; it has seen no close after June 2024."""
+    from pregao.pipeline import Pipeline  # Lightning takes seconds, and few tests need it
+
+    folder = tmp_path_factory.mktemp("shared")
+    for seed, stock in enumerate(("PETR4", "ITUB4"), start=1):
+        with_ranges(random_walk(seed=seed)).to_csv(folder / f"{stock}.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        run = settle(folder, empty_database, patch) / "outputs/SHARED/1"
+        run.mkdir(parents=True)
+        Pipeline(small_config(folder, "stock=SHARED", "stocks=[PETR4,ITUB4]", end="2024-06-28"), run).run()
+    shutil.copytree(run / "model", folder / "models/SHARED")
+    shutil.copy(run / "metrics.json", folder / "models/SHARED")
+    return folder / "models"
+
+
+@pytest.fixture
+def shared(home, shared_model, tmp_path, monkeypatch):
+    """The files of a SHARED that ships with this home; a test may change them before their first use."""
+    models = Path(shutil.copytree(shared_model, tmp_path / "models"))
+    monkeypatch.setattr("pregao.settings.SHIPPED", models)
+    return models / "SHARED"
 
 
 @pytest.fixture

@@ -13,9 +13,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors", "settings", "config"},
-    {"quantiles", "network", "windows", "trained_model", "prices"},
-    {"tracking", "pyfunc_model", "promotion", "evaluation", "datamodule", "forecaster", "training", "statistics"},
-    {"pipeline", "forecasting", "progress", "jobs"},
+    {"quantiles", "volatility", "network", "windows", "panel", "trained_model", "prices"},
+    {
+        *("tracking", "pyfunc_model", "promotion", "evaluation", "datamodule", "forecaster", "training", "rolling"),
+        "statistics",
+    },
+    {"pipeline", "forecasting", "backtest", "backtest_folder", "progress", "jobs"},
     {"cli", "terminal", "api"},
 ]
 
@@ -66,6 +69,6 @@ def test_nothing_loads_a_pickle():
         assert all("weights_only=True" in call for call in re.findall(r"torch\.load\(.*", text))
 
 
-@pytest.mark.parametrize("entry", ["train.py", "predict.py", "serve.py"])
+@pytest.mark.parametrize("entry", ["train.py", "predict.py", "backtest.py", "serve.py"])
 def test_a_command_is_a_thin_entry(entry):
     assert len(Path(REPOSITORY / entry).read_text(encoding="utf-8").splitlines()) <= 40

@@ -64,7 +64,8 @@ def refused(program, *arguments, home, **environment):
 
 
 def small(prices):
-    return (*SMALL, "stock=PETR4", "source=csv", f"source.path={prices}", "end=2024-12-30")
+    """A training that does not look at the SHARED which comes with the repository."""
+    return (*SMALL, "stock=PETR4", "source=csv", f"source.path={prices}", "end=2024-12-30", "train.init=none")
 
 
 @pytest.fixture
@@ -581,6 +582,78 @@ def test_closes_that_are_no_prices_are_refused_by_their_position(champion, given
     assert refused("predict.py", "stock=PETR4", given, home=champion).startswith(said)
 
 
-def test_a_stock_without_a_model_is_told_which_have_one_and_how_to_train(champion):
-    told = refused("predict.py", "stock=ITUB4", home=champion)
-    assert told == "ITUB4: no trained model; there are models for PETR4, VALE3. Train one: python train.py stock=ITUB4"
+def test_the_shared_model_answers_for_a_stock_without_a_model(champion):
+    done = run("predict.py", "stock=ITUB4", closes(), "format=json", home=champion)
+    assert done.returncode == 0, done.stderr
+    forecast = json.loads(done.stdout)
+    assert (forecast["stock"], forecast["model"]["stock"]) == ("ITUB4", "SHARED")
+
+
+@pytest.mark.slow
+def test_a_forecast_of_the_shared_model_itself_is_refused(home):
+    told = sentence(run("predict.py", "stock=SHARED", home=home))
+    assert told.endswith("It is the model of many stocks. Name a stock, like VALE3.")
+
+
+# the shared model
+
+
+def test_a_panel_of_refused_stocks_is_a_sentence(home, prices):
+    together = (*small(prices), "stock=SHARED", "stocks=[XPTO3,XPTO4]")
+    assert refused("train.py", *together, home=home).startswith("XPTO4: csv knows no such stock")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stock=SHARED",),
+        pytest.param(("stock=VALE3", "stocks=[VALE3,PETR4]"), marks=pytest.mark.slow),
+        pytest.param(("experiment=ibovespa", "stock=VALE3"), marks=pytest.mark.slow),
+    ],
+)
+def test_many_stocks_and_the_shared_model_belong_together(home, arguments):
+    told = refused("train.py", *arguments, home=home)
+    assert told.startswith("stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa")
+
+
+@pytest.mark.slow
+def test_a_stock_of_a_panel_that_is_no_ticker_is_refused(home, prices):
+    told = refused("train.py", *small(prices), "stock=SHARED", "stocks=[PETR4,../x]", home=home)
+    assert "is no ticker" in told
+
+
+def test_a_beginning_that_cannot_be_had_is_refused(home, prices):
+    """The repository's SHARED is a larger network than this one."""
+    before = left(home)
+    done = run("train.py", *small(prices), "train.init=shared", home=home)
+    assert sentence(done).startswith("train.init=shared: the shared model cannot be begun at (it is another network:")
+    assert left(home) == before
+
+
+@pytest.mark.slow
+def test_the_repositorys_shared_model_is_where_a_stock_begins(home, prices):
+    done = run("train.py", *small(prices), "model.hidden_size=40", "train.init=auto", home=home)
+    assert done.returncode == 0, done.stderr
+    [(began,)] = query(home, "select value from params where key = 'init'")
+    assert began.startswith("SHARED version 1 run ")
+
+
+@pytest.mark.slow
+def test_a_beginning_afresh_is_said_and_kept_in_the_log(home, prices):
+    done = run("train.py", *small(prices), "train.init=auto", home=home)
+    assert done.returncode == 0, done.stderr
+    said = "Begun afresh, not at the shared model: it is another network"
+    assert said in done.stderr
+    assert said in (Path(done.stdout.splitlines()[-1]) / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_shared_model_is_trained_by_its_experiment(home, real_prices):
+    chosen = ["experiment=ibovespa", "stocks=[VALE3,PETR4,XPTO3,ASAI3]", "source=csv", f"source.path={real_prices}"]
+    done = run("train.py", *chosen, "end=2025-07-28", "trainer.max_epochs=1", "promote=always", home=home, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "XPTO3 is left out: " in done.stderr
+    folder = Path(done.stdout.splitlines()[-1])
+    assert folder.parent == home / "outputs/SHARED"
+    assert "SHARED" in dict(champions(home))
+    assert (folder / "scores.csv").is_file()

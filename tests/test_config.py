@@ -11,6 +11,8 @@ from pregao import config
 from pregao.cli import CONF
 from pregao.config import TrainConfig, parse
 from pregao.errors import InvalidChoice
+from pregao.network import AbsoluteNetwork, build_network
+from pregao.prices.symbols import Symbol
 
 PROGRAMS = {path.stem: getattr(config, f"{path.stem.title()}Config") for path in sorted(CONF.glob("*.yaml"))}
 
@@ -34,9 +36,13 @@ def parsed(program, *overrides):
 OPTIONS = [(program, f"{group}={name}") for program in PROGRAMS for group, ns in groups(program).items() for name in ns]
 
 
+WITH = {("train", "panel=ibovespa"): ["stock=SHARED"]}
+"""What an option asks for beside it."""
+
+
 @pytest.mark.parametrize(("program", "option"), OPTIONS, ids=lambda value: value)
 def test_every_option_of_every_group_composes(program, option):
-    parsed(program, option)
+    parsed(program, option, *WITH.get((program, option), []))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +74,29 @@ def test_the_reference_experiment_is_never_served():
 
 
 def test_further_arguments_of_the_trainer_are_kept():
-    assert parsed("train", "+trainer.gradient_clip_val=0.5").trainer.model_dump()["gradient_clip_val"] == 0.5
+    trainer = parsed("train", "+trainer.accumulate_grad_batches=2").trainer
+    assert trainer.of_the_trainer()["accumulate_grad_batches"] == 2
+
+
+@pytest.mark.parametrize(("model", "loss"), [("lstm", "pinball"), ("absolute", "mse")])
+def test_each_scaling_has_its_loss(model, loss):
+    assert parsed("train", f"model={model}").model.loss == loss
+
+
+def test_a_network_is_built_from_what_is_chosen_and_nothing_else():
+    choices = parsed("train", "model.hidden_size=4").model.network(horizon=5, inputs="history")
+    network = build_network(**choices)
+    assert (network.horizon, network.inputs, network.recurrence.cell.hidden_size) == (5, "history", 4)
+    absolute = build_network(**parsed("train", "model=absolute").model.network(horizon=5, inputs="window"))
+    assert isinstance(absolute, AbsoluteNetwork)
+
+
+def test_the_ibovespa_experiment_is_the_shared_model_of_many_stocks():
+    chosen = parsed("train", "experiment=ibovespa")
+    assert chosen.stock == "SHARED"
+    assert len(set(chosen.stocks)) == len(chosen.stocks) > 20
+    assert {Symbol.parse(stock).ticker for stock in chosen.stocks} == set(chosen.stocks)
+    assert parsed("train", "experiment=ibovespa", "stocks=[VALE3,PETR4]").stocks == ["VALE3", "PETR4"]
 
 
 REFUSED = {
@@ -84,16 +112,20 @@ REFUSED = {
     "model.cell=transformer": "model.cell='transformer': should be 'lstm' or 'gru'",
     "model.shrinkage=0": "model.shrinkage=0: should be greater than 0",
     "model.shrinkage=null": "model: shrinkage belongs to scaling=window alone: choose model=lstm or model=absolute",
+    "model.loss=mae": "model.loss='mae': should be 'pinball' or 'mse'",
+    "model.loss=mse": "model: loss=pinball belongs to scaling=window and loss=mse to scaling=none",
     "+model.layers=3": "model.layers: there is no such setting",
     "optimizer.learning_rate=nan": "optimizer.learning_rate=nan: should be a finite number",
     "optimizer.learning_rate=inf": "optimizer.learning_rate=inf: should be a finite number",
     "optimizer.learning_rate=0": "optimizer.learning_rate=0: should be greater than 0",
+    "optimizer.schedule=step": "optimizer.schedule='step': should be 'cosine' or 'constant'",
     "seed=-1": "seed=-1: should be greater than or equal to 0",
     "seed=4294967296": "seed=4294967296: should be less than 4294967296",
     "promote=maybe": "promote='maybe': should be 'auto', 'always' or 'never'",
     "data.lookback=1": "data.lookback=1: should be greater than or equal to 2",
     "data.horizon=0": "data.horizon=0: should be greater than 0",
     "data.price=open": "data.price='open': should be 'adjusted' or 'close'",
+    "data.inputs=volume": "data.inputs='volume': should be 'window', 'history' or 'ohlc'",
     "data.batch_size=0": "data.batch_size=0: should be greater than 0",
     "data=5": "data=5: should be a valid dictionary",
     "trainer.max_epochs=0": "trainer.max_epochs=0: should be greater than 0",
@@ -106,6 +138,14 @@ REFUSED = {
     "evaluation.split=random": "evaluation.split='random': should be 'date' or 'reference'",
     "ckpt_path=''": "ckpt_path='': should be a path, or null for none",
     "source.path=''": "source.path='': should be a path, or null for none",
+    "train.init=VALE3": "train.init='VALE3': should be 'auto', 'shared' or 'none'",
+    "train.learning_rate_factor=0": "train.learning_rate_factor=0: should be greater than 0",
+    "stocks=[VALE3,PETR4]": "stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa",
+    "panel=ibovespa": "stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa",
+    "stock=SHARED": "stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa",
+    "stock=shared": "stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa",
+    "stocks=[]": "stocks=[]: List should have at least 1 item",
+    "stocks=VALE3": "stocks='VALE3': should be a valid list",
     "+foo=bar": "foo: there is no such setting",
     "start=null": "start=None: should be a text",
     "stock=null": "stock=None: should be a text",
@@ -125,6 +165,11 @@ def test_what_is_not_allowed_is_refused_with_key_value_and_what_is(given):
 def test_shrinkage_does_not_go_with_the_absolute_model():
     with pytest.raises(InvalidChoice, match=r"^model: shrinkage belongs to scaling=window alone"):
         parsed("train", "model=absolute", "+model.shrinkage=0.25")
+
+
+def test_the_absolute_model_learns_no_quantiles():
+    with pytest.raises(InvalidChoice, match=r"^model: loss=pinball belongs to scaling=window and loss=mse to scaling="):
+        parsed("train", "model=absolute", "model.loss=pinball")
 
 
 def test_all_that_is_wrong_is_told_at_once():

@@ -4,10 +4,13 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from pregao.errors import InvalidCloses, NoModel
-from pregao.forecasting import forecast_closes, forecast_stock
+from pregao.errors import InvalidCloses, NoModel, UnknownStock
+from pregao.forecasting import dated_forecast, forecast_closes, forecast_stock
 from pregao.pipeline import Pipeline
-from tests.conftest import random_walk, small_config
+from pregao.quantiles import MEDIAN, bands
+from pregao.rolling import rolling_forecasts
+from pregao.trained_model import TrainedModel
+from tests.conftest import random_walk, small_config, with_ranges
 
 
 @pytest.fixture
@@ -64,3 +67,53 @@ def test_a_stock_without_a_model_is_told_who_has_one(served, prices):
         NoModel, match=r"PETR4: no trained model; there are models for VALE3\. Train one: .*stock=PETR4"
     ):
         forecast_stock("PETR4", "csv", prices)
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A folder with a stock that has no model, its daily ranges too."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    with_ranges(random_walk(seed=9)).to_csv(folder / "WEGE3.csv", index=False)
+    random_walk(60, seed=8).to_csv(folder / "SHRT3.csv", index=False)
+    return folder
+
+
+def test_the_shared_model_answers_for_a_stock_without_a_model(shared, many):
+    by_stock = forecast_stock("WEGE3", "csv", many)
+    assert (by_stock.symbol.ticker, by_stock.served.stock) == ("WEGE3", "SHARED")
+    assert by_stock.as_json()["model"]["stock"] == "SHARED"
+    assert by_stock.as_of == date(2024, 12, 30)
+    by_closes = forecast_closes(pd.read_csv(many / "WEGE3.csv")["close"].tolist(), "WEGE3")
+    assert (by_closes.symbol.ticker, by_closes.served.stock) == ("WEGE3", "SHARED")
+    assert len(forecast_stock("SHRT3", "csv", many).rows) == 10
+
+
+def test_a_forecast_is_the_last_of_the_rolling_ones(shared, many):
+    model = TrainedModel.load(shared)
+    table = pd.read_csv(many / "WEGE3.csv", parse_dates=["date"])
+    rolling = rolling_forecasts(model, table, model.card.validation_start)
+    assert rolling.widths[-1] != 1
+    rows = pd.DataFrame(model.rows(rolling.last))
+    expected = {"close": rolling.quantiles[-1, :, MEDIAN], **bands(rolling.quantiles[-1])}
+    for found in (forecast_stock("WEGE3", "csv", many).table, dated_forecast(model, "WEGE3", table)):
+        for name, values in expected.items():
+            assert found[name].tolist() == rows[name].tolist()
+            # Many windows in one batch: the network's float32 sums are taken in another order.
+            assert found[name].to_numpy() == pytest.approx(values, rel=1e-9)
+
+
+def test_more_than_the_closes_is_seen_where_the_source_has_it(shared, many):
+    by_stock = forecast_stock("WEGE3", "csv", many).table
+    pd.read_csv(many / "WEGE3.csv")[["date", "close"]].to_csv(many / "WEGE3.csv", index=False)
+    assert (forecast_stock("WEGE3", "csv", many).table["close"] != by_stock["close"]).any()
+
+
+def test_a_stocks_own_model_goes_before_the_shared_one(served, shared, prices):
+    assert forecast_stock("VALE3", "csv", prices).served.stock == "VALE3"
+    assert forecast_closes(random_walk(30)["close"].tolist(), "VALE3").served.stock == "VALE3"
+
+
+def test_the_shared_model_has_no_prices_of_its_own(shared, many):
+    with pytest.raises(UnknownStock, match=r"SHARED: csv knows no such stock .*It is the model of many stocks"):
+        forecast_stock("SHARED", "csv", many)

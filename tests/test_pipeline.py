@@ -11,11 +11,14 @@ from safetensors.torch import load_file
 from pregao import tracking
 from pregao.config import TrainConfig, parse
 from pregao.errors import TooFewSessions, TrackingUnavailable
+from pregao.forecasting import forecast_stock, last_window
 from pregao.pipeline import Pipeline
 from pregao.prices import calendar
 from pregao.prices.calendar import sessions
+from pregao.rolling import rolling_forecasts
 from pregao.settings import settings
-from tests.conftest import random_walk, small_config
+from pregao.trained_model import TrainedModel
+from tests.conftest import random_walk, small_config, with_ranges
 
 TIMES = {"training_time", "total_time"}
 
@@ -23,6 +26,10 @@ TIMES = {"training_time", "total_time"}
 def run(folder, prices, *overrides, **choices):
     folder.mkdir(parents=True)
     return Pipeline(small_config(prices, *overrides, **choices), folder).run()
+
+
+def result_config(result):
+    return parse(TrainConfig, json.loads((result.folder / "config.json").read_text()))
 
 
 def timeless(metrics):
@@ -39,7 +46,7 @@ def mlflow_run(result):
 
 
 def test_a_run_leaves_every_promised_file(result):
-    names = {"metrics.json", "forecast.csv", "evaluation.csv", "report.png", "checkpoints/best.ckpt"}
+    names = {"metrics.json", "forecast.csv", "evaluation.csv", "scores.csv", "report.png", "checkpoints/best.ckpt"}
     left = {str(path.relative_to(result.folder)) for path in result.folder.rglob("*") if path.is_file()}
     assert names <= left
     client = mlflow.MlflowClient(settings().tracking_uri)
@@ -105,15 +112,31 @@ def test_pyfunc_forecasts_from_a_notebook(result, prices):
     closes = pd.read_csv(prices / "VALE3.csv")["close"].to_numpy()
     model = mlflow.pyfunc.load_model("models:/VALE3@champion")
     written = pd.read_csv(result.folder / "forecast.csv")["close"].to_numpy()
-    for given in (closes, closes[-20:], closes[-20:].tolist(), pd.Series(closes), pd.DataFrame({"close": closes})):
+    for given in (closes, closes.tolist(), pd.Series(closes), pd.DataFrame({"close": closes})):
         assert model.predict(given)["close"].to_numpy() == pytest.approx(written, abs=1e-6)
+    assert model.predict(closes[-20:])["close"].to_numpy() == pytest.approx(written, rel=0.01)
+
+
+def test_bands_everywhere_are_the_same_quantiles(result, prices, vale3):
+    """Bare closes tell nothing of past forecasts: there the online width is 1."""
+    mlflow.set_tracking_uri(settings().tracking_uri)
+    table = pd.read_csv(prices / "VALE3.csv", parse_dates=["date"])
+    bare = mlflow.pyfunc.load_model("models:/VALE3@champion").predict(table["close"].to_numpy())
+    written = pd.read_csv(result.folder / "forecast.csv")
+    served = forecast_stock("VALE3", "csv", prices).table
+    width = last_window(tracking.champion(vale3).model, vale3, table).width
+    assert width != 1
+    for band in ("lower_80", "upper_80", "lower_90", "upper_90"):
+        assert served[band].to_numpy() == pytest.approx(written[band].to_numpy(), abs=1e-6)
+        reach = [np.log(found[band] / found["close"]).to_numpy() for found in (served, bare)]
+        assert reach[0] == pytest.approx(width * reach[1])
 
 
 def test_nothing_that_a_run_leaves_is_a_pickle(result, home):
     suffixes = {path.suffix for path in (home / "mlruns").rglob("*") if path.is_file()}
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
     weights = load_file(result.folder / "model/model.safetensors")
-    assert weights["fan.offsets"].shape == (10, 7)
+    assert weights["gaps"].shape == (10, 6)
 
 
 def test_the_same_seed_gives_the_same_metrics_and_weights(result, prices, home):
@@ -147,7 +170,10 @@ def poisoned(prices, tmp_path, after, factor):
     table = pd.read_csv(prices / "VALE3.csv")
     late = table["date"] > str(after)
     noise = np.random.default_rng(1).uniform(0.5, 2, late.sum())
-    table.loc[late, "close"] = (table.loc[late, "close"] * factor * noise).round(4)
+    for name in table.columns.intersection(["open", "high", "low", "close"]):
+        table.loc[late, name] = (table.loc[late, name] * factor * noise).round(4)
+    if "high" in table:  # wider days too
+        table.loc[late, "high"] = (table.loc[late, "high"] * 1.1).round(4)
     if "adj_close" in table:
         table.loc[late, "adj_close"] = (table.loc[late, "adj_close"] * noise[::-1]).round(4)
     folder = tmp_path / "poisoned"
@@ -156,13 +182,18 @@ def poisoned(prices, tmp_path, after, factor):
     return folder
 
 
-@pytest.mark.parametrize("dividends", [False, True])
+def with_everything(folder):
+    """The prices of that folder with dividends and daily ranges."""
+    table = with_ranges(pd.read_csv(folder / "VALE3.csv"))
+    table["adj_close"] = (table["close"] * np.linspace(0.4, 0.9, len(table))).round(4)
+    table.to_csv(folder / "VALE3.csv", index=False)
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["closes", "dividends and ranges"])
 @pytest.mark.parametrize("factor", [0.01, 100])
-def test_a_poisoned_future_changes_no_bit_of_the_model(home, prices, tmp_path, factor, dividends):
-    if dividends:
-        table = pd.read_csv(prices / "VALE3.csv")
-        table["adj_close"] = (table["close"] * np.linspace(0.4, 0.9, len(table))).round(4)
-        table.to_csv(prices / "VALE3.csv", index=False)
+def test_a_poisoned_future_changes_no_bit_of_the_model(home, prices, tmp_path, factor, everything):
+    if everything:
+        with_everything(prices)
     clean = run(home / "outputs/VALE3/1", prices)
     before_test = pd.Timestamp(clean.evaluation.windows.dates[0, 0]) - pd.Timedelta(days=1)
     changed = run(home / "outputs/VALE3/2", poisoned(prices, tmp_path, before_test.date(), factor), "promote=never")
@@ -171,20 +202,48 @@ def test_a_poisoned_future_changes_no_bit_of_the_model(home, prices, tmp_path, f
     # The forecast made at the cut-off, relative to the close that it was made at: the anchor is the asked range's end.
     relative = [r.evaluation.forecasts["model"][0] / r.evaluation.windows.inputs[0, -1] for r in (clean, changed)]
     assert relative[0] == pytest.approx(relative[1], rel=1e-14)
-    if not dividends:
+    if not everything:
         assert np.array_equal(*relative)
     for name in ("train_loss", "val_loss"):
         assert clean.metrics[name] == changed.metrics[name]
     assert clean.metrics["final_mape"] != changed.metrics["final_mape"], "the poison must reach the judged closes"
 
 
+def test_a_history_that_ends_earlier_gives_the_same_model_bit_by_bit(home, prices):
+    """Adjusted prices are anchored at the asked range's end: every close of the one is a multiple of the other's."""
+    with_everything(prices)
+    whole = run(home / "outputs/VALE3/1", prices)
+    card = json.loads((whole.folder / "model/model.json").read_text())
+    # The borders are fractions of the windows, so that they stay where they are only if the fractions follow.
+    windows = sum(whole.metrics[part] for part in ("n_train", "n_val", "n_test")) + 18
+    less = windows - 20
+    fractions = [f"evaluation.train={0.7 * windows / less}", f"evaluation.validation={0.15 * windows / less}"]
+    end = pd.read_csv(prices / "VALE3.csv")["date"].iloc[-21]
+    earlier = run(home / "outputs/VALE3/2", prices, *fractions, "promote=never", end=end)
+    assert json.loads((earlier.folder / "model/model.json").read_text())["validation_end"] == card["validation_end"]
+    one, two = (load_file(r.folder / "model/model.safetensors") for r in (whole, earlier))
+    assert all((one[name] == two[name]).all() for name in one)
+    n = len(earlier.evaluation.windows)
+    close = [r.evaluation.windows.inputs[:n, -1:, None] for r in (whole, earlier)]
+    assert close[0][0, 0, 0] != close[1][0, 0, 0], "the anchors differ"
+    relative = [r.evaluation.forecasts["model"][:n] / c for r, c in zip((whole, earlier), close, strict=True)]
+    assert relative[0] == pytest.approx(relative[1], rel=1e-12)
+
+
 def test_a_poisoned_validation_changes_the_bands_but_never_the_training(home, prices, tmp_path):
+    with_everything(prices)
     clean = run(home / "outputs/VALE3/1", prices, "trainer.max_epochs=1")
     card = json.loads((clean.folder / "model/model.json").read_text())
     changed = run(home / "outputs/VALE3/2", poisoned(prices, tmp_path, card["train_end"], 3), "trainer.max_epochs=1")
     one, two = (load_file(r.folder / "model/model.safetensors") for r in (clean, changed))
-    assert all((one[n] == two[n]).all() for n in one if n != "fan.offsets")
-    assert (one["fan.offsets"] != two["fan.offsets"]).any()
+    assert all((one[name] == two[name]).all() for name in one)
+    widths = []
+    for result in (clean, changed):
+        table = Pipeline(result_config(result), home).download()["VALE3"]
+        model = TrainedModel.load(result.folder / "model")
+        at = table[table["date"] <= card["validation_end"]]
+        widths.append(rolling_forecasts(model, at, card["validation_start"]).last.width)
+    assert widths[1] > widths[0], "wilder outcomes than were foreseen widen the bands"
 
 
 def test_a_forecast_continues_the_last_close_of_the_exchange(home, tmp_path, prices):
@@ -223,6 +282,13 @@ def test_a_champion_of_another_lookback_is_compared_on_the_same_targets(result, 
     verdict = run(home / "outputs/VALE3/2", prices, "data.lookback=30").verdict
     assert verdict.promoted
     assert "against the former champion's" in verdict.reason
+
+
+def test_a_champion_that_needs_a_longer_history_is_not_compared_with(home, prices, caplog):
+    run(home / "outputs/VALE3/1", prices, "data.lookback=200")
+    verdict = run(home / "outputs/VALE3/2", prices, "start=2024-08-01").verdict
+    assert "the former champion cannot be compared" in verdict.reason
+    assert "needs a longer history" in caplog.text
 
 
 def test_beside_a_champion_of_another_horizon_last_close_decides(result, prices, home):

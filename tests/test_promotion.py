@@ -1,6 +1,17 @@
+import math
+
+import numpy as np
+import pandas as pd
 import pytest
 
-from pregao.promotion import judge
+from pregao import tracking
+from pregao.evaluation.metrics import point_scores
+from pregao.prices.symbols import Symbol
+from pregao.promotion import champion_mape, judge
+from pregao.quantiles import MEDIAN
+from pregao.rolling import rolling_forecasts
+from pregao.windows import joined, sliding_windows
+from tests.conftest import random_walk
 
 
 def test_the_first_model_is_served():
@@ -40,3 +51,32 @@ def test_promote_always_and_never_decide_by_themselves():
 def test_what_is_not_finite_is_never_served(mode):
     assert not judge(mode, 2.0, None, 2.5, finite=False).promoted
     assert not judge(mode, float("nan"), None, 2.5, finite=True).promoted
+
+
+@pytest.fixture
+def judged():
+    """Two stocks' prices, and the windows of their last days: the shorter one's begin later."""
+    prices = {"PETR4": random_walk(200, seed=1), "ITUB4": random_walk(60, seed=2)}
+    windows = joined([sliding_windows(table, 20, 10, stock=stock) for stock, table in prices.items()])
+    return prices, windows.where(windows.dates[:, 0] >= np.datetime64("2024-10-01"))
+
+
+def test_the_champion_is_judged_on_every_stock_of_a_panel(shared, judged):
+    prices, windows = judged
+    model = tracking.champion(Symbol.parse("SHARED")).model
+    rows = []
+    for stock, place in windows.by_stock():
+        rolling = rolling_forecasts(model, prices[stock], pd.Timestamp("2024-10-01").date())
+        rows.append(rolling.at(windows.cutoffs[place]).quantiles[..., MEDIAN])
+    expected = point_scores(windows.targets, np.concatenate(rows))["mape"]
+    assert champion_mape(Symbol.parse("SHARED"), prices, windows) == expected
+
+
+def test_without_a_champion_there_is_nothing_to_compare_with(home, judged):
+    assert champion_mape(Symbol.parse("SHARED"), *judged) is None
+
+
+def test_a_champion_that_one_stocks_history_is_too_short_for_cannot_be_compared(shared, judged):
+    prices, windows = judged
+    short = {stock: table.tail(19) if stock == "ITUB4" else table for stock, table in prices.items()}
+    assert math.isnan(champion_mape(Symbol.parse("SHARED"), short, windows))

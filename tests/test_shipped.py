@@ -5,13 +5,17 @@ import subprocess
 import sys
 
 import mlflow
+import numpy as np
 import pytest
 
 from pregao import tracking
 from pregao.errors import CorruptModel, NoModel
-from pregao.forecasting import forecast_closes
+from pregao.forecasting import forecast_closes, served_model
 from pregao.pipeline import Pipeline
+from pregao.prices import Downloader
 from pregao.prices.symbols import Symbol
+from pregao.quantiles import at
+from pregao.rolling import rolling_forecasts
 from pregao.settings import REPOSITORY, settings
 from pregao.trained_model import TrainedModel
 from tests.conftest import random_walk, small_config
@@ -90,10 +94,54 @@ def test_processes_that_use_it_at_once_register_it_once(shipped, vale3):
     assert len(client.search_model_versions("name='VALE3'")) == 1
 
 
-@pytest.mark.skipif(not (REPOSITORY / "models/VALE3").is_dir(), reason="no model is shipped yet")
-def test_the_repositorys_own_model_is_whole():
-    folder = REPOSITORY / "models/VALE3"
-    card = TrainedModel.load(folder).card
-    assert (card.stock, card.lookback, card.network["horizon"]) == ("VALE3", 20, 10)
-    assert json.loads((folder / "metrics.json").read_text())["final_mape"] > 0
-    assert not TrainedModel.load(folder).forecast([50.0] * 20).isna().any().any()
+@pytest.mark.parametrize("stock", ["VALE3", "SHARED"])
+def test_the_repositorys_own_models_are_whole(stock):
+    folder = REPOSITORY / "models" / stock
+    model = TrainedModel.load(folder)
+    card = model.card
+    assert (card.stock, card.lookback, card.network["horizon"]) == (stock, 20, 10)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {name: metrics[name] for name in card.metrics} == card.metrics
+    assert metrics["final_mape"] > 0
+    assert not model.forecast([50.0] * 20).isna().any().any()
+
+
+@pytest.mark.parametrize("stock", ["VALE3", "SHARED"])
+def test_the_repositorys_own_models_say_that_they_saw_nothing_after_validation(stock):
+    card = TrainedModel.load(REPOSITORY / "models" / stock).card
+    assert "VALE3" in card.stocks
+    assert card.train_end < card.validation_start < card.validation_end < card.data_end
+
+
+def test_what_the_repositorys_vale3_began_at_had_not_seen_what_judges_it():
+    vale3, shared = (TrainedModel.load(REPOSITORY / "models" / stock) for stock in ("VALE3", "SHARED"))
+    assert shared.card.validation_end < vale3.card.validation_end
+    assert vale3.network.typical_volatility == shared.network.typical_volatility
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stock", ["VALE3", "PETR4"])
+def test_the_repositorys_models_hold_what_they_promise_on_real_prices(real_prices, home, monkeypatch, stock):
+    monkeypatch.setattr("pregao.settings.SHIPPED", REPOSITORY / "models")
+    served = served_model(Symbol.parse(stock))
+    assert served.stock == ("VALE3" if stock == "VALE3" else "SHARED")
+    table = Downloader("csv", real_prices).prices(stock, "2015-01-01", "2025-07-28").table
+    rolling = rolling_forecasts(served.model, table, served.model.card.validation_start, stock)
+    judged = rolling.windows.dates[:, 0] > np.datetime64(served.model.card.validation_end)
+    y, q = rolling.windows.targets[judged], rolling.quantiles[judged]
+    known = np.isfinite(y)
+    inside = (y >= at(q, 0.05)) & (y <= at(q, 0.95))
+    assert 0.84 < inside[known].mean() < 0.95
+
+
+@pytest.mark.slow
+def test_poisoned_outcomes_after_validation_leave_the_repositorys_forecasts_until_then(real_prices, tmp_path):
+    model = TrainedModel.load(REPOSITORY / "models/SHARED")
+    table = Downloader("csv", real_prices).prices("PETR4", "2015-01-01", "2025-07-28").table
+    poisoned = table.copy()
+    late = table["date"] > model.card.validation_end
+    poisoned.loc[late, ["open", "high", "low", "close"]] *= 3
+    clean, changed = (rolling_forecasts(model, each, model.card.validation_start) for each in (table, poisoned))
+    until = clean.windows.cutoffs <= np.datetime64(model.card.validation_end)
+    assert np.array_equal(clean.quantiles[until], changed.quantiles[until])
+    assert not np.array_equal(clean.quantiles[~until], changed.quantiles[~until])

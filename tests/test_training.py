@@ -1,16 +1,12 @@
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
 from pregao.config import TrainerChoices
-from pregao.datamodule import PricesDataModule
 from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
 from pregao.forecaster import Forecaster
 from pregao.training import Training
-from pregao.windows import fraction_borders, split_windows
 from tests.conftest import random_walk
 from tests.test_forecaster import data, forecaster, trainer
 
@@ -64,8 +60,7 @@ def turning_prices():
     table = random_walk()
     day = np.arange(len(table))
     table["close"] *= np.exp(0.01 * np.minimum(day, 2 * 280 - day))
-    split = split_windows("VALE3", table, 20, 10, partial(fraction_borders, train=0.7, validation=0.15))
-    return PricesDataModule(split, batch_size=32, seed=1)
+    return data(table)
 
 
 def test_the_untrained_network_is_never_chosen_even_where_it_is_best(tmp_path):
@@ -74,7 +69,7 @@ def test_the_untrained_network_is_never_chosen_even_where_it_is_best(tmp_path):
     fitted = Training(module, choices(patience=3), tmp_path).fit(turning_prices())
     assert before["val_loss"] < min(fitted.val_loss)
     assert not torch.equal(weights(module), weights(untrained))
-    assert module.network.recurrence.head.weight.abs().max() > 0
+    assert module.network.head.weight.abs().max() > 0
 
 
 def test_training_stops_when_validation_gets_no_better(tmp_path):

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from pregao.errors import TrackingUnavailable, causes, refusal
+from pregao.errors import StorageError, TrackingUnavailable, causes, refusal
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
 
@@ -83,9 +83,11 @@ def _refusing(task: Task) -> Task:
 
 
 def _is_worth_keeping(error: Exception) -> bool:
-    """A tracker that went away is no refused input: what was trained can be gone on with."""
-    last = Path(HydraConfig.get().runtime.output_dir) / "checkpoints/last.ckpt"
-    return isinstance(refusal(error), TrackingUnavailable) and last.is_file()
+    """A tracker that went away is no refused input: what was done can be gone on with. Nor is a disk that got full."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if any((folder / "parts").glob("*.parquet")):  # of a backtest
+        return isinstance(refusal(error), TrackingUnavailable | StorageError)
+    return isinstance(refusal(error), TrackingUnavailable) and (folder / "checkpoints/last.ckpt").is_file()
 
 
 def _remove(folder: Path) -> None:

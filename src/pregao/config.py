@@ -54,23 +54,28 @@ class ModelChoices(_Choices):
     num_layers: Annotated[int, Field(gt=0, le=16)]
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
     shrinkage: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None  # only scaling=window has it
-    loss: Literal["mae", "mse"]
+    loss: Literal["pinball", "mse"]
 
     @model_validator(mode="after")
-    def _shrinkage_belongs_to_window_scaling(self) -> "ModelChoices":
+    def _what_belongs_to_a_scaling(self) -> "ModelChoices":
         if (self.scaling == "window") != (self.shrinkage is not None):
             raise ValueError("shrinkage belongs to scaling=window alone: choose model=lstm or model=absolute")
+        if (self.scaling == "window") != (self.loss == "pinball"):
+            raise ValueError(
+                "loss=pinball belongs to scaling=window and loss=mse to scaling=none, which has one output"
+            )
         return self
 
-    def network(self, horizon: int) -> dict[str, Any]:
+    def network(self, horizon: int, inputs: str) -> dict[str, Any]:
         """The arguments of `build_network`."""
-        return {"horizon": horizon, **self.model_dump(exclude={"loss"}, exclude_none=True)}
+        return {"horizon": horizon, "inputs": inputs, **self.model_dump(exclude={"loss"}, exclude_none=True)}
 
 
 class OptimizerChoices(_Choices):
     """Adam's settings."""
 
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    schedule: Literal["cosine", "constant"]
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -98,6 +103,7 @@ class DataChoices(_Choices):
     lookback: Annotated[int, Field(ge=2, le=1000)]
     horizon: Annotated[int, Field(gt=0, le=250)]
     price: Literal["adjusted", "close"]
+    inputs: Literal["window", "history", "ohlc"]
     batch_size: PositiveInt
 
 
@@ -115,10 +121,18 @@ class EvaluationChoices(_Choices):
         return self
 
 
+class BeginningChoices(_Choices):
+    """Where a stock's training begins."""
+
+    init: Literal["auto", "shared", "none"]
+    learning_rate_factor: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
 class TrainConfig(_Choices):
     """Everything that decides a training run."""
 
     stock: Text
+    stocks: Annotated[list[Text], Field(min_length=1)] | None
     start: Text
     end: Text | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -129,6 +143,33 @@ class TrainConfig(_Choices):
     model: ModelChoices
     optimizer: OptimizerChoices
     evaluation: EvaluationChoices
+    trainer: TrainerChoices
+    train: BeginningChoices
+
+    @model_validator(mode="after")
+    def _many_stocks_make_the_shared_model(self) -> "TrainConfig":
+        if (self.stocks is not None) != (self.stock.upper() == "SHARED"):
+            raise ValueError("stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa")
+        return self
+
+
+class BacktestConfig(_Choices):
+    """Everything that decides a walk-forward backtest."""
+
+    stock: Text
+    stocks: Annotated[list[Text], Field(min_length=1)] | None
+    start: Text
+    first_cutoff: Text
+    end: Text | None
+    refit_every: Annotated[int, Field(gt=0, le=1200)]
+    history: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None
+    validation: Annotated[float, Field(ge=0.05, le=0.5, allow_inf_nan=False)]
+    models: Annotated[list[Text], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    source: SourceChoices
+    data: DataChoices
+    model: ModelChoices
+    optimizer: OptimizerChoices
     trainer: TrainerChoices
 
 
@@ -157,7 +198,7 @@ class PredictConfig(_Choices):
 
 _OF_THE_KEY = {"extra_forbidden": "there is no such setting", "missing": "this setting is needed"}
 
-Choices = TypeVar("Choices", TrainConfig, PredictConfig, ServeConfig)
+Choices = TypeVar("Choices", TrainConfig, BacktestConfig, PredictConfig, ServeConfig)
 
 
 def parse(kind: type[Choices], composed: DictConfig | Mapping[str, Any]) -> Choices:
@@ -183,7 +224,7 @@ def _defect(error: Mapping[str, Any]) -> str:
         return f"{key}: {_OF_THE_KEY[error['type']]}"
     wanted = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if isinstance(error["input"], Mapping):  # the rule is about several keys of a group, and names them
-        return f"{key}: {wanted}"
+        return f"{key}: {wanted}" if key else wanted
     return f"{key}={_shown(error['input'])}: {wanted}"
 
 

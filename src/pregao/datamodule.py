@@ -10,22 +10,23 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pregao.windows import Split, Windows
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Closes `[B, lookback]`, volatilities `[B, M]`, targets `[B, horizon]`."""
 
 
 class WindowDataset(Dataset[Batch]):
-    """Windows as float64 tensors, handed out a batch of indices at a time."""
+    """Windows as tensors, prices in float64, handed out a batch of indices at a time."""
 
     def __init__(self, windows: Windows) -> None:
-        self.inputs = torch.from_numpy(windows.inputs.copy())
-        self.targets = torch.from_numpy(windows.targets.copy())
+        self.tensors = tensors(windows)
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.tensors[0])
 
     def __getitems__(self, indices: list[int]) -> Batch:
         index = torch.tensor(indices)
-        return self.inputs[index], self.targets[index]
+        closes, volatilities, targets = self.tensors
+        return closes[index], volatilities[index], targets[index]
 
 
 class EpochShuffle(Sampler[int]):
@@ -49,7 +50,7 @@ class EpochShuffle(Sampler[int]):
 
 
 class PricesDataModule(pl.LightningDataModule):
-    """Batches of closes `[B, lookback]` and `[B, horizon]`, in the stock's currency."""
+    """Batches of windows, prices in the stock's currency."""
 
     def __init__(self, split: Split, batch_size: int, seed: int) -> None:
         super().__init__()
@@ -67,13 +68,22 @@ class PricesDataModule(pl.LightningDataModule):
         return _loader(WindowDataset(self.split.validation), len(self.split.validation))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Two tensors; Lightning's own search through nested collections costs a tenth of a step."""
-        closes, targets = batch
-        return closes.to(device), targets.to(device)
+        """Three tensors; Lightning's own search through nested collections costs a tenth of a step."""
+        closes, volatilities, targets = batch
+        return closes.to(device), volatilities.to(device), targets.to(device)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test part in one batch."""
         return _loader(WindowDataset(self.split.test), len(self.split.test))
+
+
+def tensors(windows: Windows) -> Batch:
+    """All windows as one batch."""
+    return (
+        torch.from_numpy(windows.inputs.copy()),
+        torch.from_numpy(windows.volatilities.copy()),
+        torch.from_numpy(windows.targets.copy()),
+    )
 
 
 def _loader(dataset: WindowDataset, batch_size: int, sampler: EpochShuffle | None = None) -> DataLoader[Batch]:

@@ -12,14 +12,22 @@ from torch.nn import functional as F
 from pregao.datamodule import Batch
 from pregao.evaluation.metrics import StepErrors, overall
 from pregao.network import build_network
-from pregao.quantiles import MEDIAN
+from pregao.quantiles import LEVELS, MEDIAN
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mae": F.l1_loss, "mse": F.mse_loss}
-"""`mae` learns the median of the move, `mse` its mean."""
+
+def pinball_loss(quantiles: Float[Tensor, "batch horizon 7"], goal: Float[Tensor, "batch horizon"]) -> Tensor:
+    """Mean over windows, steps and levels (Koenker & Bassett 1978)."""
+    levels = quantiles.new_tensor(LEVELS)
+    error = goal[..., None] - quantiles
+    return torch.maximum(levels * error, (levels - 1) * error).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"pinball": pinball_loss, "mse": F.mse_loss}
+"""`pinball` learns quantiles, `mse` the mean."""
 
 
 class Forecaster(pl.LightningModule):
-    """Trains a network's point forecast.
+    """Trains a network.
 
     Args:
         network: `build_network`'s choices; numbers and strings, so that checkpoints load with `weights_only=True`.
@@ -27,6 +35,7 @@ class Forecaster(pl.LightningModule):
         learning_rate: Adam's.
         weight_decay: Adam's L2 penalty.
         seed: of dropout; with the epoch it decides every random number, so a resumed run equals an uninterrupted one.
+        schedule: `cosine` lets the learning rate fall to zero over the epochs, `constant` leaves it.
         history: what it learns from, in words; a checkpoint is resumed on nothing else.
     """
 
@@ -37,6 +46,7 @@ class Forecaster(pl.LightningModule):
         learning_rate: float,
         weight_decay: float,
         seed: int,
+        schedule: str = "constant",
         history: str = "",
     ) -> None:
         super().__init__()
@@ -47,11 +57,14 @@ class Forecaster(pl.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.seed = seed
+        self.schedule = schedule
         self.errors = StepErrors(network["horizon"])
 
-    def forward(self, closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch horizon 7"]:
+    def forward(
+        self, closes: Float[Tensor, "batch lookback"], volatilities: Float[Tensor, "batch measures"]
+    ) -> Float[Tensor, "batch horizon 7"]:
         """Quantiles of the next closes, in the closes' unit."""
-        quantiles: Tensor = self.network(closes)
+        quantiles: Tensor = self.network(closes, volatilities)
         return quantiles
 
     def on_train_epoch_start(self) -> None:
@@ -61,8 +74,9 @@ class Forecaster(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's loss."""
-        closes, targets = batch
-        loss = self.loss(self.network.learned(closes), self.network.goal(closes, targets))
+        closes, volatilities, targets = batch
+        learned = self.network.learned(closes, volatilities)
+        loss = self.loss(learned, self.network.goal(closes, volatilities, targets))
         self.epoch_losses.append(loss.detach())
         return loss
 
@@ -76,10 +90,11 @@ class Forecaster(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss, and errors in price units."""
-        closes, targets = batch
-        learned = self.network.learned(closes)
-        self.log("val_loss", self.loss(learned, self.network.goal(closes, targets)), batch_size=len(closes))
-        self.errors.update(self.network.point(closes, learned), targets)
+        closes, volatilities, targets = batch
+        learned = self.network.learned(closes, volatilities)
+        loss = self.loss(learned, self.network.goal(closes, volatilities, targets))
+        self.log("val_loss", loss, batch_size=len(closes))
+        self.errors.update(self.network.quantiles(closes, volatilities, learned)[..., MEDIAN], targets)
 
     def on_validation_epoch_end(self) -> None:
         """Errors over the whole part."""
@@ -87,15 +102,20 @@ class Forecaster(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Errors in price units."""
-        self.errors.update(self(batch[0])[..., MEDIAN], batch[1])
+        closes, volatilities, targets = batch
+        self.errors.update(self(closes, volatilities)[..., MEDIAN], targets)
 
     def on_test_epoch_end(self) -> None:
         """Errors over the whole part."""
         self._log_errors("test")
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of everything it takes
+        """Adam, its learning rate falling by epochs where the schedule says so."""
+        adam = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        if self.schedule == "constant":
+            return adam
+        epochs = self.trainer.max_epochs or 1
+        return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, epochs)]
 
     def _log_errors(self, part: str) -> None:
         scores = overall(self.errors.compute())

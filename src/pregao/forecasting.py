@@ -11,12 +11,14 @@ from typing import Any
 import pandas as pd
 
 from pregao import tracking
-from pregao.errors import InvalidCloses
-from pregao.prices.calendar import next_sessions
-from pregao.prices.downloader import Downloader
-from pregao.prices.symbols import Symbol
+from pregao.errors import InvalidCloses, NoModel
+from pregao.prices.calendar import last_finished_session, next_sessions, sessions
+from pregao.prices.downloader import Downloader, Prices
+from pregao.prices.symbols import SHARED, Symbol
+from pregao.rolling import rolling_forecasts
 from pregao.tracking import PRICES, Served
-from pregao.trained_model import TrainedModel
+from pregao.trained_model import ModelCard, TrainedModel, Window
+from pregao.volatility import SPAN
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Forecast:
 
     def __post_init__(self) -> None:
         prices = (row[name] for row in self.rows for name in PRICES)
-        if not all(map(math.isfinite, prices)):
+        if not all(0 < price < math.inf for price in prices):
             raise InvalidCloses(
                 f"{self.symbol}: no finite price follows from these closes; they lie too far apart to be those of one "
                 "stock. Check them for a lost decimal point."
@@ -77,57 +79,93 @@ def iso(day: date | None) -> str | None:
     return None if day is None else day.isoformat()
 
 
-def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -> Forecast:
-    """Forecast from the stock's latest closes.
+def served_model(symbol: Symbol) -> Served:
+    """The stock's own model, or else the shared one.
 
     Raises:
-        NoModel: no version of this stock is served.
+        NoModel: there is neither; names the stocks that have one.
+    """
+    try:
+        return tracking.champion(symbol)
+    except NoModel as none:
+        try:
+            return tracking.champion(Symbol.parse(SHARED))
+        except NoModel:
+            raise none from None
+
+
+def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -> Forecast:
+    """Forecast from the stock's latest prices.
+
+    Raises:
+        NoModel: no version of this stock is served, and no shared model.
         PregaoError: no prices, or too few.
     """
     symbol = Symbol.parse(stock)
-    served = tracking.champion(symbol)
-    card = served.model.card
-    prices = Downloader(source, path, card.price).latest(symbol, card.lookback)
-    window = last_window(symbol, prices.closes, card.lookback)
+    served = served_model(symbol)
+    prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
+    window = last_window(served.model, symbol, prices.table)
     rows = dated(served.model.rows(window), symbol, prices.as_of)
     return Forecast(symbol, rows, prices.as_of, prices.stale, served)
 
 
 def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:
-    """Forecast what follows these closes, oldest first, with this stock's model.
+    """Forecast what follows these closes, oldest first, with this stock's model or the shared one.
 
     Raises:
-        NoModel: no version of this stock is served.
+        NoModel: no version of this stock is served, and no shared model.
         InvalidCloses: too few of them, or one that is no positive finite number.
     """
     symbol = Symbol.parse(stock)
-    served = tracking.champion(symbol)
-    return Forecast(symbol, undated(served.model.rows(closes)), None, False, served)
+    served = served_model(symbol)
+    return Forecast(symbol, undated(served.model.rows(served.model.window(closes))), None, False, served)
 
 
-def dated_forecast(model: TrainedModel, symbol: Symbol, closes: pd.DataFrame) -> pd.DataFrame:
-    """What follows a `date, close` table, with the sessions' dates.
+def latest_prices(downloader: Downloader, symbol: Symbol, card: ModelCard) -> Prices:
+    """What a forecast needs of a stock's past: every session since the model was calibrated, and what feeds the first.
+
+    Raises:
+        PregaoError: as `Downloader.latest`.
+    """
+    since = len(
+        sessions(symbol.calendar, date.fromisoformat(card.validation_start), last_finished_session(symbol.calendar))
+    )
+    return downloader.latest(symbol, since + SPAN + card.lookback)
+
+
+def dated_forecast(model: TrainedModel, stock: str, prices: pd.DataFrame) -> pd.DataFrame:
+    """What follows a `date, close, …` table, with the sessions' dates.
 
     Raises:
         InvalidCloses: the table has fewer closes than the model's lookback.
     """
-    window = last_window(symbol, closes, model.card.lookback)
-    return pd.DataFrame(dated(model.rows(window), symbol, closes["date"].iloc[-1].date()))
+    symbol = Symbol.parse(stock)
+    window = last_window(model, symbol, prices)
+    return pd.DataFrame(dated(model.rows(window), symbol, prices["date"].iloc[-1].date()))
 
 
-def last_window(symbol: Symbol, closes: pd.DataFrame, lookback: int) -> list[float]:
-    """The closes that a forecast sees.
+def last_window(model: TrainedModel, symbol: Symbol, prices: pd.DataFrame) -> Window:
+    """What the forecast after the last session of a table is made from, the online width included.
 
     Raises:
-        InvalidCloses: the table has fewer.
+        InvalidCloses: the table has fewer closes than the model's lookback.
     """
-    if len(closes) < lookback:
-        last = closes["date"].iloc[-1].date()
+    refuse_too_few(symbol, prices, model.card.lookback)
+    return rolling_forecasts(model, prices, model.card.validation_start, symbol).last
+
+
+def refuse_too_few(symbol: Symbol, prices: pd.DataFrame, lookback: int) -> None:
+    """No forecast is made from less than a window.
+
+    Raises:
+        InvalidCloses: the table has fewer closes.
+    """
+    if len(prices) < lookback:
+        last = prices["date"].iloc[-1].date()
         raise InvalidCloses(
-            f"{symbol}: {len(closes)} closes up to {last}, and {lookback} are needed for a forecast. "
+            f"{symbol}: {len(prices)} closes up to {last}, and {lookback} are needed for a forecast. "
             "Ask for a stock with a longer history, or train with a shorter data.lookback=."
         )
-    return [float(close) for close in closes["close"].iloc[-lookback:]]
 
 
 def dated(rows: list[dict[str, Any]], symbol: Symbol, after: date) -> list[dict[str, Any]]:

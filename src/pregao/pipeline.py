@@ -1,55 +1,50 @@
 """Pipeline: download → windows → fit → evaluate → register. train.py and POST /train are this same call."""
 
 import json
+import logging
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
-import torch
 from pytorch_lightning.callbacks import Callback
 
 from pregao import tracking
 from pregao.config import TrainConfig
-from pregao.datamodule import PricesDataModule
+from pregao.datamodule import PricesDataModule, tensors
+from pregao.errors import CorruptModel, InvalidChoice, NoModel, PregaoError
 from pregao.evaluation import plots
-from pregao.evaluation.intervals import symmetric_offsets
+from pregao.evaluation.intervals import band_scores, conformal_width
 from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
 from pregao.forecaster import Forecaster
 from pregao.forecasting import dated_forecast
-from pregao.network import Network, long_run_volatility
+from pregao.network import AbsoluteNetwork
+from pregao.panel import Panel, build_panel
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
-from pregao.prices.symbols import Symbol
+from pregao.prices.symbols import SHARED, Symbol
 from pregao.promotion import Verdict, champion_mape, judge
-from pregao.quantiles import LEVELS, MEDIAN
-from pregao.tracking import Run
+from pregao.rolling import rolling_forecasts
+from pregao.tracking import Run, Served
 from pregao.trained_model import ModelCard, TrainedModel, or_null
 from pregao.training import Fitted, Training
-from pregao.windows import (
-    REFERENCE_END,
-    BorderRule,
-    Split,
-    Windows,
-    day,
-    fraction_borders,
-    reference_borders,
-    split_windows,
-)
+from pregao.windows import REFERENCE_END, BorderRule, day, fraction_borders, reference_borders, too_few
+
+logger = logging.getLogger(__name__)
 
 RULES = {"date": fraction_borders, "reference": reference_borders}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left behind."""
+    """What a run left behind; `left_out` says why a stock of a panel is missing."""
 
     folder: Path
     evaluation: Evaluation
@@ -58,10 +53,11 @@ class Result:
     version: int
     run_id: str
     verdict: Verdict
+    left_out: dict[str, str]
 
 
 class Pipeline:
-    """One training run of one stock.
+    """One training run: of one stock, or of the model that many share.
 
     Args:
         config: what decides the run.
@@ -74,11 +70,13 @@ class Pipeline:
         self.folder = folder
         self.callbacks = callbacks
         self.symbol = Symbol.parse(config.stock)
+        self.stocks = [Symbol.parse(stock) for stock in config.stocks] if config.stocks else [self.symbol]
         # The published comparison ends on a day; what came after it would be judged with it.
         end = config.end or (REFERENCE_END if config.evaluation.split == "reference" else None)
         self.dates = parse_dates(config.start, end)
         source = config.source
         self.downloader = Downloader(source.name, source.path, price=config.data.price)
+        self.left_out: dict[str, str] = {}
 
     def run(self) -> Result:
         """The whole way.
@@ -88,24 +86,53 @@ class Pipeline:
             KeyboardInterrupt: ctrl-C; the MLflow run is KILLED, the served model is untouched.
         """
         started = perf_counter()
-        closes = self.downloader.closes(self.symbol, *self.dates)
-        split = self.split(closes)
-        training = self.prepare(split, closes)
+        prices = self.download()
+        beginning = self.beginning(prices)
+        panel = self.panel(prices, beginning)
+        training = self.prepare(panel, beginning)
         with ExitStack() as end, tracking.start_run(self.symbol, self.folder.name) as run:
-            run.params(self._params(closes))
-            model, fitted = self.fit(training, split, closes)
+            run.params(self._params(panel, beginning))
+            model, fitted = self.fit(training, panel)
             run.history({"history_train_loss": fitted.train_loss, "history_val_loss": fitted.val_loss})
-            evaluation = self.evaluate(model, split)
+            evaluation = self.evaluate(model, panel)
             model = self._with_metrics(model, evaluation)
-            self._write(model, evaluation, closes, run)
-            version, verdict = self.register(model, closes, evaluation, run)
-            metrics = self._metrics(evaluation, fitted, split) | {"total_time": perf_counter() - started}
-            self._finish(run, metrics, closes)
+            self._write(model, evaluation, panel)
+            version, verdict = self.register(model, panel, evaluation, run)
+            metrics = self._metrics(evaluation, fitted, panel) | {"total_time": perf_counter() - started}
+            self._finish(run, metrics, panel, beginning)
             if verdict.promoted:
                 end.enter_context(_uninterrupted())
                 tracking.set_champion(self.symbol, version)
             run.tags({"promoted": verdict.promoted, "promotion": verdict.reason})
-        return Result(self.folder, evaluation, metrics, self.symbol.ticker, version, run.run_id, verdict)
+        return Result(
+            self.folder, evaluation, metrics, self.symbol.ticker, version, run.run_id, verdict, dict(self.left_out)
+        )
+
+    def download(self) -> dict[str, pd.DataFrame]:
+        """The prices of each stock; of many, those that are refused are left out, and named in `left_out`.
+
+        Raises:
+            PregaoError: no stock is left.
+        """
+        found, refused = {}, None
+        for symbol in self.stocks:
+            try:
+                table = self.downloader.prices(symbol, *self.dates).table
+            except PregaoError as error:
+                refused = error
+                self.left_out[symbol.ticker] = str(error)
+                continue
+            if len(self.stocks) > 1 and len(table) < self._shortest:
+                self.left_out[symbol.ticker] = f"{len(table)} sessions, and {self._shortest} make one window"
+                continue
+            found[symbol.ticker] = table
+        if not found:
+            raise refused or InvalidChoice(
+                f"stocks: none of them has the {self._shortest} sessions of one window. Widen start= and end=."
+            )
+        for stock, reason in self.left_out.items():
+            logger.warning("%s is left out: %s", stock, reason)
+        return found
 
     @cached_property
     def rule(self) -> BorderRule:
@@ -113,89 +140,174 @@ class Pipeline:
         choices = self.config.evaluation
         return partial(RULES[choices.split], train=choices.train, validation=choices.validation)
 
-    def split(self, closes: pd.DataFrame) -> Split:
-        """The windows of a `date, close` table in three parts; raises TooFewSessions."""
-        data = self.config.data
-        return split_windows(self.symbol, closes, data.lookback, data.horizon, self.rule)
+    def beginning(self, prices: Mapping[str, pd.DataFrame]) -> Served | None:
+        """The shared model that this training begins at, if it may.
 
-    def prepare(self, split: Split, closes: pd.DataFrame) -> Training:
-        """The network with its long-run volatility, and a Trainer; raises BadCheckpoint and InvalidChoice."""
+        Raises:
+            InvalidChoice: train.init=shared, and there is none, or none that fits.
+            TooFewSessions: these prices have no split.
+        """
+        init = self.config.train.init
+        if init == "none" or self.symbol.ticker == SHARED:
+            return None
+        shared: Served | None = None
+        judged = day(self.panel(prices).borders[1])  # refused here, nothing has been registered
+        try:
+            shared = tracking.champion(Symbol.parse(SHARED))
+            reason = self._unfit(shared.model.card, judged)
+        except NoModel:
+            reason = "there is none; python train.py experiment=ibovespa makes one"
+        except CorruptModel as error:
+            reason = str(error)
+        if reason is None:
+            return shared
+        if init == "shared":
+            raise InvalidChoice(
+                f"train.init=shared: the shared model cannot be begun at ({reason}). Or train.init=none."
+            )
+        logger.info("Begun afresh, not at the shared model: %s.", reason)
+        return None
+
+    def panel(self, prices: Mapping[str, pd.DataFrame], beginning: Served | None = None) -> Panel:
+        """The windows of these prices in three parts.
+
+        Raises:
+            TooFewSessions: one of them would be empty.
+        """
+        data = self.config.data
+        typical = None if beginning is None else beginning.model.network.typical_volatility.item()
+        panel = build_panel(prices, data.lookback, data.horizon, data.inputs, self.rule, typical)
+        if panel is None:
+            stock = max(prices, key=lambda name: len(prices[name]))
+            raise too_few(stock, prices[stock], data.lookback, data.horizon, self.rule)
+        for stock in prices.keys() - set(panel.split.test.stocks):
+            logger.warning("%s is not judged: its history begins or ends outside the parts of the split.", stock)
+        return panel
+
+    def prepare(self, panel: Panel, beginning: Served | None = None) -> Training:
+        """The network as it is before its first step, and a Trainer; raises BadCheckpoint and InvalidChoice."""
         config = self.config
         forecaster = Forecaster(
-            config.model.network(config.data.horizon),
+            self._network,
             loss=config.model.loss,
-            learning_rate=config.optimizer.learning_rate,
+            learning_rate=config.optimizer.learning_rate * (config.train.learning_rate_factor if beginning else 1),
             weight_decay=config.optimizer.weight_decay,
             seed=config.seed,
-            history=self._history(split, closes),
+            schedule=config.optimizer.schedule,
+            history=self._history(panel, beginning),
         )
-        seen = closes.loc[closes["date"] <= split.train.dates[-1, -1], "close"]
-        volatility = long_run_volatility(torch.tensor(seen.to_list(), dtype=torch.float64))
-        forecaster.network.fan.long_run_volatility.fill_(volatility)
+        network = forecaster.network
+        if beginning is not None:
+            network.load_state_dict(beginning.model.network.state_dict())
+        else:
+            network.typical_volatility.fill_(panel.typical)
+            network.begin_at(*tensors(panel.split.train))
         return Training(forecaster, config.trainer, self.folder, config.ckpt_path, self.callbacks)
 
-    def fit(self, training: Training, split: Split, closes: pd.DataFrame) -> tuple[TrainedModel, Fitted]:
-        """Train on the first part, choose the epoch and calibrate the bands on the second."""
-        fitted = training.fit(PricesDataModule(split, self.config.data.batch_size, self.config.seed))
+    def fit(self, training: Training, panel: Panel) -> tuple[TrainedModel, Fitted]:
+        """Train on the first part, choose the epoch on the second.
+
+        Learned quantiles stay as they are until the online width, which begins with the second part, mends them; a
+        network of points gets its bands' width there.
+        """
+        fitted = training.fit(PricesDataModule(panel.split, self.config.data.batch_size, self.config.seed))
         network = training.forecaster.network.eval()
-        _calibrate(network, split.validation)
-        return TrainedModel(network, self._card(split, closes)), fitted
+        model = TrainedModel(network, self._card(panel))
+        if isinstance(network, AbsoluteNetwork):
+            seen = panel.split.validation
+            scores = band_scores(seen.targets, model.quantiles(seen.inputs, seen.volatilities))
+            network.width.mul_(conformal_width(scores, len(seen)))
+        return model, fitted
 
-    def evaluate(self, model: TrainedModel, split: Split) -> Evaluation:
-        """Judge the model and its baselines on the third part."""
-        forecasts = {"model": model.quantiles(split.test.inputs), **baseline_forecasts(split)}
-        return Evaluation(self.symbol.ticker, self.symbol.currency, split.test, forecasts)
+    def evaluate(self, model: TrainedModel, panel: Panel) -> Evaluation:
+        """Judge the model, with the online width that it had at each origin, and its baselines on the third part."""
+        judged = panel.split.test
+        parts = []
+        for stock, place in judged.by_stock():
+            rolling = rolling_forecasts(model, panel.prices[stock], day(panel.borders[0]), stock)
+            parts.append(rolling.at(judged.cutoffs[place]).quantiles)
+        beside = baseline_forecasts(judged, panel.prices, panel.borders[1])
+        return Evaluation(self.symbol.ticker, self.symbol.currency, judged, {"model": np.concatenate(parts), **beside})
 
-    def register(
-        self, model: TrainedModel, closes: pd.DataFrame, evaluation: Evaluation, run: Run
-    ) -> tuple[int, Verdict]:
+    def register(self, model: TrainedModel, panel: Panel, evaluation: Evaluation, run: Run) -> tuple[int, Verdict]:
         """Register, read back, forecast with what was read, and judge whether it is to be served."""
-        former = None if self.config.promote != "auto" else champion_mape(self.symbol, closes, evaluation.windows)
+        former = None if self.config.promote != "auto" else champion_mape(self.symbol, panel.prices, evaluation.windows)
         version = run.register(self.symbol, self.folder / "model")
-        read_back = tracking.load(self.symbol, version).model.forecast(closes["close"].tolist()[-model.card.lookback :])
-        finite = bool(np.isfinite(read_back.to_numpy(np.float64)).all() and (read_back["close"] > 0).all())
+        read_back = tracking.load(self.symbol, version).model
+        forecasts = pd.concat([dated_forecast(read_back, stock, table) for stock, table in panel.prices.items()])
+        numbers = forecasts.select_dtypes("number").to_numpy(np.float64)
+        finite = bool(np.isfinite(numbers).all() and (forecasts["close"] > 0).all())
         mape, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
         return version, judge(self.config.promote, mape, former, naive, finite)
 
-    def _write(self, model: TrainedModel, evaluation: Evaluation, closes: pd.DataFrame, run: Run) -> None:
+    @property
+    def _network(self) -> dict[str, object]:
+        return self.config.model.network(self.config.data.horizon, self.config.data.inputs)
+
+    @property
+    def _shortest(self) -> int:
+        return self.config.data.lookback + self.config.data.horizon
+
+    def _unfit(self, card: ModelCard, first: date) -> str | None:
+        """Why a training cannot begin at this model, or None."""
+        if card.network != self._network or card.lookback != self.config.data.lookback:
+            return "it is another network: model.*, data.lookback, data.horizon or data.inputs differ"
+        if card.validation_end >= str(first):
+            return f"it has seen closes until {card.validation_end}, and what judges begins on {first}"
+        return None
+
+    def _write(self, model: TrainedModel, evaluation: Evaluation, panel: Panel) -> None:
         model.save(self.folder / "model")
         evaluation.save(self.folder)
         plots.report(evaluation, self.folder / "report.png")
-        forecast = dated_forecast(model, self.symbol, closes)
+        tables = [dated_forecast(model, stock, table) for stock, table in panel.prices.items()]
+        if self.symbol.ticker == SHARED:
+            for stock, table in zip(panel.prices, tables, strict=True):
+                table.insert(0, "stock", stock)
+        forecast = pd.concat(tables, ignore_index=True)
         forecast.to_csv(self.folder / "forecast.csv", index=False, float_format="%.6f")
 
-    def _finish(self, run: Run, metrics: dict[str, float], closes: pd.DataFrame) -> None:
+    def _finish(self, run: Run, metrics: dict[str, float], panel: Panel, beginning: Served | None) -> None:
         text = json.dumps(_nulled(metrics), indent=2, allow_nan=False)
         (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-        # With the last date in place of `null`: the same run, whenever it is made again.
-        resolved = self.config.model_copy(update={"end": str(day(closes["date"].iloc[-1]))})
+        # With the last date in place of `null`, and what `auto` came to: the same run, whenever it is made again.
+        begun = self.config.train.model_copy(update={"init": "none" if beginning is None else "shared"})
+        resolved = self.config.model_copy(update={"end": str(self._last(panel)), "train": begun})
         (self.folder / "config.json").write_text(resolved.model_dump_json(indent=2) + "\n", encoding="utf-8")
         run.metrics(metrics)
         run.artifacts(self.folder)
 
-    def _card(self, split: Split, closes: pd.DataFrame) -> ModelCard:
+    def _card(self, panel: Panel) -> ModelCard:
         return ModelCard(
             stock=self.symbol.ticker,
+            stocks=panel.stocks,
             lookback=self.config.data.lookback,
-            network=self.config.model.network(self.config.data.horizon),
+            network=self._network,
             price=self.config.data.price,
             trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            train_end=str(day(split.train.dates[-1, -1])),
-            data_end=str(day(closes["date"].iloc[-1])),
+            train_end=str(day(panel.split.train.dates.max())),
+            validation_start=str(day(panel.borders[0])),
+            validation_end=str(day(panel.split.validation.dates.max())),
+            data_end=str(self._last(panel)),
             metrics={},
         )
 
-    def _history(self, split: Split, closes: pd.DataFrame) -> str:
-        data, first, last = self.config.data, day(closes["date"].iloc[0]), day(split.train.dates[-1, -1])
+    def _history(self, panel: Panel, beginning: Served | None) -> str:
+        data, last = self.config.data, day(panel.split.train.dates.max())
+        first = min(day(table["date"].iloc[0]) for table in panel.prices.values())
+        at = "" if beginning is None else f", begun at {SHARED} of run {beginning.run_id}"
         return (
-            f"{self.symbol} {data.price} {first}..{last}, {data.lookback} in, {data.horizon} out, "
-            f"batches of {data.batch_size}"
+            f"{' '.join(panel.stocks)} {data.price} {first}..{last}, {data.lookback} in, {data.horizon} out, "
+            f"{data.inputs}, batches of {data.batch_size}{at}"
         )
+
+    def _last(self, panel: Panel) -> date:
+        return max(day(table["date"].iloc[-1]) for table in panel.prices.values())
 
     def _with_metrics(self, model: TrainedModel, evaluation: Evaluation) -> TrainedModel:
         return replace(model, card=replace(model.card, metrics=_nulled(evaluation.metrics)))
 
-    def _metrics(self, evaluation: Evaluation, fitted: Fitted, split: Split) -> dict[str, float]:
+    def _metrics(self, evaluation: Evaluation, fitted: Fitted, panel: Panel) -> dict[str, float]:
         chosen = fitted.chosen
         return {
             "train_loss": fitted.train_loss[chosen],
@@ -203,13 +315,13 @@ class Pipeline:
             "best_val_loss": min(fitted.val_loss),
             "epochs": len(fitted.val_loss),
             **evaluation.metrics,
-            "n_train": len(split.train),
-            "n_val": len(split.validation),
-            "n_test": len(split.test),
+            "n_train": len(panel.split.train),
+            "n_val": len(panel.split.validation),
+            "n_test": len(panel.split.test),
             "training_time": fitted.seconds,
         }
 
-    def _params(self, closes: pd.DataFrame) -> dict[str, object]:
+    def _params(self, panel: Panel, beginning: Served | None) -> dict[str, object]:
         """What decided the run, under the names that MLflow promises, then our own."""
         config = self.config
         return {
@@ -217,6 +329,10 @@ class Pipeline:
             "future_steps": config.data.horizon,
             "batch_size": config.data.batch_size,
             "price": config.data.price,
+            "inputs": config.data.inputs,
+            "stocks": " ".join(panel.stocks),
+            "left_out": " ".join(self.left_out),
+            "init": "none" if beginning is None else f"{SHARED} version {beginning.version} run {beginning.run_id}",
             "n_epochs": config.trainer.max_epochs,
             "patience": config.trainer.patience,
             "device": config.trainer.accelerator,
@@ -228,10 +344,11 @@ class Pipeline:
             "split": config.evaluation.split,
             "seed": config.seed,
             "source": config.source.name,
-            "first_date": day(closes["date"].iloc[0]),
-            "last_date": day(closes["date"].iloc[-1]),
+            "first_date": min(day(table["date"].iloc[0]) for table in panel.prices.values()),
+            "last_date": self._last(panel),
             **config.model.model_dump(exclude_none=True),
             **config.optimizer.model_dump(),
+            "learning_rate_factor": config.train.learning_rate_factor,
         }
 
 
@@ -251,11 +368,3 @@ def _uninterrupted() -> Iterator[None]:
 
 def _nulled(metrics: dict[str, float]) -> dict[str, float | None]:
     return {name: or_null(value) for name, value in metrics.items()}
-
-
-def _calibrate(network: Network, windows: Windows) -> None:
-    """Set the fan's offsets from the residuals of the validation part, in units of the fan's own scale."""
-    closes, targets = torch.from_numpy(windows.inputs.copy()), torch.from_numpy(windows.targets.copy())
-    with torch.inference_mode():
-        residuals = network.fan.residuals(network(closes)[..., MEDIAN], closes, targets).double()
-        network.fan.offsets.copy_(torch.from_numpy(symmetric_offsets(residuals.numpy(), LEVELS)))

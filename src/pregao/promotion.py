@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,8 @@ from pregao.errors import CorruptModel, NoModel
 from pregao.evaluation.metrics import point_scores
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import MEDIAN
-from pregao.windows import Windows, sliding_windows
+from pregao.rolling import rolling_forecasts
+from pregao.windows import Windows, day
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +56,10 @@ def judge(
     return Verdict(not worse, f"{'clearly worse: ' * worse}MAPE {mape:.3f} % against {to}")
 
 
-def champion_mape(symbol: Symbol, closes: pd.DataFrame, judged: Windows) -> float | None:
+def champion_mape(symbol: Symbol, prices: Mapping[str, pd.DataFrame], judged: Windows) -> float | None:
     """The served model's MAPE, in percent, on the judged windows; None without one, NaN where it cannot be compared.
 
-    `closes` is the whole `date, close` table: the champion's lookback may be another than the windows'.
+    `prices` are the whole histories: the champion's lookback may be another than the windows'.
     """
     try:
         former = tracking.champion(symbol).model
@@ -66,9 +68,15 @@ def champion_mape(symbol: Symbol, closes: pd.DataFrame, judged: Windows) -> floa
     except CorruptModel as error:
         logger.warning("The former champion is not compared with: %s", error)
         return math.nan
-    own = sliding_windows(closes, former.card.lookback, former.card.network["horizon"])
-    own = own.where(np.isin(own.cutoffs, judged.cutoffs))
-    if own.horizon != judged.horizon or len(own) != len(judged):
-        logger.warning("The former champion has another lookback or horizon and is not compared with.")
-        return math.nan
-    return point_scores(own.targets, former.quantiles(own.inputs)[..., MEDIAN])["mape"]
+    parts = []
+    for stock, place in judged.by_stock():
+        cutoffs = judged.cutoffs[place]
+        if len(prices[stock]) < former.card.lookback:
+            logger.warning("The former champion needs a longer history and is not compared with.")
+            return math.nan
+        own = rolling_forecasts(former, prices[stock], day(judged.dates[place].min()), stock).at(cutoffs)
+        if own.windows.horizon != judged.horizon or len(own.windows) != len(cutoffs):
+            logger.warning("The former champion has another lookback or horizon and is not compared with.")
+            return math.nan
+        parts.append(own.quantiles[..., MEDIAN])
+    return point_scores(judged.targets, np.concatenate(parts))["mape"]

@@ -20,3 +20,13 @@ def at(quantiles: Float[np.ndarray, "*shape 7"], level: float) -> Float[np.ndarr
 def bands(quantiles: Float[np.ndarray, "rows 7"]) -> dict[str, Float[np.ndarray, " rows"]]:
     """The bands as columns."""
     return {name: at(quantiles, level) for name, level in BANDS.items()}
+
+
+def widened(
+    quantiles: Float[np.ndarray, "n horizon 7"], widths: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, "n horizon 7"]:
+    """Quantiles whose distance from the median, as a log return, is multiplied by each origin's width."""
+    median = quantiles[..., MEDIAN : MEDIAN + 1]
+    with np.errstate(all="ignore"):  # what is no number any more is refused where the forecast is made
+        out: np.ndarray = median * (quantiles / median) ** widths[:, None, None]
+    return out

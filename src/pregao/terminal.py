@@ -9,6 +9,7 @@ from rich.table import Table
 from pregao.forecasting import Forecast, iso
 
 if TYPE_CHECKING:  # predict.py shall not wait for Lightning
+    from pregao.backtest import Outcome
     from pregao.pipeline import Result
 
 
@@ -20,6 +21,15 @@ def show_result(result: "Result") -> None:
     console.print(f"{result.stock} version {result.version} {state}: {result.verdict.reason}.", highlight=False)
     # Plain, so that a program can take the last line as a path, however narrow the terminal is.
     console.out(str(result.folder), highlight=False)
+
+
+def show_backtest(outcome: "Outcome") -> None:
+    """The table of models, what failed, and the folder as the last line."""
+    console = Console()
+    console.print(outcome.walk.terminal_table())
+    for failure in outcome.walk.failures:
+        console.print(failure, highlight=False, markup=False, style="yellow")
+    console.out(str(outcome.folder), highlight=False)
 
 
 def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:

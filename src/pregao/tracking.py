@@ -121,10 +121,10 @@ class Run:
 
 
 @contextmanager
-def start_run(symbol: Symbol, name: str) -> Iterator[Run]:
-    """A run in the stock's experiment: FINISHED at the end, FAILED after an error, KILLED after ctrl-C."""
+def start_run(experiment: Symbol | str, name: str) -> Iterator[Run]:
+    """A run in a stock's experiment or in `backtest`: FINISHED in the end, FAILED after an error, KILLED by ctrl-C."""
     _prepare()
-    run = _client().create_run(_experiment(symbol), run_name=name).info
+    run = _client().create_run(_experiment(str(experiment)), run_name=name).info
     status = "FAILED"
     try:
         yield Run(run.run_id)
@@ -322,15 +322,15 @@ def _alone(lock_file: str = ".lock") -> Iterator[None]:
         os.close(lock)
 
 
-def _experiment(symbol: Symbol) -> str:
-    found = _client().get_experiment_by_name(symbol.ticker)
+def _experiment(name: str) -> str:
+    found = _client().get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage == "deleted":
             _client().restore_experiment(found.experiment_id)
         return str(found.experiment_id)
     local = settings().tracking_uri.startswith("sqlite:")
-    location = (settings().mlruns / "artifacts" / symbol.ticker).as_uri() if local else None
-    return str(_client().create_experiment(symbol.ticker, artifact_location=location))
+    location = (settings().mlruns / "artifacts" / name).as_uri() if local else None
+    return str(_client().create_experiment(name, artifact_location=location))
 
 
 def _now() -> int:

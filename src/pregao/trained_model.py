@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save
 
 from pregao.errors import CorruptModel, InvalidCloses
 from pregao.network import Network, build_network
-from pregao.quantiles import MEDIAN, bands
+from pregao.quantiles import MEDIAN, bands, widened
+from pregao.volatility import SPAN, Prices, volatilities
 
 if TYPE_CHECKING:  # an inference process does without pandas' 50 MB
     import pandas as pd
@@ -34,24 +35,45 @@ class ModelCard:
     """What a trained model is.
 
     Attributes:
-        stock: the ticker.
+        stock: the ticker; SHARED for a model of many stocks.
+        stocks: those that it was trained on.
         lookback: closes that a forecast sees.
         network: `build_network`'s choices.
         price: the basis of its prices, `adjusted` or `close`.
         trained_at: ISO 8601, UTC.
         train_end: the last date that its weights have seen.
+        validation_start: the first date of the outcomes that it was calibrated on; the online width begins there.
+        validation_end: the last date that the choice of the epoch and the calibration have seen.
         data_end: the last date of the history that it was trained and judged on.
         metrics: of the judged windows, with their baselines.
     """
 
     stock: str
+    stocks: list[str]
     lookback: int
     network: dict[str, Any]
     price: "PriceBasis"
     trained_at: str
     train_end: str
+    validation_start: str
+    validation_end: str
     data_end: str
     metrics: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one forecast is made from.
+
+    Attributes:
+        closes: the last `lookback` ones, oldest first.
+        volatilities: as known at the last close; NaN where unknown.
+        width: factor on the bands, from outcomes that were known by then.
+    """
+
+    closes: list[float]
+    volatilities: list[float]
+    width: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,12 +83,29 @@ class TrainedModel:
     network: Network
     card: ModelCard
 
-    def quantiles(self, closes: Float[np.ndarray, "n lookback"]) -> Float[np.ndarray, "n horizon 7"]:
-        """Quantiles of the next closes, in the closes' unit, for many windows."""
+    def quantiles(
+        self, closes: Float[np.ndarray, "n lookback"], known: Float[np.ndarray, "n measures"]
+    ) -> Float[np.ndarray, "n horizon 7"]:
+        """Quantiles of the next closes, in the closes' unit, for many windows and the volatilities known with them."""
         self.network.eval()
         with torch.inference_mode():
-            out: np.ndarray = self.network(torch.tensor(closes, dtype=torch.float64)).numpy()
+            inputs = torch.tensor(closes, dtype=torch.float64), torch.tensor(known, dtype=torch.float32)
+            out: np.ndarray = self.network(*inputs).numpy()
         return out
+
+    def volatilities(self, prices: Prices) -> Float[np.ndarray, "sessions measures"]:
+        """What the network sees beyond a window, as known at each session's end."""
+        return volatilities(prices, self.network.inputs, self.network.typical_volatility.item())
+
+    def window(self, closes: Sequence[float]) -> Window:
+        """The window at the end of bare closes; the more of them, the better its volatilities.
+
+        Raises:
+            InvalidCloses: too few or too many of them, or one that is no positive finite number.
+        """
+        given = check_closes(closes, self.card.lookback)
+        known = self.volatilities({"close": np.array(given[-SPAN - 1 :])})[-1].astype(np.float32)
+        return Window(given[-self.card.lookback :], known.tolist())
 
     def forecast(self, closes: Sequence[float]) -> "pd.DataFrame":
         """The next closes after these: `step close lower_80 upper_80 lower_90 upper_90`, one row a step.
@@ -76,16 +115,12 @@ class TrainedModel:
         """
         import pandas as pd
 
-        return pd.DataFrame(self.rows(closes))
+        return pd.DataFrame(self.rows(self.window(closes)))
 
-    def rows(self, closes: Sequence[float]) -> list[dict[str, Any]]:
-        """The rows of `forecast`, without the milliseconds that a table takes.
-
-        Raises:
-            InvalidCloses: too few or too many of them, or one that is no positive finite number.
-        """
-        window = check_closes(closes, self.card.lookback)[-self.card.lookback :]
-        quantiles = self.quantiles(np.array([window]))[0]
+    def rows(self, window: Window) -> list[dict[str, Any]]:
+        """The rows of `forecast`, without the milliseconds that a table takes."""
+        quantiles = self.quantiles(np.array([window.closes]), np.array([window.volatilities]))
+        [quantiles] = widened(quantiles, np.array([window.width]))
         columns = {"close": quantiles[:, MEDIAN], **bands(quantiles)}
         values = zip(*(column.tolist() for column in columns.values()), strict=True)
         return [{"step": step, **dict(zip(columns, row, strict=True))} for step, row in enumerate(values, start=1)]

@@ -1,15 +1,17 @@
-"""Closes → windows: sliding [N, lookback] inputs and [N, horizon] targets, split by date without look-ahead."""
+"""Prices → windows: sliding [N, lookback] inputs and [N, horizon] targets, split by date without look-ahead."""
 
 from bisect import bisect_left
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from pregao.errors import TooFewSessions
+from pregao.volatility import volatilities
 
 REFERENCE_BORDER = pd.Timestamp("2023-11-24")
 """The first date that judges in the published comparison, for every stock."""
@@ -20,19 +22,23 @@ REFERENCE_END = "2025-07-27"
 
 @dataclass(frozen=True)
 class Windows:
-    """Sliding windows of one stock, oldest first.
+    """Sliding windows of one or more stocks, each stock's together and oldest first.
 
     Attributes:
         inputs: closes that a forecast sees, in the stock's currency.
+        volatilities: daily volatilities as known at the cutoff, float32; NaN where unknown.
         targets: the closes that follow.
         cutoffs: `[N]` the date of each window's last input, as datetime64[ns].
         dates: `[N, horizon]` the dates of the targets.
+        stocks: `[N]` the tickers.
     """
 
     inputs: Float[np.ndarray, "n lookback"]
+    volatilities: Float[np.ndarray, "n measures"]
     targets: Float[np.ndarray, "n horizon"]
     cutoffs: np.ndarray
     dates: np.ndarray
+    stocks: np.ndarray
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -42,9 +48,15 @@ class Windows:
         """Sessions ahead."""
         return int(self.targets.shape[1])
 
-    def where(self, mask: np.ndarray) -> "Windows":
-        """The windows that a boolean `[N]` mask keeps."""
-        return Windows(self.inputs[mask], self.targets[mask], self.cutoffs[mask], self.dates[mask])
+    def where(self, mask: np.ndarray | slice) -> "Windows":
+        """The windows that a boolean `[N]` mask or a slice keeps."""
+        return Windows(*(getattr(self, part.name)[mask] for part in fields(self)))
+
+    def by_stock(self) -> Iterator[tuple[str, slice]]:
+        """Each ticker with the place of its windows."""
+        begins = [0, *(np.flatnonzero(self.stocks[1:] != self.stocks[:-1]) + 1), len(self)] if len(self) else [0]
+        for begin, end in pairwise(begins):
+            yield str(self.stocks[begin]), slice(int(begin), int(end))
 
 
 @dataclass(frozen=True)
@@ -62,18 +74,45 @@ Borders = tuple[np.datetime64, np.datetime64]
 BorderRule = Callable[[Windows], Borders]
 
 
-def sliding_windows(closes: pd.DataFrame, lookback: int, horizon: int) -> Windows:
-    """Every window of a `date, close` table, stride 1; none when the table is shorter than one window."""
+def sliding_windows(
+    prices: pd.DataFrame,
+    lookback: int,
+    horizon: int,
+    measures: Float[np.ndarray, "sessions measures"] | None = None,
+    stock: object = "",
+) -> Windows:
+    """Every window of a `date, close, …` table, stride 1; none when the table is shorter than one window.
+
+    Args:
+        prices: one stock's history.
+        lookback: closes that a forecast sees.
+        horizon: closes that it forecasts.
+        measures: volatilities as known at each session's end; without them, those of closes alone.
+        stock: the ticker.
+    """
     size = lookback + horizon
-    values = closes["close"].to_numpy(np.float64)
-    days = closes["date"].to_numpy("datetime64[ns]")
+    values = prices["close"].to_numpy(np.float64)
+    days = prices["date"].to_numpy("datetime64[ns]")
+    known = volatilities({"close": values}, "window") if measures is None else measures
     if len(values) < size:
-        values, days = np.empty(0), np.empty(0, "datetime64[ns]")
-        rows, row_days = values.reshape(0, size), days.reshape(0, size)
+        rows, row_days = np.empty((0, size)), np.empty((0, size), "datetime64[ns]")
     else:
         rows = np.lib.stride_tricks.sliding_window_view(values, size)
         row_days = np.lib.stride_tricks.sliding_window_view(days, size)
-    return Windows(rows[:, :lookback], rows[:, lookback:], row_days[:, lookback - 1], row_days[:, lookback:])
+    n = len(rows)
+    return Windows(
+        inputs=rows[:, :lookback],
+        volatilities=known[lookback - 1 : lookback - 1 + n].astype(np.float32),
+        targets=rows[:, lookback:],
+        cutoffs=row_days[:, lookback - 1],
+        dates=row_days[:, lookback:],
+        stocks=np.full(n, str(stock)),
+    )
+
+
+def joined(windows: Sequence[Windows]) -> Windows:
+    """The windows of many stocks."""
+    return Windows(*(np.concatenate([getattr(part, f.name) for part in windows]) for f in fields(Windows)))
 
 
 def split_at(windows: Windows, borders: Borders) -> Split:
@@ -89,33 +128,41 @@ def split_at(windows: Windows, borders: Borders) -> Split:
 
 def fraction_borders(windows: Windows, train: float, validation: float) -> Borders:
     """Borders that leave the first `train` of the windows to training, the next `validation` to validation."""
-    n = len(windows)
-    return windows.dates[round(n * train), 0], windows.dates[round(n * (train + validation)), 0]
+    begins = np.sort(windows.dates[:, 0])
+    n = len(begins)
+    return begins[round(n * train)], begins[round(n * (train + validation))]
 
 
 def reference_borders(windows: Windows, train: float, validation: float) -> Borders:
     """The published comparison's test part; what lies before it is train and validation in the given proportion."""
-    test = np.datetime64(REFERENCE_BORDER)
-    before = windows.where(windows.dates[:, -1] < test)
-    return before.dates[round(len(before) * train / (train + validation)), 0], test
+    return borders_before(windows, np.datetime64(REFERENCE_BORDER), train / (train + validation))
 
 
-def split_windows(symbol: object, closes: pd.DataFrame, lookback: int, horizon: int, rule: BorderRule) -> Split:
-    """Windows of a `date, close` table, in parts.
+def borders_before(windows: Windows, test: np.datetime64, train: float) -> Borders:
+    """A test part that begins on a date; the fraction `train` of what lies before it is for training."""
+    begins = np.sort(windows.dates[windows.dates[:, -1] < test, 0])
+    return begins[round(len(begins) * train)], test
 
-    Raises:
-        TooFewSessions: a part would be empty; the message says how many sessions the split needs.
-    """
-    split = _try_split(closes, lookback, horizon, rule)
-    if split is not None:
-        return split
-    first, last = (day(closes["date"].iloc[i]) for i in (0, -1))
+
+def split_windows(windows: Windows, rule: BorderRule) -> Split | None:
+    """The windows in parts by dates that hold for all stocks; None where a part is empty."""
+    try:
+        split = split_at(windows, rule(windows))
+    except IndexError:  # a border would lie beyond the last window
+        return None
+    parts = (split.train, split.validation, split.test)
+    return split if all(len(part) for part in parts) else None
+
+
+def too_few(symbol: object, prices: pd.DataFrame, lookback: int, horizon: int, rule: BorderRule) -> TooFewSessions:
+    """Why this history has no split, and how many sessions it needs."""
+    first, last = (day(prices["date"].iloc[i]) for i in (0, -1))
     needed = sessions_needed(lookback, horizon, rule)
-    if len(closes) >= needed:
+    if len(prices) >= needed:
         why = f"none of the three parts may be empty, and the test part begins on {day(REFERENCE_BORDER)}"
     else:
         why = f"{lookback} in, {horizon} out, and targets of the three parts that never overlap"
-    raise TooFewSessions(symbol, first, last, len(closes), needed, why)
+    return TooFewSessions(symbol, first, last, len(prices), needed, why)
 
 
 def sessions_needed(lookback: int, horizon: int, rule: BorderRule) -> int:
@@ -126,22 +173,13 @@ def sessions_needed(lookback: int, horizon: int, rule: BorderRule) -> int:
 
     def enough(n: int) -> bool:
         days = pd.bdate_range(end=REFERENCE_BORDER + pd.offsets.BDay(horizon - 1), periods=n)
-        return _try_split(pd.DataFrame({"date": days, "close": 1.0}), lookback, horizon, rule) is not None
+        table = pd.DataFrame({"date": days, "close": 1.0})
+        return split_windows(sliding_windows(table, lookback, horizon), rule) is not None
 
     size = lookback + horizon
     while not enough(size):
         size *= 2
     return bisect_left(range(size), True, lo=size // 2, key=enough)
-
-
-def _try_split(closes: pd.DataFrame, lookback: int, horizon: int, rule: BorderRule) -> Split | None:
-    windows = sliding_windows(closes, lookback, horizon)
-    try:
-        split = split_at(windows, rule(windows))
-    except IndexError:  # a border would lie beyond the last window
-        return None
-    parts = (split.train, split.validation, split.test)
-    return split if all(len(part) for part in parts) else None
 
 
 def day(value: object) -> date:

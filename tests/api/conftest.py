@@ -115,7 +115,7 @@ class Server:
 @pytest.fixture(scope="session")
 def folder_of_prices(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prices")
-    for seed, stock in enumerate(("VALE3", "PETR4", "SHRT3")):
+    for seed, stock in enumerate(("VALE3", "PETR4", "SHRT3", "ITUB4")):
         random_walk(seed=seed, n=60 if stock == "SHRT3" else 400).to_csv(folder / f"{stock}.csv", index=False)
     return folder
 

@@ -146,6 +146,12 @@ def test_a_training_that_makes_no_sense_is_refused(client, changes):
     refused(client.post("/train?wait=false", content=body, headers=JSON))
 
 
+def test_the_shared_model_is_no_stock(client):
+    assert "It is the model of many stocks." in refused(client.post("/predict", json={"stock": "SHARED"}), 404)
+    [defect] = refused(client.post("/train?wait=false", json=training("SHARED")))
+    assert defect["msg"].startswith("stocks=[…] belongs to stock=SHARED")
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=x", "limit=99999", "page_token=x", "page_token=1-2"])
 def test_a_page_that_makes_no_sense_is_refused(client, query):
     refused(client.get(f"/statistics?{query}"))

@@ -47,17 +47,35 @@ def test_given_closes_are_forecast_as_the_stocks_own(client, folder_of_prices):
         assert {row["date"] for row in told["forecast"]} == {None}
 
 
-def test_only_the_last_closes_count(client):
-    short = client.post("/predict", json={"historical_data": CLOSES}).json()
-    long = client.post("/predict", json={"historical_data": [1, 2.5, *CLOSES]}).json()
+def test_only_the_last_thousand_returns_count(client):
+    closes = [50 + n % 7 + n % 3 / 10 for n in range(1001)]
+    short = client.post("/predict", json={"historical_data": closes}).json()
+    long = client.post("/predict", json={"historical_data": [1, 2.5, *closes]}).json()
     assert short["forecast"] == long["forecast"]
 
 
-def test_a_stock_without_a_model_is_told_who_has_one_and_how_to_get_one(client):
-    answer = client.post("/predict", json={"stock": "ITUB4"})
+def test_more_closes_tell_more_of_the_volatility(client):
+    wild = [50.0, 60.0] * 100
+    widths = []
+    for past in ([], wild):
+        row = client.post("/predict", json={"historical_data": [*past, *CLOSES]}).json()["forecast"][0]
+        widths.append(row["upper_90"] / row["lower_90"] - 1)
+    assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize("stock", ["ITUB4", "SHRT3"])
+def test_the_shared_model_answers_for_a_stock_without_a_model(client, stock):
+    told = client.post("/predict", json={"stock": stock}).json()
+    assert (told["stock"], told["model"]["stock"], told["as_of"]) == (stock, "SHARED", "2024-12-30")
+    assert len(told["forecast"]) == 10
+    told = client.post("/predict", json={"stock": stock, "historical_data": CLOSES}).json()
+    assert (told["stock"], told["model"]["stock"]) == (stock, "SHARED")
+
+
+def test_a_stock_that_the_source_does_not_know_is_not_found(client):
+    answer = client.post("/predict", json={"stock": "XPTO3"})
     assert answer.status_code == 404
-    assert "VALE3" in answer.json()["detail"]
-    assert 'POST /train {"stock": "ITUB4"' in answer.json()["detail"]
+    assert "knows no such stock" in answer.json()["detail"]
 
 
 def test_the_short_way_and_the_long_way_answer_alike(client):
@@ -93,9 +111,11 @@ def test_prices_that_cannot_be_had_any_more_are_said_to_be_stale(start, tmp_path
 
 
 @pytest.mark.slow
-def test_a_training_serves_a_stock_that_had_no_model(start):
+def test_a_training_serves_a_stock_that_had_no_model_of_its_own(start):
     server = start()
-    assert server.client.post("/predict", json={"stock": "PETR4"}).status_code == 404
+    for _ in range(2):  # the second answer is a remembered one
+        told = server.client.post("/predict", json={"stock": "PETR4"}).json()
+        assert told["model"]["stock"] == "SHARED"
     assert server.client.post("/train", json=training("PETR4")).status_code == 200
     told = server.client.post("/predict", json={"stock": "PETR4"}).json()
     assert told["model"]["stock"] == "PETR4"

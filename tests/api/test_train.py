@@ -55,6 +55,13 @@ def test_a_training_answers_when_the_new_model_is_served(quiet):
     assert by_closes["model"]["version"] == told["version"]
 
 
+def test_every_loss_that_is_documented_is_one_that_there_is(quiet):
+    schema = quiet.client.get("/openapi.json").json()["components"]["schemas"]["Overrides"]["properties"]["model.loss"]
+    assert set(schema["anyOf"][0]["enum"]) == {"pinball", "mse"}
+    body = training(overrides={**LONG, "model.loss": "pinball"})
+    assert quiet.client.post("/train?wait=false", json=body).status_code == 202
+
+
 def test_the_english_names_are_the_same(quiet):
     body = {"stock": "vale3.sa", "start": RANGE["inicio"], "end": RANGE["fim"], "overrides": LONG}
     started = quiet.client.post("/train?wait=false", json=body)

@@ -1,3 +1,4 @@
+import logging
 from functools import partial
 from io import StringIO
 
@@ -8,31 +9,57 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from pregao.evaluation import plots
-from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
+from pregao.evaluation.baselines import BASELINES
+from pregao.evaluation.report import BESIDE, FIGURES, NAIVE, Evaluation, baseline_forecasts
+from pregao.panel import build_panel
 from pregao.quantiles import LEVELS
-from pregao.windows import fraction_borders, split_windows
+from pregao.windows import fraction_borders
 from tests.conftest import random_walk
 
 
-@pytest.fixture(scope="module")
-def split():
-    return split_windows("VALE3", random_walk(), 20, 10, partial(fraction_borders, train=0.7, validation=0.15))
+def panel_of(prices, horizon=10):
+    return build_panel(prices, 20, horizon, "window", partial(fraction_borders, train=0.7, validation=0.15))
+
+
+def beside(panel, names=BESIDE):
+    return baseline_forecasts(panel.split.test, panel.prices, panel.borders[1], names)
+
+
+def evaluated(panel, stock, names=BESIDE):
+    """The judged windows, with a model that is last close and a hundredth."""
+    baselines = beside(panel, names)
+    return Evaluation(stock, "R$", panel.split.test, {"model": 1.01 * baselines[NAIVE], **baselines})
 
 
 @pytest.fixture(scope="module")
-def evaluation(split):
-    baselines = baseline_forecasts(split)
-    return Evaluation("VALE3", "R$", split.test, {"model": 1.01 * baselines[NAIVE], **baselines})
+def one():
+    return panel_of({"VALE3": random_walk()})
+
+
+@pytest.fixture(scope="module")
+def many():
+    prices = {"VALE3": random_walk(600), "PETR4": random_walk(500, seed=1), "ITUB4": random_walk(450, seed=2)}
+    return panel_of(prices | {"WEGE3": random_walk(400, seed=3)})
+
+
+@pytest.fixture(scope="module")
+def evaluation(one):
+    return evaluated(one, "VALE3")
+
+
+@pytest.fixture(scope="module")
+def shared(many):
+    return evaluated(many, "SHARED", names=(NAIVE, "EWMA"))
 
 
 def test_every_score_stands_beside_the_baselines_on_the_same_windows(evaluation):
-    assert list(evaluation.scores) == ["model", "last close", "drift", "mean return"]
+    assert list(evaluation.scores) == ["model", *BESIDE]
     console = Console(width=80, file=StringIO())
     console.print(evaluation.terminal_table())
     text = console.file.getvalue()
     assert "…" not in text
     assert f"{len(evaluation.windows)} judged windows" in text
-    for name in ("model", "last close", "drift", "mean return"):
+    for name in ("model", *BESIDE):
         assert f"{evaluation.scores[name]['mape']:.3f}" in text
 
 
@@ -50,39 +77,124 @@ def test_a_worse_forecast_has_negative_skill(evaluation):
     assert metrics["skill_mape"] < 0
 
 
-def test_the_frame_is_tidy_and_gives_the_same_scores(evaluation, tmp_path):
-    evaluation.save(tmp_path)
+def test_the_frame_is_tidy_and_gives_the_same_scores(shared, tmp_path):
+    shared.save(tmp_path)
     frame = pd.read_csv(tmp_path / "evaluation.csv")
     columns = ["stock", "cutoff", "date", "step", "y", "y_hat", "lower_80", "upper_80", "lower_90", "upper_90"]
     assert sorted(frame) == sorted(columns)
-    assert len(frame) == 10 * len(evaluation.windows)
+    assert len(frame) == 10 * len(shared.windows)
     mape = 100 * ((frame["y"] - frame["y_hat"]).abs() / frame["y"]).mean()
-    assert mape == pytest.approx(evaluation.metrics["final_mape"], abs=1e-4)
+    assert mape == pytest.approx(shared.metrics["final_mape"], abs=1e-4)
     assert (frame["cutoff"] < frame["date"]).all()
+    for stock, place in shared.windows.by_stock():
+        assert len(frame[frame["stock"] == stock]) == 10 * (place.stop - place.start)
 
 
-def test_baselines_see_nothing_of_the_judged_closes(split):
-    poisoned = split.test.__class__(split.test.inputs, 99 * split.test.targets, split.test.cutoffs, split.test.dates)
-    before, after = (
-        baseline_forecasts(split),
-        baseline_forecasts(split.__class__(split.train, split.validation, poisoned)),
-    )
+def test_the_scores_of_each_stock_are_those_of_its_windows_alone(shared, many):
+    rows = shared.by_stock.set_index(["stock", "forecaster"])
+    assert list(rows.columns) == list(FIGURES)
+    assert {*rows.index} == {(stock, name) for stock in many.stocks for name in shared.forecasts}
+    for stock, place in shared.windows.by_stock():
+        forecasts = {name: quantiles[place] for name, quantiles in shared.forecasts.items()}
+        alone = Evaluation(stock, "R$", shared.windows.where(place), forecasts)
+        for name, row in alone.scores.items():
+            assert rows.loc[(stock, name)].to_dict() == {figure: row[figure] for figure in FIGURES}
+
+
+def test_the_scores_are_written_by_stock_and_forecaster(shared, tmp_path):
+    shared.save(tmp_path)
+    written = pd.read_csv(tmp_path / "scores.csv")
+    pd.testing.assert_frame_equal(written, shared.by_stock, atol=1e-5)
+    assert written.loc[written["forecaster"] == NAIVE, "skill_mape"].tolist() == [0.0] * 4
+
+
+def test_a_stock_that_never_moves_has_no_skill_and_is_written_all_the_same(tmp_path):
+    panel = panel_of({"VALE3": random_walk(), "HALT3": random_walk().assign(close=7.0)})
+    report = evaluated(panel, "SHARED", names=(NAIVE,))
+    report.save(tmp_path)
+    plots.report(report, tmp_path / "report.png")
+    skills = pd.read_csv(tmp_path / "scores.csv").set_index(["stock", "forecaster"])["skill_mape"]
+    assert not np.isfinite(skills["HALT3", "model"])
+    assert np.isfinite(skills["VALE3", "model"])
+
+
+def test_baselines_are_fitted_on_each_stock_alone(many):
+    whole = beside(many, (NAIVE, "EWMA"))
+    for stock, place in many.split.test.by_stock():
+        windows, prices = many.split.test.where(place), {stock: many.prices[stock]}
+        alone = baseline_forecasts(windows, prices, many.borders[1], (NAIVE, "EWMA"))
+        for name, quantiles in alone.items():
+            assert np.array_equal(whole[name][place], quantiles)
+
+
+def test_a_baselines_forecast_is_that_of_its_class_at_the_windows_cutoffs(one):
+    table = one.prices["VALE3"]
+    closes, days = table["close"].to_numpy(), table["date"].to_numpy("datetime64[ns]")
+    origins = np.flatnonzero(np.isin(days, one.split.test.cutoffs))
+    fitted = BASELINES["EWMA"]().fit(closes[days < one.borders[1]])
+    assert np.array_equal(beside(one, ("EWMA",))["EWMA"], fitted.quantiles(closes, origins, 10))
+    assert np.array_equal(closes[origins], one.split.test.inputs[:, -1])
+
+
+def test_a_baseline_that_refuses_a_stock_is_left_out_and_the_log_says_why(caplog):
+    panel = panel_of({"VALE3": random_walk(), "HALT3": random_walk().assign(close=7.0)})
+    with caplog.at_level(logging.WARNING):
+        found = beside(panel, (NAIVE, "GJR-GARCH", "EWMA"))
+    assert list(found) == [NAIVE, "EWMA"]
+    assert len(found["EWMA"]) == len(panel.split.test)
+    [record] = [r for r in caplog.records if r.name == "pregao.evaluation.report"]
+    assert "GJR-GARCH" in record.getMessage()
+    assert "never moves" in record.getMessage()
+
+
+def test_a_stock_too_young_for_any_baseline_is_not_judged_and_the_others_are():
+    panel = panel_of({"VALE3": random_walk(600), "IPOS3": random_walk(60, seed=1)})
+    report = evaluated(panel, "SHARED", names=(NAIVE, "drift", "EWMA"))
+    assert list(report.scores) == ["model", NAIVE, "drift", "EWMA"]
+    assert {*report.by_stock["stock"]} == {"VALE3"}
+
+
+def poisoned(table, day):
+    """Every price from a day on, times something else."""
+    later = table["date"] >= day
+    factors = np.random.default_rng(0).uniform(3, 9, len(table))
+    return table.assign(close=table["close"].where(~later, table["close"] * factors))
+
+
+def test_baselines_see_nothing_of_the_judged_closes(one):
+    first = one.split.test.where(slice(0, 1))
+    changed = {"VALE3": poisoned(one.prices["VALE3"], one.borders[1])}
+    before, after = (baseline_forecasts(first, prices, one.borders[1]) for prices in (one.prices, changed))
+    assert list(before) == list(BESIDE)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_baseline_bands_never_cross(split):
-    for quantiles in baseline_forecasts(split).values():
-        assert quantiles.shape == (len(split.test), 10, len(LEVELS))
+def test_baseline_bands_never_cross(one):
+    for quantiles in beside(one).values():
+        assert quantiles.shape == (len(one.split.test), 10, len(LEVELS))
         assert (np.diff(quantiles, axis=-1) > 0).all()
+
+
+def drawn(path):
+    """The picture is a PNG of the size of a report, with something in it."""
+    assert path.read_bytes().startswith(b"\x89PNG")
+    picture = imread(path)
+    assert 500 < picture.shape[0] < 2500
+    assert 800 < picture.shape[1] < 2500
+    assert picture.std() > 0.05
+    assert 20_000 < path.stat().st_size < 2_000_000
+    return picture.shape[0]
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 10])
 def test_the_picture_is_drawn_for_every_horizon(tmp_path, horizon):
-    split = split_windows("VALE3", random_walk(), 20, horizon, partial(fraction_borders, train=0.7, validation=0.15))
-    baselines = baseline_forecasts(split)
-    plots.report(
-        Evaluation("VALE3", "R$", split.test, {"model": baselines["drift"], **baselines}), tmp_path / "report.png"
-    )
-    picture = imread(tmp_path / "report.png")
-    assert picture.shape[0] > 500
-    assert picture.std() > 0.05
+    panel = panel_of({"VALE3": random_walk()}, horizon)
+    plots.report(evaluated(panel, "VALE3", names=(NAIVE,)), tmp_path / "report.png")
+    drawn(tmp_path / "report.png")
+
+
+def test_the_picture_of_many_stocks_is_as_large_as_that_of_one(evaluation, shared, tmp_path):
+    for report in (evaluation, shared):
+        plots.report(report, tmp_path / f"{report.stock}.png")
+    assert drawn(tmp_path / "VALE3.png") == drawn(tmp_path / "SHARED.png")
+    assert (tmp_path / "VALE3.png").read_bytes() != (tmp_path / "SHARED.png").read_bytes()

@@ -295,3 +295,16 @@ def test_the_latest_sessions_leave_out_the_unfinished_one(tmp_path, prices_of, f
     finished("2024-01-04")
     prices_of(CLOSES).to_csv(tmp_path / "VALE3.csv", index=False)
     assert Downloader("csv", tmp_path, "close").latest("VALE3", 2).as_of == date(2024, 1, 4)
+
+
+@pytest.mark.parametrize("source", ["auto", "csv", "sample"])
+def test_the_shared_model_has_no_prices(home, tmp_path, prices_of, yahoo_says, source):
+    asked = yahoo_says(prices_of(CLOSES))
+    prices_of(CLOSES).to_csv(tmp_path / "SHARED.csv", index=False)
+    downloader = Downloader(source, tmp_path if source == "csv" else None)
+    for ask in (lambda: downloader.latest("shared", 20), lambda: downloader.prices("SHARED", "2024-01-02")):
+        with pytest.raises(
+            UnknownStock, match=r"SHARED: .*It is the model of many stocks\. Name a stock, like VALE3\."
+        ):
+            ask()
+    assert asked == []

@@ -27,9 +27,15 @@ def test_yahoo_names_a_b3_stock_with_sa():
     assert Symbol.parse("VALE3").yahoo == "VALE3.SA"
 
 
+@pytest.mark.parametrize("text", ["SHARED", "shared", " Shared\n"])
+def test_the_model_of_many_stocks_has_a_name_like_a_stocks(text):
+    assert Symbol.parse(text) == Symbol("SHARED", calendar="BVMF", currency="R$")
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        *("SHARED.SA", "SHARED3", "ＳHARED"),
         *("", "VALE", "3VAL3", "VALE333", "VALE3.SA.SA", "VALE3SA", "VA LE3", "BVSP", "SP500.SA", "NASDAQ.SA"),
         *("../../etc/passwd", "VALE3/../x", "VALE3\0", "VALE٣", "VALE３", "ſALE3", "VALE3\n.SA", "^BVSP", "A" * 1000),
         *(None, 3, b"VALE3", ["VALE3"]),

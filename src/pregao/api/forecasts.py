@@ -14,28 +14,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Any, TypeVar
+
+import pandas as pd
 
 from pregao import tracking
 from pregao.api.monitoring import Monitoring
 from pregao.api.refusals import sentence_for_clients
 from pregao.config import ServeConfig
 from pregao.errors import NoModel, PregaoError, refusal
-from pregao.forecasting import Forecast, dated, last_window, undated
+from pregao.forecasting import Forecast, dated, last_window, latest_prices, refuse_too_few, undated
 from pregao.prices import calendar
 from pregao.prices.downloader import Downloader
-from pregao.prices.symbols import Symbol
+from pregao.prices.symbols import SHARED, Symbol
 from pregao.prices.table import PriceBasis
 from pregao.settings import settings
 from pregao.tracking import Served
-from pregao.trained_model import check_closes
+from pregao.trained_model import ModelCard, Window
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Network = Callable[[Served, list[float]], Awaitable[list[dict[str, Any]]]]
-"""A model's rows for the closes that it sees."""
+Network = Callable[[Served, Window], Awaitable[list[dict[str, Any]]]]
+"""A model's rows for the window that it sees."""
 
 SECONDS_FOR_NEWER_PRICES = 5.0
 """How long a client waits for newer prices, where older ones are at hand."""
@@ -46,9 +49,9 @@ SECONDS_AFTER_A_REFUSAL = 30.0
 
 @dataclass(frozen=True)
 class Latest:
-    """The closes that a forecast sees, and until when they count as the latest (seconds since the epoch)."""
+    """A stock's past, and until when it counts as the latest (seconds since the epoch)."""
 
-    window: list[float]
+    table: pd.DataFrame
     as_of: date
     stale: bool
     until: float
@@ -71,7 +74,7 @@ class Remembered:
     until: float
 
 
-PricesKey = tuple[str, PriceBasis, int]
+PricesKey = tuple[str, PriceBasis, int, str]
 
 
 class Forecasts:
@@ -92,10 +95,12 @@ class Forecasts:
         self.ready = False
         self._answers: dict[str, Remembered] = {}
         self._prices: dict[PricesKey, Latest | Refused] = {}
+        self._windows: dict[str, tuple[Served, pd.DataFrame, Window]] = {}
         self._downloads: dict[PricesKey, asyncio.Task[Latest | Refused]] = {}
         # Their own threads: a source that hangs shall not hold up the registry, nor LitServe, which shares asyncio's.
         self._download_threads = ThreadPoolExecutor(4, "prices")
         self._registry_thread = ThreadPoolExecutor(1, "registry")
+        self._window_thread = ThreadPoolExecutor(1, "windows")
         self._changes = os.fspath(tracking.changes())
         self._stamp: object = None
         self._following = asyncio.Lock()
@@ -105,7 +110,7 @@ class Forecasts:
         await self._in_registry_thread(self._register_shipped)
         await self._follow(self._stamp_now())
         for served in self.served.values():
-            await self.network(served, [1.0] * served.model.card.lookback)
+            await self.network(served, served.model.window([1.0] * served.model.card.lookback))
         self.ready = True
         # The first look at a calendar takes as long as a hundred forecasts.
         await asyncio.get_running_loop().run_in_executor(self._download_threads, calendar.next_close, "BVMF")
@@ -114,13 +119,14 @@ class Forecasts:
         """Let the threads go; one that waits for a source ends with its process."""
         self._download_threads.shutdown(wait=False, cancel_futures=True)
         self._registry_thread.shutdown(wait=False, cancel_futures=True)
+        self._window_thread.shutdown(wait=False, cancel_futures=True)
 
     def remembered(self, ticker: str) -> bytes | None:
         """The answer for a stock, if nothing has changed since it was made. Fast: each request asks."""
         answer = self._answers.get(ticker)
         if answer is None or time.time() >= answer.until or self._stamp_now() != self._stamp:
             return None
-        return answer.body if self.served.get(ticker) is answer.served else None
+        return answer.body if self._serving(ticker) is answer.served else None
 
     async def of_stock(self, symbol: Symbol) -> bytes:
         """The forecast from a stock's latest closes.
@@ -131,7 +137,7 @@ class Forecasts:
         """
         served = await self.model(symbol)
         latest = await self._latest(symbol, served)
-        rows = dated(await self._rows(served, latest.window), symbol, latest.as_of)
+        rows = dated(await self._rows(served, await self._window(symbol, served, latest)), symbol, latest.as_of)
         body = encode(Forecast(symbol, rows, latest.as_of, latest.stale, served))
         self._answers[symbol.ticker] = Remembered(body, served, latest.until)
         return body
@@ -144,23 +150,22 @@ class Forecasts:
             InvalidCloses: fewer than the model needs.
         """
         served = await self.model(symbol)
-        lookback = served.model.card.lookback
-        window = check_closes(closes, lookback)[-lookback:]
+        window = served.model.window(closes)
         return encode(Forecast(symbol, undated(await self._rows(served, window)), None, False, served))
 
     async def model(self, symbol: Symbol) -> Served:
-        """The served model, after every change that this machine has announced.
+        """The stock's served model, or the shared one, after every change that this machine has announced.
 
         Raises:
-            NoModel: no version of this stock is served.
+            NoModel: there is neither.
         """
         stamp = self._stamp_now()
         if stamp != self._stamp:
             await self._follow(stamp)
-        try:
-            return self.served[symbol.ticker]
-        except KeyError:
-            raise NoModel(symbol, sorted(self.served)) from None
+        served = self._serving(symbol.ticker)
+        if served is None:
+            raise NoModel(symbol, sorted(self.served))
+        return served
 
     async def watch_the_registry(self) -> None:
         """Look now and then for what other machines change; never ends."""
@@ -168,7 +173,19 @@ class Forecasts:
             await asyncio.sleep(self.config.poll)
             await self._follow(None)
 
-    async def _rows(self, served: Served, window: list[float]) -> list[dict[str, Any]]:
+    def _serving(self, ticker: str) -> Served | None:
+        return self.served.get(ticker) or self.served.get(SHARED)
+
+    async def _window(self, symbol: Symbol, served: Served, latest: Latest) -> Window:
+        """The window at the end of the latest prices, with the online width of its bands."""
+        kept = self._windows.get(symbol.ticker)
+        if kept is None or kept[0] is not served or kept[1] is not latest.table:
+            work = partial(last_window, served.model, symbol, latest.table)
+            window = await asyncio.get_running_loop().run_in_executor(self._window_thread, work)
+            kept = self._windows[symbol.ticker] = (served, latest.table, window)
+        return kept[2]
+
+    async def _rows(self, served: Served, window: Window) -> list[dict[str, Any]]:
         self.monitoring.computed.inc()
         return await self.network(served, window)
 
@@ -228,13 +245,13 @@ class Forecasts:
     async def _latest(self, symbol: Symbol, served: Served) -> Latest:
         """The latest closes; older ones, marked as stale, where newer ones take long or cannot be had."""
         card = served.model.card
-        key = (symbol.ticker, card.price, card.lookback)
+        key = (symbol.ticker, card.price, card.lookback, card.validation_start)
         kept = self._prices.get(key)
         if kept is not None and time.time() < kept.until:
             return _or_raise(kept)
         download = self._downloads.get(key)
         if download is None:
-            download = self._downloads[key] = asyncio.create_task(self._download(key, symbol))
+            download = self._downloads[key] = asyncio.create_task(self._download(key, symbol, card))
         if not isinstance(kept, Latest):
             return _or_raise(await asyncio.shield(download))
         await asyncio.wait({download}, timeout=0 if kept.stale else SECONDS_FOR_NEWER_PRICES)
@@ -242,29 +259,32 @@ class Forecasts:
             return _or_raise(download.result())
         return replace(kept, stale=True, until=0.0)  # not remembered: the next request looks again
 
-    async def _download(self, key: PricesKey, symbol: Symbol) -> Latest | Refused:
+    async def _download(self, key: PricesKey, symbol: Symbol, card: ModelCard) -> Latest | Refused:
         try:
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._download_threads, self._ask, key, symbol)
-            former = self._prices.get(key)
-            if isinstance(found, Refused) and isinstance(former, Latest):
-                found = replace(former, stale=True, until=found.until)
+            found = await loop.run_in_executor(self._download_threads, self._ask, symbol, card)
+            # A new model may need more of the past; where there is no more, what the former one needed will do.
+            same = [other for other in self._prices if other[:2] == key[:2]]
+            former = [kept for kept in map(self._prices.pop, same) if isinstance(kept, Latest)]
+            if isinstance(found, Refused) and former:
+                found = replace(former[-1], stale=True, until=found.until)
             self._prices[key] = found
             return found
         finally:
             del self._downloads[key]
 
-    def _ask(self, key: PricesKey, symbol: Symbol) -> Latest | Refused:
+    def _ask(self, symbol: Symbol, card: ModelCard) -> Latest | Refused:
         source, now = self.config.source, time.time()
-        _, price, lookback = key
         try:
-            prices = Downloader(source.name, source.path, price).latest(symbol, lookback)
-            window = last_window(symbol, prices.closes, lookback)
+            prices = latest_prices(Downloader(source.name, source.path, card.price), symbol, card)
+            refuse_too_few(symbol, prices.table, card.lookback)
         except PregaoError as error:
             return Refused(error, now + min(self.config.retry, SECONDS_AFTER_A_REFUSAL))
         behind = prices.stale or prices.as_of < calendar.last_finished_session(symbol.calendar)
         until = calendar.next_close(symbol.calendar).timestamp()
-        return Latest(window, prices.as_of, prices.stale, min(until, now + self.config.retry) if behind else until)
+        return Latest(
+            prices.table, prices.as_of, prices.stale, min(until, now + self.config.retry) if behind else until
+        )
 
 
 def encode(forecast: Forecast) -> bytes:

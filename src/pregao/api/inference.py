@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from pregao.api.worker import Rows, Trip
 from pregao.tracking import Served
+from pregao.trained_model import Window
 
 MOST_WINDOWS = 32
 TRIES = 3
@@ -30,10 +31,10 @@ class Inference:
         self.ask = ask
         self.free = 2 * processes
         self.seconds = deadline / TRIES
-        self._waiting: deque[tuple[str, list[float], asyncio.Future[Rows | None]]] = deque()
+        self._waiting: deque[tuple[str, Window, asyncio.Future[Rows | None]]] = deque()
         self._trips: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, served: Served, window: list[float]) -> Rows:
+    async def __call__(self, served: Served, window: Window) -> Rows:
         """The model's rows; from this process's own memory, where the model's files are gone."""
         future: asyncio.Future[Rows | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((os.fspath(served.folder), window, future))
@@ -50,7 +51,7 @@ class Inference:
             self._trips.add(trip)
             trip.add_done_callback(self._trips.discard)
 
-    async def _travel(self, passengers: list[tuple[str, list[float], asyncio.Future[Rows | None]]]) -> None:
+    async def _travel(self, passengers: list[tuple[str, Window, asyncio.Future[Rows | None]]]) -> None:
         try:
             present = [passenger for passenger in passengers if not passenger[2].done()]  # some may have gone away
             rows = await self._persist([(folder, window) for folder, window, _ in present]) if present else []

@@ -50,7 +50,7 @@ class Overrides(_Request):
     num_layers: Annotated[Whole, Field(ge=1, le=8)] | None = Field(None, alias="model.num_layers")
     dropout: Annotated[Rate, Field(ge=0, lt=1)] | None = Field(None, alias="model.dropout")
     shrinkage: Annotated[Rate, Field(gt=0, le=1)] | None = Field(None, alias="model.shrinkage")
-    loss: Literal["mae", "mse"] | None = Field(None, alias="model.loss")
+    loss: Literal["pinball", "mse"] | None = Field(None, alias="model.loss")
     price: Literal["adjusted", "close"] | None = Field(None, alias="data.price")
     batch_size: Annotated[Whole, Field(ge=1, le=4096)] | None = Field(None, alias="data.batch_size")
     learning_rate: Annotated[Rate, Field(gt=0, le=1)] | None = Field(None, alias="optimizer.learning_rate")

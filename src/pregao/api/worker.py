@@ -1,22 +1,25 @@
-"""The inference process: LitServe hands it closes, it hands back rows of a forecast."""
+"""The inference process: LitServe hands it windows, it hands back rows of a forecast."""
 
 import signal
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import litserve
 
 from pregao.errors import CorruptModel
 
+if TYPE_CHECKING:  # torch takes seconds, and the server's starter does without
+    from pregao.trained_model import Window
+
 Rows = list[dict[str, Any]]
-Trip = list[tuple[str, list[float]]]
+Trip = list[tuple[str, "Window"]]
 
 MODELS_IN_MEMORY = 64
 
 
 class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no types
-    """Knows no registry and no prices: the HTTP process says which model's folder, and which closes.
+    """Knows no registry and no prices: the HTTP process says which model's folder, and which window.
 
     So a change of the served model needs no word between the two: the next request names another folder.
     """
@@ -33,7 +36,7 @@ class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no type
         self.load = lru_cache(MODELS_IN_MEMORY)(TrainedModel.load)
 
     def decode_request(self, request: Trip) -> Trip:
-        """Model folders, each with the closes that its model is to see."""
+        """Model folders, each with the window that its model is to see."""
         return request
 
     def predict(self, x: Trip) -> list[Rows | None]:
@@ -44,7 +47,7 @@ class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no type
         """As it is: the HTTP process adds the dates and the stock."""
         return output
 
-    def _rows(self, folder: Path, window: list[float]) -> Rows | None:
+    def _rows(self, folder: Path, window: "Window") -> Rows | None:
         try:
             found: Rows = self.load(folder).rows(window)
         except CorruptModel:

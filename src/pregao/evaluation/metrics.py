@@ -82,5 +82,20 @@ def pinball(y: Steps, quantiles: Float[np.ndarray, "n horizon levels"], last: np
     Koenker & Bassett (1978); in log returns, so that stocks of different price compare.
     """
     origin = last[:, None]
-    error = (np.log(y / origin))[..., None] - np.log(quantiles / origin[..., None])
-    return float(1000 * np.mean(np.maximum(levels * error, (levels - 1) * error)))
+    return float(1000 * np.mean(_pinball(np.log(y / origin), np.log(quantiles / origin[..., None]), levels)))
+
+
+def pinball_by_window(
+    y: Steps, quantiles: Float[np.ndarray, "n horizon levels"], levels: np.ndarray
+) -> Float[np.ndarray, " n"]:
+    """Each window's pinball loss of the log return, × 1000, for tests that need the order of the losses."""
+    losses: np.ndarray = 1000 * _pinball(np.log(y), np.log(quantiles), levels).mean(axis=(1, 2))
+    return losses
+
+
+def _pinball(
+    y: Steps, quantiles: Float[np.ndarray, "n horizon levels"], levels: np.ndarray
+) -> Float[np.ndarray, "n horizon levels"]:
+    error = y[..., None] - quantiles
+    losses: np.ndarray = np.maximum(levels * error, (levels - 1) * error)
+    return losses

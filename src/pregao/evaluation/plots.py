@@ -10,27 +10,124 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pregao.evaluation.report import NAIVE, Evaluation
+from pregao.evaluation.walk_forward import ALL, GARCH, Judged, WalkForward, saved
+from pregao.quantiles import LEVELS, MEDIAN, at
+from pregao.windows import day
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
+
+PALETTE = ("#0b6e4f", "#b5542d", "#3a5a9b", "#8a6d1f", "#7a3b7a", "#4f8f8b", "#999999", "#c2798f")
 
 INK, MODEL, NAIVE_COLOUR, BAND = "#222222", "#0b6e4f", "#b5542d", "#0b6e4f"
 
 
 def report(evaluation: Evaluation, path: Path) -> None:
-    """Forecast against actual at the first, a middle and the last step; error per step against last close."""
-    horizon = evaluation.windows.horizon
-    steps = sorted({1, (horizon + 1) // 2, horizon})
+    """Forecast against actual, error per step against last close, coverage against nominal, the last forecast's fan."""
+    rows = _rows(evaluation)
     # An Agg figure of its own: pyplot would keep global state and look for a display.
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 3 * len(steps) + 3), layout="constrained")
-        axes = figure.subplots(len(steps) + 1, 1)
+        figure = Figure(figsize=(11, 3 * len(rows) + 3.4), layout="constrained")
+        grid = figure.add_gridspec(len(rows) + 1, 3)
         frame = evaluation.frame()
-        for axis, step in zip(axes, steps, strict=False):
-            _against_actual(axis, frame[frame["step"] == step], step, evaluation.currency)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-        _error_per_step(axes[-1], evaluation)
+        axes = [figure.add_subplot(grid[place, :]) for place in range(len(rows))]
+        for axis, (stock, step, title) in zip(axes, rows, strict=True):
+            chosen = frame[(frame["step"] == step) & (frame["stock"] == stock)]
+            _against_actual(axis, chosen, title, evaluation.currency)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        below = [figure.add_subplot(grid[len(rows), place]) for place in range(3)]
+        _error_per_step(below[0], evaluation)
+        _calibration(below[1], evaluation)
+        _fan(below[2], evaluation)
         figure.suptitle(_title(evaluation), x=0.01, ha="left", fontsize=11, fontweight="bold")
         figure.savefig(path, dpi=110)
+
+
+def _rows(evaluation: Evaluation) -> list[tuple[str, int, str]]:
+    """Stock, step and title: one stock at three steps, or three stocks at one."""
+    horizon = evaluation.windows.horizon
+    stocks = [stock for stock, _ in evaluation.windows.by_stock()]
+    if len(stocks) == 1:
+        return [(stocks[0], step, _ahead(step)) for step in sorted({1, (horizon + 1) // 2, horizon})]
+    step = (horizon + 1) // 2
+    return [(stock, step, f"{stock}, {_ahead(step)}") for stock in stocks[:3]]
+
+
+def _ahead(step: int) -> str:
+    return "1 session ahead" if step == 1 else f"{step} sessions ahead"
+
+
+def backtest(walk: WalkForward, path: Path) -> None:
+    """Pinball saved by half-year, coverage by stock, skill against last close per step, calibration."""
+    colours = dict(zip(walk.models, PALETTE * 3, strict=False))
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(11, 7.5), layout="constrained")
+        axes = figure.subplots(2, 2)
+        _saved_by_half_year(axes[0, 0], walk, colours)
+        _coverage_by_stock(axes[0, 1], walk, colours)
+        _skill_per_step(axes[1, 0], walk, colours)
+        _all_calibrations(axes[1, 1], walk, colours)
+        handles, labels = axes[1, 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+        figure.savefig(path, dpi=110)
+
+
+def _saved_by_half_year(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
+    against = next((name for name in (GARCH, NAIVE) if name in walk.judged), walk.models[0])
+    other = walk.judged[against]
+    days = pd.DatetimeIndex(other.cutoffs)
+    halves = 2 * days.year + (days.month > 6)
+    times = np.unique(halves)
+    for model, colour in colours.items():
+        own = walk.judged[model]
+        figures = [saved(_where(own, halves == time), _where(other, halves == time)) for time in times]
+        if model != against:
+            axis.plot(times, figures, "o-", color=colour, ms=4, lw=1.2, label=model)
+    axis.axhline(0, color=INK, lw=0.8, ls=":")
+    axis.set_title(f"pinball saved against {against}, by half-year of the forecast, %", loc="left")
+    shown = times[:: max(1, -(-len(times) // 7))]
+    axis.set_xticks(shown, [f"{time // 2}H{time % 2 + 1}" for time in shown])
+
+
+def _where(judged: Judged, mask: np.ndarray) -> Judged:
+    return Judged(judged.stocks[mask], judged.cutoffs[mask], judged.y[mask], judged.quantiles[mask])
+
+
+def _coverage_by_stock(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
+    stocks = sorted(set(walk.judged[walk.models[0]].stocks))
+    for model, colour in colours.items():
+        own = walk.judged[model]
+        inside = (at(own.quantiles, 0.05) <= own.y) & (own.y <= at(own.quantiles, 0.95))
+        held = [100 * inside[own.stocks == stock].mean() for stock in stocks]
+        axis.plot(held, np.arange(len(stocks)), "o", color=colour, ms=4, label=model, alpha=0.8)
+    axis.axvline(90, color=INK, lw=0.8, ls=":")
+    axis.set_yticks(np.arange(len(stocks)), stocks, fontsize=7 if len(stocks) > 10 else 9)
+    axis.margins(y=0.05 if len(stocks) > 1 else 1)
+    axis.set_title("closes inside the 90 % band, %", loc="left")
+
+
+def _skill_per_step(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
+    """Of the MAPE; errors themselves would be one line, so alike are they."""
+    steps = np.arange(1, walk.judged[walk.models[0]].y.shape[1] + 1)
+    scores = walk.scores[(walk.scores["stock"] == ALL) & (walk.scores["step"] != ALL)]
+    for model, colour in colours.items():
+        skill = scores.loc[scores["model"] == model, "skill_mape"].to_numpy(np.float64)
+        if model != NAIVE and np.isfinite(skill).all():
+            axis.plot(steps, skill, "o-", color=colour, ms=3, lw=1.2, label=model, alpha=0.8)
+    axis.axhline(0, color=INK, lw=0.8, ls=":")
+    axis.set_title("MAPE saved against last close, per step, %", loc="left")
+    axis.set_xlabel("sessions ahead")
+    axis.set_xticks(steps[:: max(1, len(steps) // 10)])
+
+
+def _all_calibrations(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
+    nominal = 100 * np.array(LEVELS)
+    for model, colour in colours.items():
+        own = walk.judged[model]
+        below = 100 * (own.y[..., None] <= own.quantiles).mean(axis=(0, 1))
+        axis.plot(nominal, below - nominal, "o-", color=colour, ms=4, lw=1.2, label=model)
+    axis.axhline(0, color=INK, lw=0.8, ls=":")
+    axis.set_title("closes below each quantile, less what it should be, points", loc="left")
+    axis.set_xlabel("quantile, %")
 
 
 def _title(evaluation: Evaluation) -> str:
@@ -42,15 +139,45 @@ def _title(evaluation: Evaluation) -> str:
     )
 
 
-def _against_actual(axis: Axes, rows: pd.DataFrame, step: int, currency: str) -> None:
+def _against_actual(axis: Axes, rows: pd.DataFrame, title: str, currency: str) -> None:
     dates = rows["date"].to_numpy()
     axis.fill_between(dates, rows["lower_90"], rows["upper_90"], color=BAND, alpha=0.15, lw=0, label="90 % band")
+    axis.fill_between(dates, rows["lower_80"], rows["upper_80"], color=BAND, alpha=0.15, lw=0, label="80 % band")
     axis.plot(dates, rows["y"], color=INK, lw=1.2, label="actual")
     axis.plot(dates, rows["y_hat"], color=MODEL, lw=1.0, label="forecast")
-    ahead = "1 session ahead" if step == 1 else f"{step} sessions ahead"
-    axis.set_title(ahead, loc="left")
+    axis.set_title(title, loc="left")
     axis.set_ylabel(f"close, {currency}")
     axis.margins(x=0.01)
+
+
+def _calibration(axis: Axes, evaluation: Evaluation) -> None:
+    """How often what came lay below each quantile, against how often it should."""
+    nominal = 100 * np.array(LEVELS)
+    y = evaluation.windows.targets[..., None]
+    axis.plot([0, 100], [0, 100], color=INK, lw=0.8, ls=":")
+    for name, colour, width in ((NAIVE, NAIVE_COLOUR, 3.0), ("model", MODEL, 1.2)):
+        below = 100 * (y <= evaluation.forecasts[name]).mean(axis=(0, 1))
+        axis.plot(nominal, below, "o-", color=colour, ms=4, lw=width, label=name, alpha=0.9)
+    axis.set_title("calibration", loc="left")
+    axis.set_xlabel("quantile, %")
+    axis.set_ylabel("closes below it, %")
+    axis.legend(frameon=False)
+
+
+def _fan(axis: Axes, evaluation: Evaluation) -> None:
+    """The last judged forecast, joined to the closes that it saw."""
+    _, place = next(evaluation.windows.by_stock())
+    windows, quantiles = evaluation.windows.where(place), evaluation.forecasts["model"][place][-1]
+    seen, came = windows.inputs[-1], windows.targets[-1]
+    past, ahead = np.arange(1 - len(seen), 1), np.arange(len(came) + 1)
+    fan = np.concatenate([np.full((1, len(LEVELS)), seen[-1]), quantiles])
+    for low in range(MEDIAN):
+        axis.fill_between(ahead, fan[:, low], fan[:, -1 - low], color=BAND, alpha=0.18, lw=0)
+    axis.plot(past, seen, color=INK, lw=1.2)
+    axis.plot(ahead[1:], came, color=INK, lw=1.2, ls=":")
+    axis.plot(ahead, fan[:, MEDIAN], color=MODEL, lw=1.2)
+    axis.set_title(f"{windows.stocks[-1]} on {day(windows.cutoffs[-1])}: 50, 80, 90 %", loc="left")
+    axis.set_xlabel("sessions from the forecast")
 
 
 def _error_per_step(axis: Axes, evaluation: Evaluation) -> None:

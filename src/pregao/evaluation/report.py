@@ -1,9 +1,10 @@
 """A judged forecast: its figures beside the baselines' on the same windows, as metrics, tables and files."""
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,25 @@ from jaxtyping import Float
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pregao.evaluation import baselines
-from pregao.evaluation.baselines import Closes, Inputs
-from pregao.evaluation.intervals import symmetric_offsets
+from pregao.errors import PregaoError
+from pregao.evaluation.baselines import BASELINES, LastClose
 from pregao.evaluation.metrics import coverage, pinball, point_scores, skill
 from pregao.quantiles import LEVELS, MEDIAN, at, bands
-from pregao.windows import Split, Windows, day
+from pregao.windows import Windows, day
+
+logger = logging.getLogger(__name__)
 
 Quantiles = Float[np.ndarray, "n horizon 7"]
 
-NAIVE = "last close"
+NAIVE = LastClose.name
 """The baseline that every skill is measured against."""
+
+BESIDE = (NAIVE, "drift", "mean return", "EWMA", "GJR-GARCH")
+"""The baselines of every report: the naive ones, and the two whose bands are hardest to beat."""
+
+
+FIGURES = ("rmse", "mae", "mape", "skill_rmse", "skill_mape", "coverage_80", "coverage_90", "pinball")
+"""Those of a forecaster that one line of a table holds."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Evaluation:
     """Forecasts of the judged windows.
 
     Attributes:
-        stock: the ticker.
+        stock: the ticker, or SHARED for a panel.
         currency: of the errors.
         windows: what the forecasts saw, and what came.
         forecasts: quantiles by forecaster, the model under `model`, the baselines under their names.
@@ -44,11 +53,16 @@ class Evaluation:
     @cached_property
     def scores(self) -> dict[str, dict[str, float]]:
         """By forecaster: errors, skill against last close in percent, coverage in percent, pinball."""
-        scores = {name: self._scores(quantiles) for name, quantiles in self.forecasts.items()}
-        naive = scores[NAIVE]
-        for row in scores.values():
-            row |= {f"skill_{error}": skill(row[error], naive[error]) for error in ("rmse", "mape")}
-        return scores
+        return self._scores(slice(None))
+
+    @cached_property
+    def by_stock(self) -> pd.DataFrame:
+        """`stock forecaster rmse mae mape skill_rmse skill_mape coverage_80 coverage_90 pinball`, a row each."""
+        return pd.DataFrame(
+            {"stock": stock, "forecaster": name} | {figure: row[figure] for figure in FIGURES}
+            for stock, place in self.windows.by_stock()
+            for name, row in self._scores(place).items()
+        )
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -67,7 +81,7 @@ class Evaluation:
         quantiles = self.forecasts["model"].reshape(n * horizon, len(LEVELS))
         return pd.DataFrame(
             {
-                "stock": self.stock,
+                "stock": np.repeat(self.windows.stocks, horizon),
                 "cutoff": np.repeat(self.windows.cutoffs, horizon),
                 "date": self.windows.dates.ravel(),
                 "step": np.tile(np.arange(1, horizon + 1), n),
@@ -78,8 +92,9 @@ class Evaluation:
         )
 
     def save(self, folder: Path) -> None:
-        """Write evaluation.csv."""
+        """Write evaluation.csv and scores.csv."""
         self.frame().to_csv(folder / "evaluation.csv", index=False, date_format="%Y-%m-%d", float_format="%.6f")
+        self.by_stock.to_csv(folder / "scores.csv", index=False, float_format="%.6f")
 
     def terminal_table(self) -> Table:
         """For a person: forecasters as rows, the windows they were judged on in the title."""
@@ -102,32 +117,41 @@ class Evaluation:
             table.add_row(name, *cells, style="bold" if name == "model" else None)
         return table
 
-    def _scores(self, quantiles: Quantiles) -> dict[str, float]:
-        y, last = self.windows.targets, self.windows.inputs[:, -1]
-        return point_scores(y, quantiles[..., MEDIAN]) | {
-            "coverage_80": coverage(y, at(quantiles, 0.1), at(quantiles, 0.9)),
-            "coverage_90": coverage(y, at(quantiles, 0.05), at(quantiles, 0.95)),
-            "pinball": pinball(y, quantiles, last, np.array(LEVELS)),
-        }
+    def _scores(self, place: slice) -> dict[str, dict[str, float]]:
+        y, last = self.windows.targets[place], self.windows.inputs[place, -1]
+        scores = {}
+        for name, forecast in self.forecasts.items():
+            quantiles = forecast[place]
+            scores[name] = point_scores(y, quantiles[..., MEDIAN]) | {
+                "coverage_80": coverage(y, at(quantiles, 0.1), at(quantiles, 0.9)),
+                "coverage_90": coverage(y, at(quantiles, 0.05), at(quantiles, 0.95)),
+                "pinball": pinball(y, quantiles, last, np.array(LEVELS)),
+            }
+        naive = scores[NAIVE]
+        for row in scores.values():
+            row |= {f"skill_{error}": skill(row[error], naive[error]) for error in ("rmse", "mape")}
+        return scores
 
 
-def baseline_forecasts(split: Split) -> dict[str, Quantiles]:
-    """Last close, drift and mean return on the test part, with bands from their own validation residuals."""
-    horizon = split.test.horizon
-    daily = np.log(split.train.inputs[:, 1:] / split.train.inputs[:, :-1]).mean()
-    points: dict[str, Callable[[Inputs, int], Closes]] = {
-        NAIVE: baselines.last_close,
-        "drift": baselines.drift,
-        "mean return": partial(baselines.mean_return, daily=daily),
-    }
-    known, fitted, judged = split.validation.targets, split.validation.inputs, split.test.inputs
-    return {name: _banded(point(judged, horizon), known, point(fitted, horizon)) for name, point in points.items()}
+def baseline_forecasts(
+    windows: Windows, prices: Mapping[str, pd.DataFrame], until: np.datetime64, names: Sequence[str] = BESIDE
+) -> dict[str, Quantiles]:
+    """Quantiles of the baselines for these windows, each fitted on a stock's closes before a date.
+
+    One that refuses a stock (a price that never moves has no variance to estimate) is left out, and the log says why.
+    """
+    found = {}
+    for name in names:
+        try:
+            parts = [_baseline(name, windows.where(place), prices[stock], until) for stock, place in windows.by_stock()]
+        except PregaoError as error:
+            logger.warning("%s", error)
+            continue
+        found[name] = np.concatenate(parts)
+    return found
 
 
-def _banded(
-    point: Float[np.ndarray, "n horizon"], known: Float[np.ndarray, "v horizon"], fitted: Float[np.ndarray, "v horizon"]
-) -> Quantiles:
-    root_step = np.sqrt(np.arange(1, point.shape[1] + 1))
-    offsets = symmetric_offsets(np.log(known / fitted) / root_step, LEVELS)
-    quantiles: Quantiles = point[..., None] * np.exp(offsets * root_step[:, None])
-    return quantiles
+def _baseline(name: str, windows: Windows, prices: pd.DataFrame, until: np.datetime64) -> Quantiles:
+    days, closes = prices["date"].to_numpy("datetime64[ns]"), prices["close"].to_numpy(np.float64)
+    origins = np.searchsorted(days, windows.cutoffs)
+    return BASELINES[name]().fit(closes[days < until]).quantiles(closes, origins, windows.horizon)

@@ -9,24 +9,27 @@ from pregao.errors import InvalidDates
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-def parse_dates(start: date | str, end: date | str | None, today: date | None = None) -> tuple[date, date | None]:
+def parse_dates(
+    start: date | str, end: date | str | None, today: date | None = None, name: str = "start"
+) -> tuple[date, date | None]:
     """Read the two ends of a range; `end=None` means up to the last finished session.
 
     Args:
         start: first day, inclusive.
         end: last day, inclusive; may lie in the future.
         today: São Paulo's day unless given.
+        name: of the first day, as the person knows it.
 
     Raises:
         InvalidDates: malformed, reversed, or a start in the future.
     """
-    first = _parse("start", start)
+    first = _parse(name, start)
     last = None if end is None else _parse("end", end)
     today = today or datetime.now(ZoneInfo("America/Sao_Paulo")).date()
     if first > today:
-        raise InvalidDates(f"start={first} is in the future (today is {today}). Give a day in the past.")
+        raise InvalidDates(f"{name}={first} is in the future (today is {today}). Give a day in the past.")
     if last is not None and last < first:
-        raise InvalidDates(f"start={first} is after end={last}. Both are inclusive; exchange them or leave end= out.")
+        raise InvalidDates(f"{name}={first} is after end={last}. Both are inclusive; exchange them or leave end= out.")
     return first, last
 
 

@@ -14,7 +14,7 @@ from pregao.prices import calendar, quality
 from pregao.prices.cache import Cache, is_fresh, refuse_shorter
 from pregao.prices.dates import parse_dates
 from pregao.prices.sources import READS_A_PATH, SOURCES, WRITES_THE_CACHE, build
-from pregao.prices.symbols import SAMPLES, Symbol
+from pregao.prices.symbols import SAMPLES, SHARED, Symbol
 from pregao.prices.table import PriceBasis, on_basis
 from pregao.settings import settings
 
@@ -135,6 +135,8 @@ class Downloader:
         return prices
 
     def _history(self, symbol: Symbol, end: date | None) -> _History:
+        if symbol.ticker == SHARED:
+            raise UnknownStock(symbol, self.source, SHARED, "It is the model of many stocks. Name a stock, like VALE3.")
         return self._auto(symbol, end) if self.source == "auto" else self._ask(self.source, symbol)
 
     def _auto(self, symbol: Symbol, end: date | None) -> _History:

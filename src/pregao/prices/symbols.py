@@ -9,6 +9,9 @@ _B3 = re.compile(r"[A-Z][A-Z0-9]{3}[0-9]{1,2}")
 _YAHOO_INDEX = {"SP500": "^GSPC", "NASDAQ": "^IXIC"}
 SAMPLES = tuple(_YAHOO_INDEX)
 
+SHARED = "SHARED"
+"""The name of the model that is trained on many stocks; it has no prices of its own."""
+
 
 @dataclass(frozen=True)
 class Symbol:
@@ -26,7 +29,7 @@ class Symbol:
 
     @classmethod
     def parse(cls, text: str) -> "Symbol":
-        """Read VALE3, vale3 or VALE3.SA, SP500 or NASDAQ.
+        """Read VALE3, vale3 or VALE3.SA, SP500 or NASDAQ, SHARED.
 
         Raises:
             InvalidSymbol: for anything else, whatever its type or length.
@@ -37,6 +40,8 @@ class Symbol:
         ticker = text.strip().upper()
         if ticker in SAMPLES:
             return cls(ticker, calendar="XNYS", currency="US$")
+        if ticker == SHARED:
+            return cls(ticker, calendar="BVMF", currency="R$")
         ticker = ticker.removesuffix(".SA")
         # SP500 also looks like a B3 ticker: what is left of SP500.SA must not become one
         if ticker in SAMPLES or not _B3.fullmatch(ticker):
