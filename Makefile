@@ -48,6 +48,7 @@ mlflow: setup ## MLflow's own page, on port 5001
 bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv and others, make bench PRICES=DIR"; exit 2; }
 	$(BIN)/python benchmarks/reference_split.py $(PRICES)
+	$(BIN)/python benchmarks/walk_forward.py $(PRICES)
 	$(BIN)/python benchmarks/speed.py $(PRICES)
 	$(BIN)/python benchmarks/api.py
 

@@ -31,7 +31,7 @@ class Asked(BaseModel):
 
 def answer(closes: list[float] | None) -> dict[str, Any]:
     """The same numbers as ours."""
-    rows = MODEL.rows(LATEST if closes is None else closes)
+    rows = MODEL.rows(MODEL.window(LATEST if closes is None else closes))
     prices = ", ".join(f"{row['close']:.2f}" for row in rows)
     return {"stock": "VALE3", "prediction": rows[0]["close"], "forecast": rows, "preco": f"[{prices}]"}
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pregao.cli import CONF
 from pregao.config import TrainConfig, parse
-from pregao.datamodule import PricesDataModule
+from pregao.datamodule import PricesDataModule, tensors
 from pregao.forecaster import LOSSES, Forecaster
 from pregao.pipeline import Pipeline
 from pregao.settings import REPOSITORY
@@ -43,10 +43,10 @@ def ours(config: TrainConfig) -> tuple[float, int, Split]:
     """Seconds in fit, epochs taken, the windows."""
     with TemporaryDirectory() as folder:
         pipeline = Pipeline(config, Path(folder))
-        closes = pipeline.downloader.closes(pipeline.symbol, *pipeline.dates)
-        split = pipeline.split(closes)
-        fitted = pipeline.prepare(split, closes).fit(PricesDataModule(split, config.data.batch_size, config.seed))
-    return fitted.seconds, len(fitted.val_loss), split
+        panel = pipeline.panel(pipeline.download())
+        data = PricesDataModule(panel.split, config.data.batch_size, config.seed)
+        fitted = pipeline.prepare(panel).fit(data)
+    return fitted.seconds, len(fitted.val_loss), panel.split
 
 
 def bare(config: TrainConfig, split: Split, epochs: int) -> float:
@@ -54,29 +54,36 @@ def bare(config: TrainConfig, split: Split, epochs: int) -> float:
     torch.manual_seed(config.seed)
     choices = config.optimizer.model_dump()
     forecaster = Forecaster(
-        config.model.network(config.data.horizon), loss=config.model.loss, seed=config.seed, **choices
+        config.model.network(config.data.horizon, config.data.inputs),
+        loss=config.model.loss,
+        seed=config.seed,
+        **choices,
     )
     network, loss = forecaster.network, LOSSES[config.model.loss]
     optimizer = torch.optim.Adam(
         network.parameters(), lr=choices["learning_rate"], weight_decay=choices["weight_decay"]
     )
-    (x, y), (vx, vy) = (tuple(map(torch.tensor, (p.inputs, p.targets))) for p in (split.train, split.validation))
-    batch_loss = partial(_loss, network, loss)
+    seen, checked = tensors(split.train), tensors(split.validation)
+    network.begin_at(*seen)
+    batch_loss, clip = partial(_loss, network, loss), config.trainer.gradient_clip_val
     started = perf_counter()
     for _ in range(epochs):
         network.train()
-        for index in torch.randperm(len(x)).split(config.data.batch_size):
+        for index in torch.randperm(len(split.train)).split(config.data.batch_size):
             optimizer.zero_grad()
-            batch_loss(x[index], y[index]).backward()
+            batch_loss(*(part[index] for part in seen)).backward()
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            batch_loss(vx, vy)
+            batch_loss(*checked)
     return perf_counter() - started
 
 
-def _loss(network: torch.nn.Module, loss: object, closes: Tensor, targets: Tensor) -> Tensor:
-    return loss(network.learned(closes), network.goal(closes, targets))  # type: ignore[operator]
+def _loss(network: torch.nn.Module, loss: object, closes: Tensor, volatilities: Tensor, targets: Tensor) -> Tensor:
+    goal = network.goal(closes, volatilities, targets)
+    return loss(network.learned(closes, volatilities), goal)  # type: ignore[operator]
 
 
 def whole_run(prices: Path) -> float:

@@ -78,6 +78,27 @@ def test_the_tables_figures_are_those_that_were_measured():
     assert f"| {reference[3].strip()} | {reference[5].strip()} |" in README
 
 
+def measured_rows(name, columns):
+    text = (REPOSITORY / "benchmarks" / name).read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    return {row[0]: row for row in rows if len(row) == columns}
+
+
+def shown(*cells):
+    return " | ".join("< 0.001" if cell == "0.000" else cell.replace("-", "−") for cell in cells)
+
+
+def test_the_bands_figures_are_those_that_were_measured():
+    recipes = measured_rows("reference_split.md", 10)
+    for name in ("fine-tuned", "shared", "shared, `data.inputs=window`", "its own", "shared, mean of 3 seeds"):
+        row = recipes[name]
+        assert f"| {shown(row[2], row[4], row[5], row[6], row[9])} |" in README
+    models = measured_rows("walk_forward.md", 11)
+    for name in ("shared", "last close", "rolling volatility", "EWMA", "GJR-GARCH"):
+        row = models[name]
+        assert f"| {shown(row[1], row[4], row[5], row[7], row[8])} |" in README
+
+
 def test_the_paths_that_it_names_exist():
     named = re.findall(r"^(?:src|models|benchmarks|conf)/[\w./]*", README, flags=re.MULTILINE)
     assert named
