@@ -29,6 +29,8 @@ class Forecast:
         as_of: the date of the last close that was used; None for bare closes.
         stale: the source was out of reach and the cache lags behind.
         served: the model that answered.
+        source: `name` of the source that had the prices and the `reasons` why those before it were passed over; None
+            for bare closes.
 
     Raises:
         InvalidCloses: closes so far apart that what follows them is no finite price.
@@ -39,6 +41,7 @@ class Forecast:
     as_of: date | None
     stale: bool
     served: Served
+    source: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         prices = (row[name] for row in self.rows for name in PRICES)
@@ -62,6 +65,7 @@ class Forecast:
             "forecast": [row | {"date": iso(row["date"])} for row in self.rows],
             "as_of": iso(self.as_of),
             "stale": self.stale,
+            "source": self.source,
             "model": {
                 "stock": self.served.stock,
                 "version": self.served.version,
@@ -90,7 +94,7 @@ def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -
     prices = Downloader(source, path, card.price).latest(symbol, card.lookback)
     window = last_window(symbol, prices.closes, card.lookback)
     rows = dated(served.model.rows(window), symbol, prices.as_of)
-    return Forecast(symbol, rows, prices.as_of, prices.stale, served)
+    return Forecast(symbol, rows, prices.as_of, prices.stale, served, prices.told)
 
 
 def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:

@@ -92,6 +92,9 @@ def test_what_a_removed_file_said_is_forgotten(store, put):
     store.update([keep])
     assert list(closes(store).values()) == [10.0]
     assert list(store.files()) == ["COTAHIST_A2024.TXT"]
+    store.update([])
+    assert store.quotes("VALE3").empty
+    assert sorted(os.listdir(store.folder)) == [".lock", "manifest.json"]
 
 
 def test_nothing_new_writes_nothing(store, put):

@@ -46,12 +46,13 @@ SECONDS_AFTER_A_REFUSAL = 30.0
 
 @dataclass(frozen=True)
 class Latest:
-    """The closes that a forecast sees, and until when they count as the latest (seconds since the epoch)."""
+    """The closes that a forecast sees, where from, and until when (epoch seconds) they count as the latest."""
 
     window: list[float]
     as_of: date
     stale: bool
     until: float
+    source: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Forecasts:
         served = await self.model(symbol)
         latest = await self._latest(symbol, served)
         rows = dated(await self._rows(served, latest.window), symbol, latest.as_of)
-        body = encode(Forecast(symbol, rows, latest.as_of, latest.stale, served))
+        body = encode(Forecast(symbol, rows, latest.as_of, latest.stale, served, latest.source))
         self._answers[symbol.ticker] = Remembered(body, served, latest.until)
         return body
 
@@ -248,7 +249,9 @@ class Forecasts:
             found = await loop.run_in_executor(self._download_threads, self._ask, key, symbol)
             former = self._prices.get(key)
             if isinstance(found, Refused) and isinstance(former, Latest):
-                found = replace(former, stale=True, until=found.until)
+                reasons = [sentence_for_clients(str(found.error))]
+                source = former.source | {"reasons": reasons}
+                found = replace(former, stale=True, until=found.until, source=source)
             self._prices[key] = found
             return found
         finally:
@@ -264,7 +267,10 @@ class Forecasts:
             return Refused(error, now + min(self.config.retry, SECONDS_AFTER_A_REFUSAL))
         behind = prices.stale or prices.as_of < calendar.last_finished_session(symbol.calendar)
         until = calendar.next_close(symbol.calendar).timestamp()
-        return Latest(window, prices.as_of, prices.stale, min(until, now + self.config.retry) if behind else until)
+        source_told = prices.told | {"reasons": [sentence_for_clients(reason) for reason in prices.tried]}
+        if behind:
+            until = min(until, now + self.config.retry)
+        return Latest(window, prices.as_of, prices.stale, until, source_told)
 
 
 def encode(forecast: Forecast) -> bytes:

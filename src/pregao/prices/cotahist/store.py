@@ -71,14 +71,18 @@ class Store:
             BadQuotesFile: one of them is refused; the store is as it was.
             OSError: nothing was changed.
         """
+        given = {path.name: path for path in paths}
+        if not given and not self.folder.exists():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
-            given = {path.name: path for path in paths}
             known = self.files()
             if known.keys() - given.keys():
                 known = {}  # what a file that is gone has said cannot be told apart any more
             new = {name: path for name, path in given.items() if name not in known or not known[name].is_of(path)}
-            if not new and known.keys() == given.keys():
+            if not new:
+                if known != self.files():
+                    self._forget()
                 return
             tables = []
             for name, path in new.items():
@@ -134,6 +138,12 @@ class Store:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        if former:
+            shutil.rmtree(self.folder / former, ignore_errors=True)
+
+    def _forget(self) -> None:
+        former = self._manifest()["folder"]
+        self._replace_manifest({"format": _FORMAT, "folder": None, "files": {}})
         if former:
             shutil.rmtree(self.folder / former, ignore_errors=True)
 
