@@ -444,6 +444,12 @@ def test_the_real_truncated_sample_is_refused_with_both_numbers(real_quotes):
         Downloader("b3", real_quotes / "COTAHIST_D04012016_truncated.TXT").prices("VALE3", "2016-01-01")
 
 
+def test_years_before_the_real_are_not_asked_for(published, vale):
+    with pytest.raises(PricesUnavailable):
+        B3Source(None, date(1900, 1, 1)).history(vale)
+    assert [path for path, *_ in published.asked] == ["/COTAHIST_A1994.ZIP"]
+
+
 def test_a_week_is_enough_for_a_year_that_has_hardly_begun(b3, finished, tmp_path, vale):
     """On 2 January there is no file of the new year yet: its first session must be over first."""
     finished("2023-12-28")

@@ -369,6 +369,13 @@ def test_auto_prefers_a_stale_cache_to_quotes_with_a_jump_like_a_split(yahoo_say
     assert "a jump like a split that nobody has confirmed (10:1 on 2024-01-05)" in prices.tried[-1]
 
 
+def test_auto_passes_b3s_quotes_over_where_a_year_that_was_asked_for_is_missing(yahoo_says, fetched):
+    yahoo_says(OFFLINE)
+    fetched(CLOSES)
+    with pytest.raises(PricesUnavailable, match=r"b3: not fetched yet: 2022, 2023 \(source=b3 does\)"):
+        Downloader().prices("VALE3", "2022-06-01")
+
+
 def test_auto_fetches_nothing_from_b3(yahoo_says, monkeypatch):
     def never(*_):
         raise AssertionError("a forecast must not wait for a year of quotes")

@@ -170,7 +170,7 @@ class Downloader:
             refused = error
             why = error.tried if isinstance(error, PricesUnavailable) else [f"yahoo: {error}"]
         tried += why
-        official, reason = self._of_b3s_store(symbol, kept, end)
+        official, reason = self._of_b3s_store(symbol, kept, first, end)
         if official is not None:
             about = f"prices from B3's own quotes, which end on {official.last}"
             return _instead(symbol, official, about, tried)
@@ -188,12 +188,14 @@ class Downloader:
         table = self._cache.read(symbol)
         return None if table is None else _History(table, table, "cache")
 
-    def _of_b3s_store(self, symbol: Symbol, kept: _History | None, end: date | None) -> tuple[_History | None, str]:
+    def _of_b3s_store(
+        self, symbol: Symbol, kept: _History | None, first: date, end: date | None
+    ) -> tuple[_History | None, str]:
         """What source=b3 has fetched before, where it is of more use than the cache; else why not.
 
         Nothing is fetched here: a year is 100 MB, and a forecast is waited for.
         """
-        source = B3Source(None)
+        source = B3Source(None, first)
         try:
             raw = source.stored(symbol)
             history = self._checked("b3", symbol, raw, source.notes, end)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 RECORD_LENGTH = 245
 FIRST_YEAR = 1986  # B3 publishes no earlier one
+FIRST_YEAR_IN_REAIS = 1994
 ORIGIN = b"BOVESPA "  # of header and trailer, positions 16..23
 
 

@@ -52,7 +52,7 @@ def build(name: str, path: Path | None, since: date | None = None) -> Source:
     Args:
         name: one of them.
         path: source.path=.
-        since: the first day that is needed; None for all that there is.
+        since: the first day that is needed, for sources that fetch by year.
 
     Raises:
         InvalidChoice: the source needs a path, and there is none.

@@ -19,6 +19,7 @@ from pregao.errors import BadQuotesFile, InvalidChoice, PricesUnavailable, Unkno
 from pregao.prices import calendar
 from pregao.prices.actions import Actions, Book, applied
 from pregao.prices.cotahist.fetch import Fetcher, Unfetched
+from pregao.prices.cotahist.layout import FIRST_YEAR_IN_REAIS
 from pregao.prices.cotahist.store import Known, Store
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import shaped
@@ -44,7 +45,7 @@ class B3Source:
     Args:
         path: a folder of COTAHIST files, or one such file, of which nothing but that is read; None for data/b3/, where
             missing years are fetched.
-        since: the first day that is needed: earlier years are not fetched; None for the first year there is at hand.
+        since: the first day that is needed, earlier years are not fetched; None for this year alone.
     """
 
     fetcher: ClassVar[Fetcher] = Fetcher()
@@ -75,15 +76,21 @@ class B3Source:
         return self._table(symbol)
 
     def stored(self, symbol: Symbol) -> pd.DataFrame:
-        """What earlier calls have left: asks no network and reads no new file.
+        """What earlier calls have left, from `since` on without a hole: asks no network and reads no new file.
 
         Raises:
-            PricesUnavailable: nothing is there.
+            PricesUnavailable: nothing is there, or a year that is needed is not.
             UnknownStock: it has no such stock.
         """
         self._refuse_foreign(symbol)
-        if not self._store.files():
+        years = {known.year for known in self._store.files().values()}
+        if not years:
             raise PricesUnavailable(symbol, ["b3: nothing fetched yet (source=b3 does)"], "Use source=b3.")
+        first = max(self.since.year, FIRST_YEAR_IN_REAIS) if self.since else min(years)
+        missing = [str(year) for year in range(first, max(years) + 1) if year not in years]
+        if missing:
+            reason = f"b3: not fetched yet: {', '.join(missing)} (source=b3 does)"
+            raise PricesUnavailable(symbol, [reason], "Use source=b3.")
         return self._table(symbol)
 
     @property
@@ -143,7 +150,8 @@ class B3Source:
         """Have every year since `since`, and the one that goes on as B3 has it today."""
         self._take_in()
         finished = calendar.last_finished_session("BVMF")
-        for year in range(min(self.since or finished, finished).year, finished.year + 1):
+        first = max(min(self.since or finished, finished).year, FIRST_YEAR_IN_REAIS)
+        for year in range(first, finished.year + 1):
             needed = min(finished, calendar.last_session_until("BVMF", date(year, 12, 31)))
             self._fetch_year(symbol, year, needed)
 
