@@ -110,6 +110,7 @@ def test_a_likely_split_is_listed_and_applied_only_once_it_is_confirmed(home, tm
     asked = ("VALE3", "source=b3", f"source.path={tmp_path}", "start=2024-01-01")
     done = report(home, *asked)
     assert "jumps like a 2:1 split that the prices do not take into account" in done.stdout
+    assert "a split of 2:1 on 2024-03-07: python -m pregao.prices VALE3 confirm=2024-03-07:2" in done.stdout
     done = report(home, *asked, "confirm=2024-03-07:2")
     assert done.returncode == 0, done.stderr
     assert "2024-03-07:2 is a split of VALE3 for source=b3 from now on." in done.stdout

@@ -139,6 +139,8 @@ def _whole(path: Path, write: Callable[[Path], None]) -> None:
 def _show(console: "Console", prices: "Prices", agreement: "Agreement | None") -> None:
     from rich.table import Table
 
+    from pregao.prices.actions import suspected
+
     days = prices.table["date"].dt.date
     console.print(
         f"{prices.symbol} from {prices.source}{' (stale)' if prices.stale else ''}: {len(days):,} sessions, "
@@ -152,6 +154,10 @@ def _show(console: "Console", prices: "Prices", agreement: "Agreement | None") -
         shown = ", ".join(map(str, finding.dates[:5])) + (", …" if len(finding.dates) > 5 else "")
         table.add_row(finding.what, f"{finding.count:,}", shown, finding.verdict)
     console.print(table if prices.findings else "No gap, no jump, no stale run, nothing repaired.")
+    if prices.source == "b3":
+        for likely in suspected(prices.table):
+            asked = f"python -m pregao.prices {prices.symbol} confirm={likely.day}:{likely.ratio}"
+            console.print(f"If there was a split of {likely}: {asked}", highlight=False, soft_wrap=True)
     if agreement is None:
         console.print("No second source at hand to compare with; name one: against=yahoo, against=b3.", highlight=False)
         return

@@ -147,8 +147,9 @@ class Downloader:
         return self._logging(self._cut(symbol, history, first.date(), None))
 
     def _logging(self, prices: Prices) -> Prices:
-        reasons = [(logging.INFO, f"{prices.symbol}: {reason}.") for reason in prices.tried]
-        for level, sentence in [*reasons, *((logging.WARNING, warning) for warning in prices.warnings)]:
+        untold = [reason for reason in prices.tried if not any(reason in warning for warning in prices.warnings)]
+        lines = [(logging.INFO, f"{prices.symbol}: {reason}.") for reason in untold]
+        for level, sentence in [*lines, *((logging.WARNING, warning) for warning in prices.warnings)]:
             if sentence not in self._logged:
                 logger.log(level, "%s", sentence)
                 self._logged.add(sentence)

@@ -92,7 +92,8 @@ class Fetcher:
     def _copy(self, answer: HTTPResponse, file: IO[bytes], name: str, end: float) -> None:
         had = file.tell()
         total = had + (answer.length or 0)  # what is left of its Content-Length
-        logger.info("%s: fetching %.0f MB from B3%s.", name, total / 1e6, f", from {had / 1e6:.0f} on" if had else "")
+        resumed = f", {had / 1e6:.1f} of them here already" if had > len(_ZIP) else ""
+        logger.info("%s: fetching %.1f MB from B3%s.", name, total / 1e6, resumed)
         told = time.monotonic()
         while piece := _piece(answer, self.timeout):
             file.write(piece)
