@@ -45,12 +45,13 @@ serve: setup ## the API, on port 5000
 mlflow: setup ## MLflow's own page, on port 5001
 	$(BIN)/python -m pregao.tracking
 
-bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv
+bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv and QUOTES=folder of B3's sample
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv and others, make bench PRICES=DIR"; exit 2; }
 	$(BIN)/python benchmarks/reference_split.py $(PRICES)
 	$(BIN)/python benchmarks/walk_forward.py $(PRICES)
 	$(BIN)/python benchmarks/speed.py $(PRICES)
 	$(BIN)/python benchmarks/api.py
+	test -z "$(QUOTES)" || $(BIN)/python benchmarks/b3.py $(QUOTES)
 
 lock: setup ## write requirements.lock anew from what pyproject.toml allows
 	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"

@@ -147,7 +147,7 @@ def test_help_and_a_mistake_answer_at_once(home, arguments):
 def test_help_shows_choices_settings_and_exit_codes(home, program):
     done = run(program, "--help", home=home)
     assert done.returncode == 0
-    for word in ("source: auto, csv", "stock: VALE3", "Exit codes:"):
+    for word in ("source: auto, b3, csv", "stock: VALE3", "Exit codes:"):
         assert word in done.stdout
     assert not (home / "outputs").exists()
 
@@ -335,6 +335,15 @@ def test_without_network_and_cache_the_command_fails_within_half_a_minute(home, 
     assert time.perf_counter() - started < 30
     assert told.startswith("VALE3: no prices. Tried: ")
     assert "source=csv source.path=DIR" in told
+
+
+@pytest.mark.slow
+def test_without_network_b3_fails_within_half_a_minute_too(home):
+    started = time.perf_counter()
+    told = sentence(run("train.py", "source=b3", home=home, **UNREACHABLE))
+    assert time.perf_counter() - started < 30
+    assert told.startswith("VALE3: no prices. Tried: b3: https://")
+    assert [path for path in (home / "data").rglob("*") if path.is_file() and path.name != ".lock"] == []
 
 
 @pytest.mark.slow

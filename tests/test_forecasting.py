@@ -4,9 +4,10 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from pregao.errors import InvalidCloses, NoModel, UnknownStock
+from pregao.errors import InvalidCloses, NoModel, PricesUnavailable, UnknownStock
 from pregao.forecasting import dated_forecast, forecast_closes, forecast_stock
 from pregao.pipeline import Pipeline
+from pregao.prices.sources.yahoo import YahooSource
 from pregao.quantiles import MEDIAN, bands
 from pregao.rolling import rolling_forecasts
 from pregao.trained_model import TrainedModel
@@ -45,9 +46,27 @@ def test_json_has_the_names_of_the_api(served, prices):
     assert answer["forecast"][0]["date"] == "2025-01-02"
 
 
+def test_json_says_where_the_prices_came_from_and_why_from_there(served, home, monkeypatch):
+    def offline(*_):
+        raise PricesUnavailable("VALE3", ["yahoo: no network"], "Try again.")
+
+    (home / "data").mkdir()
+    random_walk().to_csv(home / "data/VALE3.csv", index=False)
+    monkeypatch.setattr(YahooSource, "history", offline)
+    answer = forecast_stock("VALE3").as_json()
+    assert answer["source"] == {
+        "name": "cache",
+        "reasons": [
+            "cache: it ends on 2024-12-30, and later sessions are over",
+            "yahoo: no network",
+            "b3: nothing fetched yet (source=b3 does)",
+        ],
+    }
+
+
 def test_bare_closes_have_no_dates_in_json(served):
     answer = forecast_closes(random_walk(30)["close"].tolist(), "VALE3").as_json()
-    assert answer["as_of"] is None
+    assert (answer["as_of"], answer["source"]) == (None, None)
     assert [row["date"] for row in answer["forecast"]] == [None] * 10
 
 

@@ -196,9 +196,23 @@ class PredictConfig(_Choices):
     source: SourceChoices
 
 
+class PricesConfig(_Choices):
+    """Everything that decides a report on prices."""
+
+    stock: Text
+    start: Text
+    end: Text | None
+    price: Literal["adjusted", "close"]
+    against: str | None
+    against_path: GivenPath | None
+    tolerance: Annotated[float, Field(ge=0, lt=100, allow_inf_nan=False)]
+    confirm: Text | None
+    source: SourceChoices
+
+
 _OF_THE_KEY = {"extra_forbidden": "there is no such setting", "missing": "this setting is needed"}
 
-Choices = TypeVar("Choices", TrainConfig, BacktestConfig, PredictConfig, ServeConfig)
+Choices = TypeVar("Choices", TrainConfig, BacktestConfig, PredictConfig, ServeConfig, PricesConfig)
 
 
 def parse(kind: type[Choices], composed: DictConfig | Mapping[str, Any]) -> Choices:

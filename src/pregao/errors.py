@@ -74,6 +74,18 @@ class BadPrices(PregaoError):
         super().__init__(f"{symbol}: {origin} cannot be used: {'; '.join(defects)}. {remedy}")
 
 
+class BadQuotesFile(BadPrices):
+    """A file of B3's daily quotes (COTAHIST) that is refused as a whole."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        PregaoError.__init__(
+            self,
+            f"{path}: this file cannot be used: {reason}. Allowed are B3's yearly, monthly and daily COTAHIST files as "
+            "they are published, zipped or not. Fetch it again, or take it out of the folder.",
+        )
+
+
 class TooFewSessions(PregaoError):
     """A range with fewer sessions than the split needs."""
 

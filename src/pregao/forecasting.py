@@ -31,6 +31,8 @@ class Forecast:
         as_of: the date of the last close that was used; None for bare closes.
         stale: the source was out of reach and the cache lags behind.
         served: the model that answered.
+        source: `name` of the source that had the prices and the `reasons` why those before it were passed over; None
+            for bare closes.
 
     Raises:
         InvalidCloses: closes so far apart that what follows them is no finite price.
@@ -41,6 +43,7 @@ class Forecast:
     as_of: date | None
     stale: bool
     served: Served
+    source: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         prices = (row[name] for row in self.rows for name in PRICES)
@@ -64,6 +67,7 @@ class Forecast:
             "forecast": [row | {"date": iso(row["date"])} for row in self.rows],
             "as_of": iso(self.as_of),
             "stale": self.stale,
+            "source": self.source,
             "model": {
                 "stock": self.served.stock,
                 "version": self.served.version,
@@ -106,7 +110,7 @@ def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -
     prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
     window = last_window(served.model, symbol, prices.table)
     rows = dated(served.model.rows(window), symbol, prices.as_of)
-    return Forecast(symbol, rows, prices.as_of, prices.stale, served)
+    return Forecast(symbol, rows, prices.as_of, prices.stale, served, prices.told)
 
 
 def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 
+B3_ADDRESS = "https://bvmf.bmfbovespa.com.br/InstDados/SerHist"
+"""B3's public folder of historical quotes."""
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SHIPPED = REPOSITORY / "models"
@@ -19,11 +22,13 @@ class Settings:
     Attributes:
         home: holds data/, outputs/ and mlruns/ (`PREGAO_HOME`; default: the repository).
         tracking_uri: MLflow's address (`MLFLOW_TRACKING_URI`; default: sqlite in mlruns/mlflow.db).
+        b3_address: where source=b3 fetches COTAHIST files, a mirror of B3's own folder (`PREGAO_B3_ADDRESS`).
         api_key: what the API's clients must know (`PREGAO_API_KEY`); None lets everyone in.
     """
 
     home: Path
     tracking_uri: str
+    b3_address: str = B3_ADDRESS
     api_key: str | None = field(default=None, repr=False)
 
     @property
@@ -59,5 +64,6 @@ def settings() -> Settings:
     return Settings(
         home=home,
         tracking_uri=os.environ.get(TRACKING_URI) or default_uri,
+        b3_address=(os.environ.get("PREGAO_B3_ADDRESS") or B3_ADDRESS).rstrip("/"),
         api_key=os.environ.get("PREGAO_API_KEY") or None,
     )

@@ -13,13 +13,14 @@ def test_a_stock_is_forecast_with_every_promised_field(client):
     answer = client.post("/predict", json={"stock": "VALE3"})
     assert answer.status_code == 200
     told = answer.json()
-    fields = {"stock", "preco", "prediction", "forecast", "as_of", "stale", "model", "drift"}
+    fields = {"stock", "preco", "prediction", "forecast", "as_of", "stale", "source", "model", "drift"}
     assert fields <= set(told)
     assert [row["step"] for row in told["forecast"]] == list(range(1, 11))
     names = {"date", "step", "close", "lower_80", "upper_80", "lower_90", "upper_90"}
     assert all(set(row) == names for row in told["forecast"])
     assert told["forecast"][0]["date"] == "2025-01-02"
     assert told["as_of"] == "2024-12-30"
+    assert told["source"] == {"name": "csv", "reasons": []}
     assert told["drift"] is None
     assert {"stock", "version", "run_id", "trained_at", "skill_mape"} == set(told["model"])
 
@@ -43,7 +44,7 @@ def test_given_closes_are_forecast_as_the_stocks_own(client, folder_of_prices):
         told = client.post("/predict", json={"historical_data": closes(folder_of_prices), **body}).json()
         assert [row["close"] for row in told["forecast"]] == [row["close"] for row in by_stock["forecast"]]
         assert told["stock"] == "VALE3"
-        assert told["as_of"] is None
+        assert (told["as_of"], told["source"]) == (None, None)
         assert {row["date"] for row in told["forecast"]} == {None}
 
 
@@ -108,6 +109,9 @@ def test_prices_that_cannot_be_had_any_more_are_said_to_be_stale(start, tmp_path
     (prices / "VALE3.csv").unlink()
     found = server.until_predicted("VALE3", lambda told: told["stale"])
     assert found["as_of"] == "2024-12-30"
+    (reason,) = found["source"]["reasons"]
+    assert "VALE3: csv knows no such stock" in reason
+    assert str(tmp_path) not in reason
 
 
 @pytest.mark.slow

@@ -60,6 +60,14 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def real_quotes(real_data) -> Path:
+    folder = real_data.parent / "cotahist"
+    if not folder.is_dir():
+        pytest.skip("there is no folder cotahist beside PREGAO_REAL_DATA: it holds B3's own files")
+    return folder
+
+
 class FakeYahoo:
     """What the server answers to the chart request; everything else (cookies, crumb) succeeds."""
 

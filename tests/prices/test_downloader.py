@@ -7,9 +7,13 @@ import pandas as pd
 import pytest
 
 from pregao.errors import BadPrices, InvalidChoice, InvalidDates, InvalidSymbol, PricesUnavailable, UnknownStock
-from pregao.prices import Downloader, Symbol
+from pregao.prices import Downloader, Symbol, calendar
+from pregao.prices.actions import Book
 from pregao.prices.cache import Cache
+from pregao.prices.cotahist.fetch import Fetcher
+from pregao.prices.cotahist.store import Store
 from pregao.prices.sources.yahoo import YahooSource
+from tests.prices.records import record, text
 
 CLOSES = [10.0, 11.0, 12.0, 11.0]  # 2024-01-02..2024-01-05, a Friday
 
@@ -141,7 +145,8 @@ def test_auto_without_anything_lists_what_was_tried_and_the_way_out(yahoo_says):
     with pytest.raises(PricesUnavailable) as refusal:
         Downloader().prices("VALE3", "2024-01-02")
     assert str(refusal.value) == (
-        "VALE3: no prices. Tried: sample: it has only SP500 and NASDAQ; cache: none; yahoo: no network. "
+        "VALE3: no prices. Tried: sample: it has only SP500 and NASDAQ; cache: none; yahoo: no network; "
+        "b3: nothing fetched yet (source=b3 does). "
         "Check the network, or read your own prices with source=csv source.path=DIR."
     )
 
@@ -232,7 +237,7 @@ def test_a_users_file_and_the_sample_never_write_the_cache(name, tmp_path, price
 
 
 def test_an_unknown_source_is_refused_with_the_known_ones():
-    with pytest.raises(InvalidChoice, match=r"source=bloomberg is not known\. Allowed: auto, yahoo, csv, sample"):
+    with pytest.raises(InvalidChoice, match=r"source=bloomberg is not known\. Allowed: auto, yahoo, csv, b3, sample"):
         Downloader("bloomberg")
 
 
@@ -308,3 +313,109 @@ def test_the_shared_model_has_no_prices(home, tmp_path, prices_of, yahoo_says, s
         ):
             ask()
     assert asked == []
+
+
+@pytest.fixture
+def fetched(home):
+    """What an earlier source=b3 has left: the first sessions of 2024."""
+
+    def leave(closes, volumes=(1000,) * 4):
+        folder = home / "data" / "b3"
+        folder.mkdir(parents=True)
+        days = calendar.sessions("BVMF", date(2024, 1, 2), date(2024, 1, 5))
+        rows = [record(day, close=close, volume=n) for day, close, n in zip(days, closes, volumes, strict=False)]
+        (folder / "COTAHIST_A2024.TXT").write_bytes(text(rows, generated="20240105"))
+        Store(folder / "store").update([folder / "COTAHIST_A2024.TXT"])
+
+    return leave
+
+
+def test_auto_falls_from_yahoo_to_what_b3_has_left_and_tells_each_step_once(yahoo_says, fetched, caplog):
+    yahoo_says(OFFLINE)
+    fetched(CLOSES)
+    downloader = Downloader()
+    with caplog.at_level(logging.INFO, logger="pregao"):
+        prices = [downloader.prices("VALE3", "2024-01-02") for _ in range(2)][1]
+    assert prices.closes["close"].tolist() == CLOSES
+    assert prices.told == {"name": "b3", "reasons": ["cache: none", "yahoo: no network"]}
+    assert not prices.stale
+    assert caplog.text.count("cache: none") == caplog.text.count("yahoo: no network") == 1
+    assert "VALE3: prices from B3's own quotes, which end on 2024-01-05, because" in caplog.text
+
+
+def test_auto_takes_b3s_quotes_only_where_they_are_newer_than_the_cache(yahoo_says, fetched, prices_of, cache, vale):
+    cache.write(vale, prices_of(CLOSES[:3]))
+    fetched(CLOSES[:3])
+    yahoo_says(OFFLINE)
+    prices = Downloader().prices("VALE3", "2024-01-02")
+    assert (prices.source, prices.stale) == ("cache", True)
+    assert prices.tried == (
+        "cache: it ends on 2024-01-04, and later sessions are over",
+        "yahoo: no network",
+        "b3: what was fetched ends on 2024-01-04, no later than the cache",
+    )
+
+
+def test_auto_takes_newer_quotes_of_b3_before_a_stale_cache(yahoo_says, fetched, prices_of, cache, vale):
+    cache.write(vale, prices_of(CLOSES[:3]))
+    fetched(CLOSES)
+    yahoo_says(UNKNOWN)
+    prices = Downloader().prices("VALE3", "2024-01-02")
+    assert (prices.source, prices.as_of) == ("b3", date(2024, 1, 5))
+    assert prices.tried[1].startswith("yahoo: VALE3: Yahoo knows no such stock")
+
+
+def test_auto_says_that_b3s_quotes_are_stale_where_sessions_are_over_that_they_lack(yahoo_says, fetched):
+    yahoo_says(OFFLINE)
+    fetched(CLOSES[:2])
+    prices = Downloader().prices("VALE3", "2024-01-02")
+    assert (prices.source, prices.stale) == ("b3", True)
+
+
+def test_auto_prefers_a_stale_cache_to_quotes_with_a_jump_like_a_split(yahoo_says, fetched, prices_of, cache, vale):
+    cache.write(vale, prices_of([20.0, 20.1, 20.2]))
+    fetched([20.0, 20.1, 20.2, 2.02], [1000, 1000, 1000, 10_000])
+    yahoo_says(OFFLINE)
+    prices = Downloader().prices("VALE3", "2024-01-02")
+    assert (prices.source, prices.stale) == ("cache", True)
+    assert "a jump like a split that nobody has confirmed (10:1 on 2024-01-05)" in prices.tried[-1]
+
+
+def test_auto_passes_b3s_quotes_over_where_a_year_that_was_asked_for_is_missing(yahoo_says, fetched):
+    yahoo_says(OFFLINE)
+    fetched(CLOSES)
+    with pytest.raises(PricesUnavailable, match=r"b3: not fetched yet: 2022, 2023 \(source=b3 does\)"):
+        Downloader().prices("VALE3", "2022-06-01")
+
+
+def test_auto_fetches_nothing_from_b3(yahoo_says, monkeypatch):
+    def never(*_):
+        raise AssertionError("a forecast must not wait for a year of quotes")
+
+    monkeypatch.setattr(Fetcher, "fetch", never)
+    yahoo_says(OFFLINE)
+    with pytest.raises(PricesUnavailable, match="b3: nothing fetched yet"):
+        Downloader().prices("VALE3", "2024-01-02")
+
+
+def test_yahoos_answer_leaves_its_actions_for_b3(fake_yahoo, prices_of, finished, fetched, home, vale):
+    """The fake answer has a dividend of 0.50 on the second day; B3's close before it is 10."""
+    finished("2024-01-05")
+    fake_yahoo.answer_prices(prices_of(CLOSES))
+    Downloader("yahoo").prices("VALE3", "2024-01-02")
+    assert Book().yahoo(vale).dividends == {date(2024, 1, 3): 0.5}
+    (home / "data" / "VALE3.csv").unlink()
+    fetched(CLOSES)
+    fake_yahoo.answer(b"", status=429)
+    prices = Downloader().prices("VALE3", "2024-01-02")
+    assert prices.source == "b3"
+    assert prices.closes["close"].tolist() == pytest.approx([9.5, 11.0, 12.0, 11.0])
+
+
+def test_yahoos_actions_that_cannot_be_kept_cost_a_warning_only(fake_yahoo, prices_of, finished, home):
+    finished("2024-01-05")
+    fake_yahoo.answer_prices(prices_of(CLOSES))
+    (home / "data").mkdir(parents=True)
+    (home / "data" / "actions").write_text("a file where the folder should be")
+    prices = Downloader("yahoo").prices("VALE3", "2024-01-02")
+    assert "VALE3: Yahoo's splits and dividends were not kept for source=b3 (File exists)." in prices.warnings

@@ -49,12 +49,13 @@ SECONDS_AFTER_A_REFUSAL = 30.0
 
 @dataclass(frozen=True)
 class Latest:
-    """A stock's past, and until when it counts as the latest (seconds since the epoch)."""
+    """A stock's past, where it is from, and until when it counts as the latest (seconds since the epoch)."""
 
     table: pd.DataFrame
     as_of: date
     stale: bool
     until: float
+    source: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Forecasts:
         served = await self.model(symbol)
         latest = await self._latest(symbol, served)
         rows = dated(await self._rows(served, await self._window(symbol, served, latest)), symbol, latest.as_of)
-        body = encode(Forecast(symbol, rows, latest.as_of, latest.stale, served))
+        body = encode(Forecast(symbol, rows, latest.as_of, latest.stale, served, latest.source))
         self._answers[symbol.ticker] = Remembered(body, served, latest.until)
         return body
 
@@ -267,7 +268,8 @@ class Forecasts:
             same = [other for other in self._prices if other[:2] == key[:2]]
             former = [kept for kept in map(self._prices.pop, same) if isinstance(kept, Latest)]
             if isinstance(found, Refused) and former:
-                found = replace(former[-1], stale=True, until=found.until)
+                source = former[-1].source | {"reasons": [sentence_for_clients(str(found.error))]}
+                found = replace(former[-1], stale=True, until=found.until, source=source)
             self._prices[key] = found
             return found
         finally:
@@ -282,9 +284,10 @@ class Forecasts:
             return Refused(error, now + min(self.config.retry, SECONDS_AFTER_A_REFUSAL))
         behind = prices.stale or prices.as_of < calendar.last_finished_session(symbol.calendar)
         until = calendar.next_close(symbol.calendar).timestamp()
-        return Latest(
-            prices.table, prices.as_of, prices.stale, min(until, now + self.config.retry) if behind else until
-        )
+        source_told = prices.told | {"reasons": [sentence_for_clients(reason) for reason in prices.tried]}
+        if behind:
+            until = min(until, now + self.config.retry)
+        return Latest(prices.table, prices.as_of, prices.stale, until, source_told)
 
 
 def encode(forecast: Forecast) -> bytes:

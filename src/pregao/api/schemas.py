@@ -106,6 +106,13 @@ class Step(Answer):
     upper_90: float
 
 
+class SourceAnswer(Answer):
+    """Where the closes came from."""
+
+    name: str = Field(description="cache, yahoo, b3, csv or sample")
+    reasons: list[str] = Field(description="Why the sources asked before it were passed over, one reason a source")
+
+
 class Drift(Answer):
     """How far the stock's behaviour is from what the model was trained on."""
 
@@ -122,6 +129,7 @@ class PredictAnswer(Answer):
     forecast: list[Step]
     as_of: str | None = Field(description="Day of the last close that was used; null for given closes")
     stale: bool = Field(description="The source was out of reach, and newer closes may exist")
+    source: SourceAnswer | None = Field(description="Null for given closes")
     model: ModelAnswer
     drift: Drift | None
 

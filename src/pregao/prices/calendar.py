@@ -20,6 +20,9 @@ def sessions(calendar: str, start: date, end: date) -> pd.DatetimeIndex:
 def last_finished_session(calendar: str, now: datetime | None = None) -> date:
     """The last session whose close has passed.
 
+    B3's is 18:00 all the year since 2019-11-04, as exchange_calendars has it: the closing call's end while New York
+    is on standard time; while it is on summer time trading ends at 17:00, and what is traded after hours at 18:00.
+
     Args:
         calendar: BVMF or XNYS.
         now: with a time zone; the host's clock unless given. The market's own time zone decides, not the host's.

@@ -2,18 +2,20 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 
 from pregao.errors import BadPrices, InvalidChoice, NothingInRange, PricesUnavailable, UnknownStock
 from pregao.prices import calendar, quality
+from pregao.prices.actions import suspected
 from pregao.prices.cache import Cache, is_fresh, refuse_shorter
 from pregao.prices.dates import parse_dates
-from pregao.prices.sources import READS_A_PATH, SOURCES, WRITES_THE_CACHE, build
+from pregao.prices.sources import FETCHES_BY_YEAR, READS_A_PATH, SOURCES, WRITES_THE_CACHE, build
+from pregao.prices.sources.b3 import B3Source
 from pregao.prices.symbols import SAMPLES, SHARED, Symbol
 from pregao.prices.table import PriceBasis, on_basis
 from pregao.settings import settings
@@ -31,8 +33,10 @@ class Prices:
         symbol: whose prices; carries the currency.
         table: date (naive midnights, ascending, unique), open, high, low, close, volume on the chosen basis, at least
             one row; close is finite and positive, the others may be NaN.
-        source: yahoo, csv, sample, or cache.
-        stale: they come from the cache because no source answered, and newer sessions may exist.
+        source: yahoo, csv, b3, sample, or cache.
+        stale: they come from what was kept because no source answered, and newer sessions may exist.
+        findings: what the quality check found in the range.
+        tried: what `auto` asked before, and why it went on; one reason a source.
         warnings: what the quality check repaired or doubts, and what went wrong on the way; sentences.
     """
 
@@ -41,6 +45,13 @@ class Prices:
     source: str
     stale: bool
     warnings: tuple[str, ...]
+    findings: tuple[quality.Finding, ...] = ()
+    tried: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Where they come from, and why from there, as POST /predict says it."""
+        return {"name": self.source, "reasons": list(self.tried)}
 
     @property
     def closes(self) -> pd.DataFrame:
@@ -63,15 +74,22 @@ class _History:
     source: str
     stale: bool = False
     warnings: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> date:
+        """The day of the last row."""
+        day: date = self.table["date"].iloc[-1].date()
+        return day
 
 
 class Downloader:
     """Prices of any stock from one choice of source.
 
     Args:
-        source: auto, yahoo, csv or sample. `auto` asks, in order: the sample for its own two indices, a fresh cache,
-            Yahoo, a stale cache; only it falls through.
-        path: a csv file, or a folder with <STOCK>.csv; for source=csv only.
+        source: auto, yahoo, csv, b3 or sample. `auto` asks, in order: the sample for its own two indices, a fresh
+            cache, Yahoo, what source=b3 has fetched before, a stale cache; only it falls through.
+        path: a csv file, or a folder with <STOCK>.csv, for source=csv; COTAHIST files for source=b3.
         price: adjusted (for splits and dividends, anchored at the last day of the range) or close (splits only).
 
     Raises:
@@ -112,7 +130,7 @@ class Downloader:
         """
         symbol = symbol if isinstance(symbol, Symbol) else Symbol.parse(symbol)
         first, last = parse_dates(start, end)
-        return self._logging(self._cut(symbol, self._history(symbol, last), first, last))
+        return self._logging(self._cut(symbol, self._history(symbol, first, last), first, last))
 
     def latest(self, symbol: Symbol | str, sessions: int) -> Prices:
         """Checked prices of the last sessions that the source has, fewer where it has fewer.
@@ -121,49 +139,98 @@ class Downloader:
             PregaoError: as `prices`.
         """
         symbol = symbol if isinstance(symbol, Symbol) else Symbol.parse(symbol)
-        history = self._history(symbol, None)
         finished = pd.Timestamp(calendar.last_finished_session(symbol.calendar))
+        # Five days of seven have a session, but for holidays and for what trades seldom.
+        history = self._history(symbol, (finished - pd.Timedelta(days=2 * sessions + 30)).date(), None)
         days = history.table.loc[history.table["date"] <= finished, "date"].tail(sessions)
         first = finished if days.empty else days.iloc[0]
         return self._logging(self._cut(symbol, history, first.date(), None))
 
     def _logging(self, prices: Prices) -> Prices:
-        for warning in prices.warnings:
-            if warning not in self._logged:
-                logger.warning("%s", warning)
-                self._logged.add(warning)
+        untold = [reason for reason in prices.tried if not any(reason in warning for warning in prices.warnings)]
+        lines = [(logging.INFO, f"{prices.symbol}: {reason}.") for reason in untold]
+        for level, sentence in [*lines, *((logging.WARNING, warning) for warning in prices.warnings)]:
+            if sentence not in self._logged:
+                logger.log(level, "%s", sentence)
+                self._logged.add(sentence)
         return prices
 
-    def _history(self, symbol: Symbol, end: date | None) -> _History:
+    def _history(self, symbol: Symbol, first: date, end: date | None) -> _History:
         if symbol.ticker == SHARED:
             raise UnknownStock(symbol, self.source, SHARED, "It is the model of many stocks. Name a stock, like VALE3.")
-        return self._auto(symbol, end) if self.source == "auto" else self._ask(self.source, symbol)
+        return self._auto(symbol, first, end) if self.source == "auto" else self._ask(self.source, symbol, first, end)
 
-    def _auto(self, symbol: Symbol, end: date | None) -> _History:
+    def _auto(self, symbol: Symbol, first: date, end: date | None) -> _History:
         if symbol.ticker in SAMPLES:
-            return self._ask("sample", symbol)
-        kept = self._cache.read(symbol)
-        if kept is not None and is_fresh(kept, symbol, end):
-            return _History(kept, kept, "cache")
+            return self._ask("sample", symbol, first, end)
+        kept = self._kept(symbol)
+        if kept is not None and is_fresh(kept.table, symbol, end):
+            return kept
+        tried = ["cache: none" if kept is None else f"cache: it ends on {kept.last}, and later sessions are over"]
         try:
-            return self._ask("yahoo", symbol)
+            return replace(self._ask("yahoo", symbol, first, end), tried=tuple(tried))
         except (UnknownStock, PricesUnavailable, BadPrices) as error:
-            if kept is not None:
-                return _stale(symbol, kept, error)
-            if isinstance(error, PricesUnavailable):
-                tried = ["sample: it has only " + " and ".join(SAMPLES), "cache: none", *error.tried]
-                raise PricesUnavailable(symbol, tried, _REMEDY) from error
-            raise
+            refused = error
+            why = error.tried if isinstance(error, PricesUnavailable) else [f"yahoo: {error}"]
+        tried += why
+        official, reason = self._of_b3s_store(symbol, kept, first, end)
+        if official is not None:
+            about = f"prices from B3's own quotes, which end on {official.last}"
+            return _instead(symbol, official, about, tried)
+        tried.append(reason)
+        if kept is not None:
+            about = f"prices from the cache, which ends on {kept.last}"
+            return replace(_instead(symbol, kept, about, tried), stale=True)
+        if isinstance(refused, PricesUnavailable):
+            raise PricesUnavailable(
+                symbol, ["sample: it has only " + " and ".join(SAMPLES), *tried], _REMEDY
+            ) from refused
+        raise refused
 
-    def _ask(self, source: str, symbol: Symbol) -> _History:
-        raw = build(source, self.path).history(symbol)
+    def _kept(self, symbol: Symbol) -> _History | None:
+        table = self._cache.read(symbol)
+        return None if table is None else _History(table, table, "cache")
+
+    def _of_b3s_store(
+        self, symbol: Symbol, kept: _History | None, first: date, end: date | None
+    ) -> tuple[_History | None, str]:
+        """What source=b3 has fetched before, where it is of more use than the cache; else why not.
+
+        Nothing is fetched here: a year is 100 MB, and a forecast is waited for.
+        """
+        source = B3Source(None, first)
+        try:
+            raw = source.stored(symbol)
+            history = self._checked("b3", symbol, raw, source.notes, end)
+        except PricesUnavailable as error:
+            return None, "; ".join(error.tried)
+        except (UnknownStock, BadPrices, OSError) as error:
+            return None, f"b3: {error}"
+        if kept is None:
+            return history, ""
+        if history.last <= kept.last:
+            return None, f"b3: what was fetched ends on {history.last}, no later than the cache"
+        new = [jump for jump in suspected(history.table) if jump.day > kept.last]
+        if new:
+            return None, f"b3: since the cache's end there is a jump like a split that nobody has confirmed ({new[0]})"
+        return history, ""
+
+    def _ask(self, name: str, symbol: Symbol, first: date, end: date | None) -> _History:
+        source = build(name, self.path, first)
+        return self._checked(name, symbol, source.history(symbol), source.notes, end)
+
+    def _checked(
+        self, source: str, symbol: Symbol, raw: pd.DataFrame, notes: tuple[str, ...], end: date | None
+    ) -> _History:
         if source not in WRITES_THE_CACHE:
             remedy = "Correct the prices, or use another source=."
-            return _History(raw, quality.inspect(raw, symbol).usable(_origin(source, self.path), remedy), source)
+            table = quality.inspect(raw, symbol).usable(_origin(source, self.path), remedy)
+            behind = source in FETCHES_BY_YEAR and self.path is None and not is_fresh(table, symbol, end)
+            return _History(raw, table, source, stale=behind, warnings=notes)
         raw = raw[raw["date"] <= pd.Timestamp(calendar.last_finished_session(symbol.calendar))]
         table = quality.inspect(raw, symbol).usable(_origin(source, None), f"Try again later. {_REMEDY}")
         refuse_shorter(symbol, table, self._cache.read(symbol), self._cache.path(symbol))
-        return _History(raw, table, source, warnings=self._keep(symbol, table))
+        return _History(raw, table, source, warnings=(*notes, *self._keep(symbol, table)))
 
     def _keep(self, symbol: Symbol, table: pd.DataFrame) -> tuple[str, ...]:
         """Write the cache; the prices are good without it, so that its failure is only a warning."""
@@ -182,11 +249,13 @@ class Downloader:
             has = f"{history.source}: it has {dates.iloc[0]}..{dates.iloc[-1]}, nothing from {first} to {last}"
             remedy = f"Change start= and end= (the last finished session was {finished})."
             raise NothingInRange(symbol, [has, *history.warnings], remedy)
-        notes = quality.inspect(_between(history.raw, first, last), symbol).notes
+        report = quality.inspect(_between(history.raw, first, last), symbol)
+        notes = report.notes
         if self.price == "adjusted" and table["adj_close"].isna().all():
             notes += (f"{symbol}: {history.source} has no adj_close: its close is used, dividends stay in the prices.",)
         warnings = (*history.warnings, *notes)
-        return Prices(symbol, on_basis(table, self.price), history.source, history.stale, warnings)
+        prices = on_basis(table, self.price)
+        return Prices(symbol, prices, history.source, history.stale, warnings, report.findings, history.tried)
 
     @property
     def _cache(self) -> Cache:
@@ -207,8 +276,7 @@ def _between(table: pd.DataFrame, first: date, last: date) -> pd.DataFrame:
     return table[(table["date"] >= pd.Timestamp(first)) & (table["date"] <= pd.Timestamp(last))].reset_index(drop=True)
 
 
-def _stale(symbol: Symbol, kept: pd.DataFrame, error: Exception) -> _History:
-    last = kept["date"].iloc[-1].date()
-    why = "; ".join(error.tried) if isinstance(error, PricesUnavailable) else str(error)
-    warning = f"{symbol}: prices from the cache, which ends on {last}, because no newer ones could be had ({why})."
-    return _History(kept, kept, "cache", stale=True, warnings=(warning,))
+def _instead(symbol: Symbol, history: _History, about: str, tried: list[str]) -> _History:
+    """A history that was not the first choice, with the sentence that says so."""
+    warning = f"{symbol}: {about}, because no newer ones could be had ({'; '.join(tried[1:])})."
+    return replace(history, warnings=(warning, *history.warnings), tried=tuple(tried))

@@ -9,11 +9,15 @@ import pandas as pd
 
 from pregao.errors import BadPrices
 from pregao.prices import calendar
+from pregao.prices.actions import suspected
 from pregao.prices.symbols import Symbol
 
 Verdict = Literal["refused", "repaired", "warned"]
 LARGEST_MOVE = 0.25  # fraction of the day before; a spin-off or a forgotten split moves more, a trading day hardly ever
 STALE_RUN = 5  # sessions in a row with the same close
+LARGE_MOVES = f"daily moves over {LARGEST_MOVE:.0%}"
+MISSING_SESSIONS = "sessions missing"
+STALE_CLOSES = f"runs of {STALE_RUN} or more identical closes"
 EARLIEST = date(1900, 1, 1)
 _SHOWN = 5
 _PRICES = ["open", "high", "low", "close", "adj_close"]
@@ -26,17 +30,18 @@ class Finding:
     Attributes:
         what: the defect in words.
         count: rows (for stale closes: runs) that have it.
-        first: the first few dates that have it.
+        dates: all dates that have it.
         verdict: what became of it.
     """
 
     what: str
     count: int
-    first: tuple[date, ...]
+    dates: tuple[date, ...]
     verdict: Verdict
 
     def __str__(self) -> str:
-        dates = ", ".join(map(str, self.first)) + (", …" if self.count > len(self.first) else "")
+        shown = self.dates[:_SHOWN]
+        dates = ", ".join(map(str, shown)) + (", …" if self.count > len(shown) else "")
         return f"{self.what}: {self.count}" + (f" ({dates})" if dates else "")
 
 
@@ -89,13 +94,13 @@ def inspect(table: pd.DataFrame, symbol: Symbol, today: date | None = None) -> Q
         findings.append(Finding("no row with a price", 1, (), "refused"))
     elif not any(finding.what.startswith("dates") for finding in findings):
         findings += _against_calendar(repaired["date"], symbol)
-    findings += [*_large_moves(repaired), *_stale_runs(repaired)]
+    findings += [*_large_moves(repaired), *_unapplied_splits(repaired), *_stale_runs(repaired)]
     return QualityReport(symbol, repaired, tuple(findings))
 
 
 def _finding(what: str, dates: Iterable[pd.Timestamp], verdict: Verdict) -> list[Finding]:
     days = [day.date() for day in dates]
-    return [Finding(what, len(days), tuple(days[:_SHOWN]), verdict)] if days else []
+    return [Finding(what, len(days), tuple(days), verdict)] if days else []
 
 
 def _impossible_dates(table: pd.DataFrame, today: date) -> list[Finding]:
@@ -162,18 +167,33 @@ def _against_calendar(dates: "pd.Series[pd.Timestamp]", symbol: Symbol) -> list[
     days = pd.DatetimeIndex(dates)
     expected = calendar.sessions(symbol.calendar, days[0].date(), days[-1].date())
     return [
-        *_finding("sessions missing", expected.difference(days), "warned"),
+        *_finding(MISSING_SESSIONS, expected.difference(days), "warned"),
         *_finding("rows on days without a session", days.difference(expected), "warned"),
     ]
 
 
 def _large_moves(table: pd.DataFrame) -> list[Finding]:
     moves = table["close"].pct_change().abs()
-    return _finding(f"daily moves over {LARGEST_MOVE:.0%}", table.loc[moves > LARGEST_MOVE, "date"], "warned")
+    return _finding(LARGE_MOVES, table.loc[moves > LARGEST_MOVE, "date"], "warned")
+
+
+def _unapplied_splits(table: pd.DataFrame) -> list[Finding]:
+    """Listed, and never applied on a jump's word: `python -m pregao.prices --help` tells how to confirm one."""
+    found = suspected(table)
+    ratios = sorted({suspicion.ratio for suspicion in found})
+    return [
+        finding
+        for ratio in ratios
+        for finding in _finding(
+            f"jumps like a {ratio.numerator}:{ratio.denominator} split that the prices do not take into account",
+            [pd.Timestamp(suspicion.day) for suspicion in found if suspicion.ratio == ratio],
+            "warned",
+        )
+    ]
 
 
 def _stale_runs(table: pd.DataFrame) -> list[Finding]:
     run = table["close"].diff().ne(0).cumsum()
     starts = table.groupby(run)["date"].agg(["first", "size"])
     long = starts.loc[starts["size"] >= STALE_RUN, "first"]
-    return _finding(f"runs of {STALE_RUN} or more identical closes", long, "warned")
+    return _finding(STALE_CLOSES, long, "warned")

@@ -20,6 +20,8 @@ _REMEDY = "Allowed is a UTF-8 csv with commas and at least date,close (2020-01-3
 class CsvSource:
     """`source=csv source.path=PATH`; PATH is a file, or a folder that holds `<STOCK>.csv`."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path | None) -> None:
         if path is None:
             raise InvalidChoice("source=csv needs source.path=: a csv file, or a folder with <STOCK>.csv in it.")

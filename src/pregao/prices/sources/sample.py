@@ -12,6 +12,8 @@ from pregao.prices.table import shaped
 class SampleSource:
     """SP500 and NASDAQ."""
 
+    notes: tuple[str, ...] = ()
+
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """All 5,031 sessions in index points; see `Source.history`."""
         if symbol.ticker not in SAMPLES:

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from datetime import date
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Thread
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from pregao.errors import PricesUnavailable, UnknownStock
+from pregao.prices.actions import Book, of_yahoo
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import shaped
 from pregao.settings import settings
@@ -48,6 +50,8 @@ class YahooSource:
         pause: seconds before the second attempt; doubles with each.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, deadline: float = 24, timeout: float = 6, attempts: int = 3, pause: float = 1) -> None:
         self.deadline = deadline
         self.timeout = timeout
@@ -68,11 +72,15 @@ class YahooSource:
         for pause in self._pauses(end):
             time.sleep(pause)
             try:
-                return normalise(_ask(symbol, self.timeout))
+                frame = _ask(symbol, self.timeout)
+                table = normalise(frame)
             except Exception as error:  # yfinance passes on whatever its parsing runs into
                 refusal = _refusal(symbol, error)
                 if isinstance(refusal, UnknownStock):
                     break
+            else:
+                self.notes = _keep_actions(symbol, frame, table["date"].iloc[-1].date())
+                return table
         assert refusal is not None
         raise refusal
 
@@ -100,6 +108,15 @@ def normalise(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.set_axis(frame.columns.get_level_values(level), axis="columns")
     table = frame.rename(columns=lambda name: str(name).lower().replace(" ", "_")).rename_axis("date").reset_index()
     return shaped(table)
+
+
+def _keep_actions(symbol: Symbol, frame: pd.DataFrame, until: date) -> tuple[str, ...]:
+    """Keep the splits and dividends that come with the prices, for source=b3; a failure is only a sentence."""
+    try:
+        Book().keep_yahoos(symbol, of_yahoo(frame, until))
+    except OSError as error:
+        return (f"{symbol}: Yahoo's splits and dividends were not kept for source=b3 ({error.strerror or error}).",)
+    return ()
 
 
 def _within(seconds: float, work: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -132,7 +149,7 @@ def _ask(symbol: Symbol, timeout: float) -> pd.DataFrame:
     ticker = yfinance.Ticker(symbol.yahoo, session=_session(timeout))
     # yfinance would ask Yahoo for the time zone first, keep even a failed answer, and call the stock delisted
     ticker._tz = _ZONE[symbol.calendar]
-    frame: pd.DataFrame = ticker.history(period="max", auto_adjust=False, actions=False, timeout=timeout)
+    frame: pd.DataFrame = ticker.history(period="max", auto_adjust=False, actions=True, timeout=timeout)
     return frame
 
 

@@ -1,0 +1,59 @@
+"""Two sources held against each other: every date on which they differ, and every date that only one of them has."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two sources' closes compare.
+
+    Attributes:
+        names: the two sources.
+        tolerance: percent up to which two closes count as the same.
+        both: `date first second percent`, one row a date that both have; percent of the second's close.
+        only: dates that only the first, and only the second has, between the first and last date that both have.
+    """
+
+    names: tuple[str, str]
+    tolerance: float
+    both: pd.DataFrame
+    only: tuple[tuple[date, ...], tuple[date, ...]]
+
+    @property
+    def differing(self) -> pd.DataFrame:
+        """The rows of `both` beyond the tolerance."""
+        return self.both[self.both["percent"].abs() > self.tolerance]
+
+    @property
+    def stretches(self) -> pd.DataFrame:
+        """`from until dates ratio`: differing dates in a row, the ratio of whose closes stays within the tolerance.
+
+        A split that one of the two does not know is one long stretch; wrong single prices are stretches of one date.
+        """
+        different = self.differing
+        if different.empty:
+            return pd.DataFrame(columns=["from", "until", "dates", "ratio"])
+        ratio = different["first"] / different["second"]
+        places = pd.Series(different.index, index=different.index)
+        apart = (places.diff() != 1) | ((ratio / ratio.shift() - 1).abs() > self.tolerance / 100)
+        grouped = different.assign(ratio=ratio).groupby(apart.cumsum().to_numpy())
+        return grouped.agg(
+            **{"from": ("date", "first"), "until": ("date", "last")}, dates=("date", "size"), ratio=("ratio", "median")
+        )
+
+
+def compare(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str], tolerance: float) -> Agreement:
+    """Compare two `date, close` tables, each ascending and without repeated dates."""
+    joined = first[["date", "close"]].merge(second[["date", "close"]], on="date", how="outer", suffixes=("_1", "_2"))
+    joined = joined.rename(columns={"close_1": "first", "close_2": "second"}).sort_values("date")
+    both = joined.dropna().reset_index(drop=True)
+    both = both.assign(percent=100 * (both["first"] / both["second"] - 1))
+    if both.empty:
+        return Agreement(names, tolerance, both, ((), ()))
+    joined = joined[(joined["date"] >= both["date"].iloc[0]) & (joined["date"] <= both["date"].iloc[-1])]
+    lacking = [joined.loc[joined[column].isna(), "date"] for column in ("second", "first")]
+    only_first, only_second = (tuple(day.date() for day in days) for days in lacking)
+    return Agreement(names, tolerance, both, (only_first, only_second))

@@ -1,0 +1,307 @@
+"""A COTAHIST file into one table of the cash market's quotes, block by block: a year never lies in memory as a whole.
+
+numpy looks at the bytes where they are: a block is a matrix of records by positions, records are chosen by comparing
+columns of it, and only the chosen ones, about one in nine, have their digits added up. benchmarks/b3.md has the
+alternatives that were measured.
+"""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pregao.errors import BadQuotesFile
+from pregao.prices.cotahist import layout
+from pregao.prices.cotahist.layout import Field
+
+Bytes = NDArray[np.uint8]
+
+RECORDS_IN_A_BLOCK = 65_536  # 16 MB
+LARGEST_RATIO = 200  # COTAHIST shrinks to an eighth; a text of one record repeated to a two hundredth at most
+LARGEST_TEXT = 8 << 30  # bytes; the fullest years have under a tenth of it
+
+_HEADER = re.compile(rb"00COTAHIST\.([0-9]{4})BOVESPA ([0-9]{8}) *", re.DOTALL)
+_TRAILER = re.compile(rb"99COTAHIST\.[0-9]{4}BOVESPA [0-9]{8}([0-9]{11}) *", re.DOTALL)
+_FILLING = b"\r\n\x1a"
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """What a file says of the cash market.
+
+    Attributes:
+        year: of the header's `COTAHIST.YYYY`.
+        generated: the day on which B3 wrote the file.
+        records: all records of type 01, whatever their market.
+        other_currency: cash-market records that were left out, since their prices are not in R$.
+        table: `date ticker open high low close volume especi dismes`, one row a kept record, in the file's order;
+            prices in R$ for one paper, volume in papers, both unadjusted.
+    """
+
+    year: int
+    generated: date
+    records: int
+    other_currency: int
+    table: pd.DataFrame
+
+
+def read(path: Path, today: date | None = None) -> Quotes:
+    """Read a yearly, monthly or daily file, zipped or not, with CRLF or LF.
+
+    Args:
+        path: a text, or a zip with one text in it; told apart by the first bytes, whatever the name.
+        today: days after it are in the future; the latest day anywhere on Earth unless given.
+
+    Raises:
+        BadQuotesFile: no COTAHIST, cut short, damaged, or with a record that cannot be; the line is named.
+    """
+    today = today or (datetime.now(UTC) + timedelta(hours=14)).date()
+    try:
+        with _opened(path) as file:
+            return _Reading(file, today).quotes()
+    except _Defect as defect:
+        raise BadQuotesFile(path, str(defect)) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise BadQuotesFile(path, f"the zip is damaged or cut short ({error})") from None
+    except OSError as error:
+        raise BadQuotesFile(path, f"it cannot be read ({error.strerror or error})") from None
+
+
+class _Defect(Exception):
+    """What is wrong with the file, in a few words."""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as raw:
+        zipped = raw.read(4) == b"PK\x03\x04"
+        raw.seek(0)
+        if not zipped:
+            yield raw
+            return
+        with zipfile.ZipFile(raw) as archive, archive.open(_only_file(archive)) as text:
+            yield text
+
+
+def _only_file(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The zip's one text, once its own words on its size are plausible; zipfile reads no byte beyond them."""
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    if len(files) != 1:
+        names = ", ".join(info.filename[:40] for info in files[:5])
+        raise _Defect(f"the zip has {len(files)} files ({names or 'none'}), and one is allowed")
+    (info,) = files
+    if info.flag_bits & 1:
+        raise _Defect("the zip is encrypted")
+    if info.file_size > LARGEST_TEXT or info.file_size > LARGEST_RATIO * max(info.compress_size, 4096):
+        raise _Defect(
+            f"the zip would grow from {info.compress_size:,} to {info.file_size:,} bytes, which no file of quotes does "
+            f"(at most {LARGEST_RATIO}-fold, and {LARGEST_TEXT:,} bytes)"
+        )
+    return info
+
+
+class _Reading:
+    """One pass over a file; knows the line that it has come to."""
+
+    def __init__(self, file: IO[bytes], today: date) -> None:
+        self.file = file
+        self.today = today
+        self.line = 1
+        self.ending = b""
+        self.other_currency = 0
+        self.parts: list[pd.DataFrame] = []
+
+    def quotes(self) -> Quotes:
+        year, generated = self._header()
+        counted = self._body()
+        found = self.line - 1  # the header, the quotes, and the trailer where there is one
+        if counted is None:
+            raise _Defect(
+                f"it ends after line {found:,} without a trailer (a last record of type 99): it was cut short"
+            )
+        if counted != found:
+            raise _Defect(
+                f"its trailer counts {counted:,} records, header and trailer included, and there are {found:,} "
+                f"({found - 2:,} of quotes)"
+            )
+        table = pd.concat(self.parts, ignore_index=True) if self.parts else None
+        if table is None or table.empty:
+            raise _Defect(f"none of its {found - 2:,} quotes is of the cash market in R$")
+        self._check_years(table["date"], year)
+        return Quotes(year, generated, found - 2, self.other_currency, table)
+
+    def _header(self) -> tuple[int, date]:
+        """Year and day of writing; learns how this file's lines end."""
+        line = self.file.readline(layout.RECORD_LENGTH + 3)
+        text = line.rstrip(b"\r\n")
+        header = _HEADER.fullmatch(text)
+        if header is None:
+            raise _Defect(f"it is no COTAHIST: it begins with {_shown(line)}, not with 00COTAHIST.YYYYBOVESPA")
+        self.ending = line[len(text) :]
+        if len(text) != layout.RECORD_LENGTH or self.ending not in (b"\n", b"\r\n"):
+            raise _Defect(_wrong_length(1, len(text)))
+        self.line += 1
+        year, generated = int(header[1]), _day(header[2])
+        if generated is None:
+            raise _Defect(f"line 1 says that it was written on {header[2].decode()}, which is no day")
+        if year > self.today.year or generated > self.today:
+            raise _Defect(f"its header says year {year}, written on {generated}: that is in the future")
+        if year < layout.FIRST_YEAR:
+            raise _Defect(f"its header says year {year}, and the first there is {layout.FIRST_YEAR}")
+        return year, generated
+
+    def _body(self) -> int | None:
+        """Take all quotes in; what the trailer counts, or None where there is none."""
+        for block, last in self._blocks():
+            matrix = self._records(block, last)
+            kinds = matrix[:, layout.TIPREG.place]
+            others = np.flatnonzero((kinds[:, 0] != ord("0")) | (kinds[:, 1] != ord("1")))
+            quotes = int(others[0]) if others.size else len(matrix)
+            self._take(matrix[:quotes])
+            self.line += quotes
+            if others.size:
+                return self._trailer(matrix[quotes:], last)
+        return None
+
+    def _blocks(self) -> Iterator[tuple[bytes, bool]]:
+        """Blocks of lines, each with its line end, and whether no more follow; old files end with ctrl-Z."""
+        size = RECORDS_IN_A_BLOCK * (layout.RECORD_LENGTH + len(self.ending))
+        block = self.file.read(size)
+        while block:
+            following = self.file.read(size) if len(block) == size else b""
+            last = not following.strip(_FILLING)
+            yield (block.rstrip(_FILLING) + self.ending if last else block), last
+            block = b"" if last else following
+
+    def _records(self, block: bytes, last: bool) -> Bytes:
+        """The block as a matrix of records [N, 245 and line end], every one of which ends where it must."""
+        stride = layout.RECORD_LENGTH + len(self.ending)
+        if len(block) % stride == 0:
+            matrix = np.frombuffer(block, np.uint8).reshape(-1, stride)
+            ends = matrix[:, layout.RECORD_LENGTH :] == np.frombuffer(self.ending, np.uint8)
+            if ends.all() and block.count(b"\n") == len(matrix):
+                return matrix
+        lines = block.split(b"\n")[:-1]  # behind the last line end is nothing, or a beginning
+        for number, line in enumerate(lines, self.line):
+            text = line.removesuffix(b"\r")
+            if len(text) != layout.RECORD_LENGTH:
+                raise _Defect(_wrong_length(number, len(text)))
+            if line[len(text) :] + b"\n" != self.ending:
+                raise _Defect(f"line {number:,} ends in another way than line 1 does")
+        raise _Defect(_wrong_length(self.line + len(lines), len(block) - sum(len(line) + 1 for line in lines)))
+
+    def _trailer(self, records: Bytes, last: bool) -> int:
+        text = records[0, : layout.RECORD_LENGTH].tobytes()
+        trailer = _TRAILER.fullmatch(text)
+        if trailer is None:
+            raise _Defect(f"line {self.line:,} is of type {_shown(text[:2])}, and only 01 and a last 99 are allowed")
+        if len(records) > 1 or not last:
+            raise _Defect(f"there is more behind its trailer in line {self.line:,}")
+        self.line += 1
+        return int(trailer[1])
+
+    def _take(self, matrix: Bytes) -> None:
+        """Keep what the cash market traded in R$."""
+        cash = np.flatnonzero(_equal(matrix, layout.TPMERC, layout.CASH))
+        cash = cash[np.isin(_texts(matrix[cash], layout.CODBDI), list(layout.CASH_CLASSES))]
+        real = _equal(matrix[cash], layout.MODREF, layout.REAL)
+        self.other_currency += int(len(cash) - real.sum())
+        rows = cash[real]
+        if not rows.size:
+            return
+        kept, lines = matrix[rows], rows + self.line
+        papers = _numbers(kept, layout.FATCOT, lines, "FATCOT")
+        if not papers.all():
+            raise _Defect(f"line {lines[np.argmin(papers)]:,} has a quotation factor (FATCOT) of 0")
+        prices = {name: _numbers(kept, field, lines, name) / (100 * papers) for name, field in _PRICES.items()}
+        table = {
+            "date": self._dates(kept, lines),
+            "ticker": _words(kept, layout.CODNEG),
+            **prices,
+            "volume": _numbers(kept, layout.QUATOT, lines, "QUATOT").astype("float64"),
+            "especi": _words(kept, layout.ESPECI),
+            "dismes": _numbers(kept, layout.DISMES, lines, "DISMES").astype("int32"),
+        }
+        self.parts.append(pd.DataFrame(table))
+
+    def _dates(self, kept: Bytes, lines: NDArray[np.int64]) -> "pd.Series[pd.Timestamp]":
+        days, which = np.unique(_texts(kept, layout.DATE), return_inverse=True)
+        dates: list[date] = []
+        for number, text in enumerate(days.tolist()):
+            line, found = lines[np.argmax(which == number)], _day(text)
+            if found is None:
+                raise _Defect(f"line {line:,} has a date of {_shown(text)}, which is no day")
+            if found > self.today:
+                raise _Defect(f"line {line:,} has a date of {found}, which is in the future")
+            dates.append(found)
+        return pd.Series(pd.to_datetime(dates).as_unit("us")[which])
+
+    def _check_years(self, dates: "pd.Series[pd.Timestamp]", year: int) -> None:
+        other = dates.dt.year[dates.dt.year != year]
+        if not other.empty:
+            raise _Defect(f"its header says year {year}, and it has quotes of {other.iloc[0]}")
+
+
+_PRICES = {"open": layout.PREABE, "high": layout.PREMAX, "low": layout.PREMIN, "close": layout.PREULT}
+
+
+def _texts(matrix: Bytes, field: Field) -> NDArray[np.bytes_]:
+    """A field's texts [N], without the spaces that fill it up."""
+    part = np.ascontiguousarray(matrix[:, field.place])
+    width = part.shape[1]
+    texts: NDArray[np.bytes_] = np.char.rstrip(part.view(f"S{width}").reshape(-1))
+    return texts
+
+
+def _words(matrix: Bytes, field: Field) -> "pd.Series[str]":
+    """A field's texts as Python's, each different one decoded once."""
+    words, which = np.unique(_texts(matrix, field), return_inverse=True)
+    return pd.Series(np.char.decode(words, "latin-1").astype(object)[which])
+
+
+def _equal(matrix: Bytes, field: Field, text: bytes) -> NDArray[np.bool_]:
+    """Which records have this text in a field."""
+    columns = matrix[:, field.place]
+    found: NDArray[np.bool_] = columns[:, 0] == text[0]
+    for position in range(1, len(text)):
+        found &= columns[:, position] == text[position]
+    return found
+
+
+def _numbers(kept: Bytes, field: Field, lines: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+    """A field's digits as whole numbers [N]."""
+    digits = kept[:, field.place] - ord("0")  # what is below «0» wraps around to far above 9
+    wrong = (digits > 9).any(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise _Defect(
+            f"line {lines[row]:,} has {_shown(kept[row, field.place].tobytes())} for {name}, which is no number"
+        )
+    total = np.zeros(len(kept), np.int64)
+    for position in range(digits.shape[1]):
+        total = total * 10 + digits[:, position]
+    return total
+
+
+def _day(text: bytes) -> date | None:
+    try:
+        return datetime.strptime(text.decode("ascii"), "%Y%m%d").date()
+    except ValueError:
+        return None
+
+
+def _wrong_length(line: int, length: int) -> str:
+    return f"line {line:,} has {length:,} characters, and a record has {layout.RECORD_LENGTH}"
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:24].decode("latin-1"))

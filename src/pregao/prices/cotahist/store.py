@@ -1,0 +1,202 @@
+"""The indexed store: what COTAHIST files say of the cash market, by stock, so that one stock's history loads at once.
+
+One parquet file a first letter of the ticker, sorted by ticker and date: a stock's rows lie together in one or two row
+groups, which the statistics in the file's footer name. An update writes all files anew into a folder of its own, and
+then the manifest, by a rename: readers see the former state or the new one.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pregao.prices.cotahist import parser
+
+ROWS_IN_A_GROUP = 8192  # a stock has 250 a year
+_FORMAT = 1  # of the manifest and of the columns; another one is built anew
+
+_SCHEMA = pa.schema(
+    {
+        "ticker": pa.string(),
+        "date": pa.date32(),
+        **dict.fromkeys(("open", "high", "low", "close", "volume"), pa.float64()),
+        "especi": pa.string(),
+        "dismes": pa.int32(),
+        "generated": pa.date32(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file that is in the store: by size and time of change the same one is recognised; days are ISO dates."""
+
+    size: int
+    changed: int
+    year: int
+    generated: str
+    last_session: str
+
+    def is_of(self, path: Path) -> bool:
+        """Is this file the one that was read?"""
+        found = path.stat()
+        return (found.st_size, found.st_mtime_ns) == (self.size, self.changed)
+
+
+class Store:
+    """The quotes of a set of files, in a folder that need not exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def files(self) -> dict[str, Known]:
+        """What is in the store, by the files' names; empty where there is none."""
+        return {name: Known(**known) for name, known in self._manifest()["files"].items()}
+
+    def update(self, paths: Iterable[Path]) -> None:
+        """Make the store hold exactly these files; reads only the new and the changed ones.
+
+        Raises:
+            BadQuotesFile: one of them is refused; the store is as it was.
+            OSError: nothing was changed.
+        """
+        given = {path.name: path for path in paths}
+        if not given and not self.folder.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            known = self.files()
+            if known.keys() - given.keys():
+                known = {}  # what a file that is gone has said cannot be told apart any more
+            new = {name: path for name, path in given.items() if name not in known or not known[name].is_of(path)}
+            if not new:
+                if known != self.files():
+                    self._forget()
+                return
+            tables = []
+            for name, path in new.items():
+                table, known[name] = _read(path)
+                tables.append(table)
+            self._write(tables, keep=known.keys() != new.keys(), known=known)
+
+    def quotes(self, ticker: str) -> pd.DataFrame:
+        """A stock's `date open high low close volume especi dismes`, by date, unadjusted; empty if unknown."""
+        for _ in range(2):
+            try:
+                return self._quotes(ticker)
+            except FileNotFoundError:  # an update has just put another folder into its place
+                continue
+        return self._quotes(ticker)
+
+    def _quotes(self, ticker: str) -> pd.DataFrame:
+        folder = self._manifest()["folder"]
+        path = self.folder / folder / _bucket(ticker) if folder else None
+        if path is None or not path.exists():
+            if path is not None and not path.parent.exists():
+                raise FileNotFoundError(path)
+            none: pd.DataFrame = _SCHEMA.empty_table().to_pandas(date_as_object=False)
+            return none.drop(columns=["ticker", "generated"])
+        columns = [name for name in _SCHEMA.names if name != "generated"]
+        with pq.ParquetFile(path, memory_map=True) as file:
+            table = file.read_row_groups(_groups(file, ticker), columns, use_threads=False)
+        table = table.filter(pc.equal(table["ticker"], ticker)).drop_columns("ticker")
+        rows: pd.DataFrame = table.to_pandas(date_as_object=False, use_threads=False)
+        return rows.astype({"date": "datetime64[us]"})
+
+    def _manifest(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+            if found["format"] == _FORMAT:
+                return found
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass
+        return {"format": _FORMAT, "folder": None, "files": {}}
+
+    def _write(self, tables: list[pa.Table], keep: bool, known: dict[str, Known]) -> None:
+        former = self._manifest()["folder"]
+        folder = self.folder / uuid4().hex
+        folder.mkdir()
+        try:
+            new = pa.concat_tables(tables).to_pandas(date_as_object=False)
+            buckets = dict(list(new.groupby(new["ticker"].map(_bucket), sort=False)))
+            old = sorted(path.name for path in (self.folder / former).iterdir()) if former and keep else []
+            for name in buckets.keys() | set(old):
+                parts = [_read_bucket(self.folder / str(former) / name)] if name in old else []
+                _write_bucket(pd.concat([*parts, *([buckets[name]] if name in buckets else [])]), folder / name)
+            self._replace_manifest({"format": _FORMAT, "folder": folder.name, "files": known})
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if former:
+            shutil.rmtree(self.folder / former, ignore_errors=True)
+
+    def _forget(self) -> None:
+        former = self._manifest()["folder"]
+        self._replace_manifest({"format": _FORMAT, "folder": None, "files": {}})
+        if former:
+            shutil.rmtree(self.folder / former, ignore_errors=True)
+
+    def _replace_manifest(self, manifest: dict[str, Any]) -> None:
+        temporary = self.folder / f".{uuid4().hex}.tmp"
+        try:
+            with temporary.open("x", encoding="utf-8") as file:
+                json.dump(manifest, file, default=asdict)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.folder / "manifest.json")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One update at a time; readers need no lock."""
+        lock = os.open(self.folder / ".lock", os.O_RDONLY | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+def _read(path: Path) -> tuple[pa.Table, Known]:
+    found = path.stat()  # before the reading: a file that changes during it is read again
+    quotes = parser.read(path)
+    table = pa.Table.from_pandas(quotes.table.assign(generated=quotes.generated), _SCHEMA, preserve_index=False)
+    last = quotes.table["date"].max().date()
+    known = Known(found.st_size, found.st_mtime_ns, quotes.year, str(quotes.generated), str(last))
+    return table, known
+
+
+def _bucket(ticker: str) -> str:
+    return f"{ticker[0] if ticker[:1].isalnum() else '_'}.parquet"
+
+
+def _groups(file: pq.ParquetFile, ticker: str) -> list[int]:
+    """The row groups that may have a ticker."""
+    bounds = [file.metadata.row_group(group).column(0).statistics for group in range(file.num_row_groups)]
+    return [group for group, bound in enumerate(bounds) if bound.min <= ticker <= bound.max]
+
+
+def _read_bucket(path: Path) -> pd.DataFrame:
+    with pq.ParquetFile(path) as file:
+        rows: pd.DataFrame = file.read().to_pandas(date_as_object=False)
+    return rows
+
+
+def _write_bucket(rows: pd.DataFrame, path: Path) -> None:
+    """Sort, and keep one row a stock and session: of the file that B3 wrote last, of the class that was traded most."""
+    rows = rows.sort_values(["ticker", "date", "generated", "volume"], kind="stable")
+    rows = rows.drop_duplicates(["ticker", "date"], keep="last")
+    table = pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False)
+    pq.write_table(table, path, row_group_size=ROWS_IN_A_GROUP, compression="zstd")

@@ -1,0 +1,83 @@
+"""One picture of a stock's prices and of what is doubtful in them."""
+
+import logging
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pregao.prices import quality
+from pregao.prices.agreement import Agreement
+from pregao.prices.downloader import Prices
+from pregao.prices.quality import Finding
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
+
+INK, MISSING, MOVE, SPLIT, STALE, DIFFERENT = "#222222", "#b5542d", "#0b6e4f", "#7a1f7a", "#c9a227", "#1f5fa8"
+
+
+def draw(prices: Prices, agreement: Agreement | None, path: Path) -> None:
+    """Closes with gaps, jumps and stale runs marked; daily moves; the difference to a second source."""
+    rows = 2 if agreement is None else 3
+    # An Agg figure of its own: pyplot would keep global state and look for a display.
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(11, 2.6 * rows + 1), layout="constrained")
+        axes = figure.subplots(rows, 1, sharex=True)
+        _closes(axes[0], prices)
+        _moves(axes[1], prices)
+        if agreement is not None:
+            _difference(axes[2], agreement)
+        figure.suptitle(_title(prices), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure.savefig(path, dpi=110)
+
+
+def _title(prices: Prices) -> str:
+    days = prices.table["date"].dt.date
+    return f"{prices.symbol} from {prices.source}: {len(days):,} sessions, {days.iloc[0]} to {days.iloc[-1]}"
+
+
+def _closes(axis: Axes, prices: Prices) -> None:
+    table = prices.table
+    axis.plot(table["date"], table["close"], color=INK, lw=0.9)
+    axis.set_ylabel(f"close, {prices.symbol.currency}")
+    for finding in prices.findings:
+        colour = _colour(finding)
+        if colour is not None:
+            for number, day in enumerate(finding.dates):
+                label = f"{finding.what} ({finding.count})" if number == 0 else None
+                # matplotlib's types know no dates
+                axis.axvline(day, color=colour, lw=1.1, alpha=0.6, label=label)  # type: ignore[arg-type]
+    if axis.get_legend_handles_labels()[1]:
+        axis.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none", fontsize=8)
+    else:
+        axis.set_title("no gap, no jump, no stale run", loc="left")
+    axis.margins(x=0.01)
+
+
+def _colour(finding: Finding) -> str | None:
+    colours = {quality.MISSING_SESSIONS: MISSING, quality.LARGE_MOVES: MOVE, quality.STALE_CLOSES: STALE}
+    return SPLIT if finding.what.startswith("jumps like") else colours.get(finding.what)
+
+
+def _moves(axis: Axes, prices: Prices) -> None:
+    moves = 100 * prices.table["close"].pct_change()
+    axis.vlines(prices.table["date"], 0, moves.fillna(0), color=INK, lw=0.6)
+    for side in (-1, 1):
+        axis.axhline(side * 100 * quality.LARGEST_MOVE, color=MOVE, lw=0.8, ls=":")
+    axis.set_ylabel("daily move, %")
+
+
+def _difference(axis: Axes, agreement: Agreement) -> None:
+    first, second = agreement.names
+    axis.fill_between(
+        agreement.both["date"], -agreement.tolerance, agreement.tolerance, color=DIFFERENT, alpha=0.2, lw=0
+    )
+    axis.plot(agreement.both["date"], agreement.both["percent"], ".", ms=2.5, color=INK)
+    axis.plot(agreement.differing["date"], agreement.differing["percent"], ".", ms=4, color=DIFFERENT)
+    axis.set_ylabel(f"{first} against {second}, %")
+    axis.set_title(
+        f"{len(agreement.differing):,} of {len(agreement.both):,} common dates differ by more than "
+        f"{agreement.tolerance:g} %",
+        loc="left",
+    )
