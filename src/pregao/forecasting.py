@@ -126,7 +126,7 @@ def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:
 
 
 def latest_prices(downloader: Downloader, symbol: Symbol, card: ModelCard) -> Prices:
-    """What a forecast needs of a stock's past: every session since the model was calibrated, and what feeds the first.
+    """What a forecast can use: every session since the model was calibrated, and what feeds the first of them.
 
     Raises:
         PregaoError: as `Downloader.latest`.
@@ -134,7 +134,7 @@ def latest_prices(downloader: Downloader, symbol: Symbol, card: ModelCard) -> Pr
     since = len(
         sessions(symbol.calendar, date.fromisoformat(card.validation_start), last_finished_session(symbol.calendar))
     )
-    return downloader.latest(symbol, since + SPAN + card.lookback)
+    return downloader.latest(symbol, since + SPAN + card.lookback, least=card.lookback)
 
 
 def dated_forecast(model: TrainedModel, stock: str, prices: pd.DataFrame) -> pd.DataFrame:

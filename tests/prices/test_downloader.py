@@ -343,6 +343,22 @@ def test_auto_falls_from_yahoo_to_what_b3_has_left_and_tells_each_step_once(yaho
     assert "VALE3: prices from B3's own quotes, which end on 2024-01-05, because" in caplog.text
 
 
+def test_the_latest_sessions_need_no_more_years_than_the_least_of_them(home, monkeypatch):
+    asked = []
+
+    def history(self, symbol, first, end):
+        asked.append(first)
+        raise PricesUnavailable(symbol, [], "")
+
+    monkeypatch.setattr(Downloader, "_history", history)
+    for least in (20, None):
+        with pytest.raises(PricesUnavailable):
+            Downloader("b3").latest("VALE3", 2000, least)
+    finished = calendar.last_finished_session("BVMF")
+    assert (finished - asked[0]).days < 100
+    assert (finished - asked[1]).days > 3000
+
+
 def test_auto_takes_b3s_quotes_only_where_they_are_newer_than_the_cache(yahoo_says, fetched, prices_of, cache, vale):
     cache.write(vale, prices_of(CLOSES[:3]))
     fetched(CLOSES[:3])

@@ -132,8 +132,13 @@ class Downloader:
         first, last = parse_dates(start, end)
         return self._logging(self._cut(symbol, self._history(symbol, first, last), first, last))
 
-    def latest(self, symbol: Symbol | str, sessions: int) -> Prices:
+    def latest(self, symbol: Symbol | str, sessions: int, least: int | None = None) -> Prices:
         """Checked prices of the last sessions that the source has, fewer where it has fewer.
+
+        Args:
+            symbol: VALE3, VALE3.SA, or a Symbol.
+            sessions: how many are of use.
+            least: how many are needed; a source that fetches by year fetches no more for them. None: all.
 
         Raises:
             PregaoError: as `prices`.
@@ -141,7 +146,8 @@ class Downloader:
         symbol = symbol if isinstance(symbol, Symbol) else Symbol.parse(symbol)
         finished = pd.Timestamp(calendar.last_finished_session(symbol.calendar))
         # Five days of seven have a session, but for holidays and for what trades seldom.
-        history = self._history(symbol, (finished - pd.Timedelta(days=2 * sessions + 30)).date(), None)
+        needed = sessions if least is None else least
+        history = self._history(symbol, (finished - pd.Timedelta(days=2 * needed + 30)).date(), None)
         days = history.table.loc[history.table["date"] <= finished, "date"].tail(sessions)
         first = finished if days.empty else days.iloc[0]
         return self._logging(self._cut(symbol, history, first.date(), None))
