@@ -23,15 +23,11 @@ from pregao.evaluation.baselines import (
     LastClose,
     MeanReturn,
     RollingVolatility,
-    drift,
-    last_close,
-    mean_return,
 )
 from pregao.evaluation.metrics import coverage, pinball
 from pregao.quantiles import LEVELS, MEDIAN, at
 from pregao.windows import REFERENCE_BORDER, REFERENCE_END
 
-INPUTS = np.array([[1.0, 2.0, 4.0], [9.0, 9.0, 9.0]])
 SIMPLE = [LastClose, Drift, MeanReturn, RollingVolatility, Ewma]
 ESTIMATED = [GjrGarch, Ets, Arima]
 EVERY = pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
@@ -222,7 +218,7 @@ def test_whatever_the_prices_quantiles_are_finite_positive_and_in_order(returns,
 def test_the_point_forecast_is_last_close_exactly(baseline):
     closes, origins = walk(), np.arange(200, 290)
     point = baseline().fit(closes[:200]).quantiles(closes, origins, 10)[..., MEDIAN]
-    assert np.array_equal(point, last_close(closes[origins, None], 10))
+    assert np.array_equal(point, np.repeat(closes[origins, None], 10, axis=1))
 
 
 def test_last_closes_band_holds_what_it_held_in_the_fit_part():
@@ -241,14 +237,15 @@ def test_drift_goes_on_as_the_last_twenty_closes_did():
     point = Drift().fit(closes).quantiles(closes, origins, 5)[..., MEDIAN]
     for row, origin in zip(point, origins, strict=True):
         inputs = closes[None, max(0, origin - 19) : origin + 1]
-        assert row == pytest.approx(drift(inputs, 5)[0])
+        daily = np.log(inputs[0, -1] / inputs[0, 0]) / (inputs.shape[1] - 1)
+        assert row == pytest.approx(closes[origin] * np.exp(daily * np.arange(1, 6)))
 
 
 def test_mean_return_grows_by_the_fit_parts_mean():
     closes = walk()
     daily = np.log(closes[199] / closes[0]) / 199
     point = MeanReturn().fit(closes[:200]).quantiles(closes, np.array([250]), 5)[..., MEDIAN]
-    assert point == pytest.approx(mean_return(closes[None, :251], 5, daily))
+    assert point[0] == pytest.approx(closes[250] * np.exp(daily * np.arange(1, 6)))
 
 
 def test_rolling_volatility_is_the_root_mean_square_of_twenty_returns():
@@ -388,18 +385,3 @@ def test_gjr_is_fitted_and_simulated_in_little_more_than_a_second(reference):
     begin = time.process_time()
     GjrGarch().fit(closes[:known]).quantiles(closes, origins, 10)
     assert time.process_time() - begin < 1.5
-
-
-# --- of windows: what report.py asks for ---
-
-
-def test_last_close_repeats_itself():
-    assert last_close(INPUTS, 3).tolist() == [[4, 4, 4], [9, 9, 9]]
-
-
-def test_drift_goes_on_as_the_window_did():
-    assert drift(INPUTS, 2) == pytest.approx(np.array([[8, 16], [9, 9]]))
-
-
-def test_mean_return_grows_by_the_training_parts_mean():
-    assert mean_return(INPUTS, 2, np.log(1.1)) == pytest.approx(np.array([[4.4, 4.84], [9.9, 10.89]]))

@@ -22,6 +22,7 @@ STATUS: dict[type[PregaoError], int] = {
     errors.Diverged: 422,
     errors.PricesUnavailable: 503,
     errors.BadPrices: 503,
+    errors.BadQuotesFile: 503,
     errors.CorruptModel: 503,
     errors.StorageError: 503,
     errors.TrackingUnavailable: 503,
