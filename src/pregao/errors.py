@@ -175,6 +175,17 @@ class TrackingUnavailable(PregaoError):
         )
 
 
+class ForecastsUnavailable(PregaoError):
+    """The database of past forecasts does not answer, cannot be written, or is another program's."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        told = _PASSWORD.sub("//…@", f"The past forecasts at {uri} cannot be reached ({reason.strip()})")
+        super().__init__(
+            f"{told}. Forecasts go on, and are written down later. Allowed is a PostgreSQL that runs, or a sqlite file "
+            "that can be written: set PREGAO_FORECASTS_URI, or leave it unset for outputs/forecasts.db."
+        )
+
+
 def refusal(error: BaseException) -> PregaoError | None:
     """What a person is to read of an error: the refusal or the failed storage behind it, or that MLflow failed."""
     found = refused_cause(error)

@@ -12,6 +12,8 @@ import pandas as pd
 
 from pregao import tracking
 from pregao.errors import InvalidCloses, NoModel
+from pregao.forecast_log import Record
+from pregao.keeper import Keeper
 from pregao.prices.calendar import last_finished_session, next_sessions, sessions
 from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SHARED, Symbol
@@ -33,6 +35,7 @@ class Forecast:
         served: the model that answered.
         source: `name` of the source that had the prices and the `reasons` why those before it were passed over; None
             for bare closes.
+        last_close: the last close that was used; None for bare closes.
 
     Raises:
         InvalidCloses: closes so far apart that what follows them is no finite price.
@@ -44,6 +47,7 @@ class Forecast:
     stale: bool
     served: Served
     source: dict[str, Any] | None = None
+    last_close: float | None = None
 
     def __post_init__(self) -> None:
         prices = (row[name] for row in self.rows for name in PRICES)
@@ -57,6 +61,23 @@ class Forecast:
     def table(self) -> pd.DataFrame:
         """The rows as a table."""
         return pd.DataFrame(self.rows)
+
+    @property
+    def record(self) -> Record:
+        """What is kept of it; bare closes, which nobody can score, are not."""
+        assert self.as_of is not None
+        assert self.last_close is not None
+        served = self.served
+        return Record(
+            stock=self.symbol.ticker,
+            model=served.stock,
+            version=served.version,
+            run_id=served.run_id,
+            as_of=self.as_of,
+            price=served.model.card.price,
+            last_close=self.last_close,
+            rows=self.rows,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Under the names of POST /predict."""
@@ -99,7 +120,7 @@ def served_model(symbol: Symbol) -> Served:
 
 
 def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -> Forecast:
-    """Forecast from the stock's latest prices.
+    """Forecast from the stock's latest prices, keep that, and score what was forecast before.
 
     Raises:
         NoModel: no version of this stock is served, and no shared model.
@@ -110,7 +131,19 @@ def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -
     prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
     window = last_window(served.model, symbol, prices.table)
     rows = dated(served.model.rows(window), symbol, prices.as_of)
-    return Forecast(symbol, rows, prices.as_of, prices.stale, served, prices.told)
+    forecast = Forecast(
+        symbol, rows, prices.as_of, prices.stale, served, prices.told, last_close(prices.table)
+    )
+    keeper = Keeper()
+    keeper.keep(forecast.record)
+    keeper.retry()
+    keeper.settle(symbol.ticker, served.model.card.price, prices.table)
+    return forecast
+
+
+def last_close(prices: pd.DataFrame) -> float:
+    """The one that a forecast from this table begins at."""
+    return float(prices["close"].iloc[-1])
 
 
 def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
+FORECASTS_URI = "PREGAO_FORECASTS_URI"
 
 B3_ADDRESS = "https://bvmf.bmfbovespa.com.br/InstDados/SerHist"
 """B3's public folder of historical quotes."""
@@ -23,11 +24,13 @@ class Settings:
         home: holds data/, outputs/ and mlruns/ (`PREGAO_HOME`; default: the repository).
         tracking_uri: MLflow's address (`MLFLOW_TRACKING_URI`; default: sqlite in mlruns/mlflow.db).
         b3_address: where source=b3 fetches COTAHIST files, a mirror of B3's own folder (`PREGAO_B3_ADDRESS`).
+        forecasts_uri: the database of past forecasts (`PREGAO_FORECASTS_URI`; default: sqlite in outputs/forecasts.db).
         api_key: what the API's clients must know (`PREGAO_API_KEY`); None lets everyone in.
     """
 
     home: Path
     tracking_uri: str
+    forecasts_uri: str = field(repr=False)
     b3_address: str = B3_ADDRESS
     api_key: str | None = field(default=None, repr=False)
 
@@ -57,6 +60,11 @@ class Settings:
         return SHIPPED
 
 
+def own_forecasts_uri(home: Path) -> str:
+    """The database of past forecasts in a home; where another one is set, it stands in for that."""
+    return f"sqlite:///{home / 'outputs' / 'forecasts.db'}"
+
+
 def settings() -> Settings:
     """Read at each call, so that a changed environment is seen at once."""
     home = Path(os.path.expanduser(os.environ.get("PREGAO_HOME") or REPOSITORY)).resolve()
@@ -65,5 +73,6 @@ def settings() -> Settings:
         home=home,
         tracking_uri=os.environ.get(TRACKING_URI) or default_uri,
         b3_address=(os.environ.get("PREGAO_B3_ADDRESS") or B3_ADDRESS).rstrip("/"),
+        forecasts_uri=os.environ.get(FORECASTS_URI) or own_forecasts_uri(home),
         api_key=os.environ.get("PREGAO_API_KEY") or None,
     )

@@ -15,6 +15,7 @@ from pregao.api import refusals
 from pregao.api.forecasts import Forecasts
 from pregao.api.gate import Gate
 from pregao.api.inference import Inference
+from pregao.api.memory import Memory
 from pregao.api.monitoring import Monitoring
 from pregao.api.routes import SECONDS_BETWEEN_TRIES, open_routes, routes
 from pregao.api.schemas import PredictRequest
@@ -52,8 +53,9 @@ def dress(server: "Server", config: ServeConfig) -> None:
     app.include_router(routes)
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    forecasts = Forecasts(config, Inference(server.ask, config.workers, config.deadline), monitoring)
-    app.state.service = Service(config, forecasts, Trainings(config.source, monitoring), monitoring)
+    memory = Memory(config.poll, monitoring)
+    forecasts = Forecasts(config, Inference(server.ask, config.workers, config.deadline), monitoring, memory)
+    app.state.service = Service(config, forecasts, Trainings(config.source, monitoring), monitoring, memory)
     app.user_middleware.clear()  # LitServe's gzip at its highest level takes longer than all else together
     app.add_middleware(
         Gate,

@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from pregao import tracking
+from pregao.api.memory import Memory
 from pregao.api.monitoring import Monitoring
 from pregao.api.refusals import sentence_for_clients
 from pregao.config import ServeConfig
 from pregao.errors import NoModel, PregaoError, refusal
-from pregao.forecasting import Forecast, dated, last_window, latest_prices, refuse_too_few, undated
+from pregao.forecasting import Forecast, dated, last_close, last_window, latest_prices, refuse_too_few, undated
 from pregao.prices import calendar
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
@@ -49,20 +50,25 @@ SECONDS_AFTER_A_REFUSAL = 30.0
 
 @dataclass(frozen=True)
 class Latest:
-    """A stock's past, where it is from, and until when it counts as the latest (seconds since the epoch)."""
+    """A stock's past, where it is from, and from when until when it counts as the latest (seconds since the epoch).
+
+    The beginning counts too: a clock that was a year ahead and is set right would else leave it the latest for a year.
+    """
 
     table: pd.DataFrame
     as_of: date
     stale: bool
+    since: float
     until: float
     source: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Why there are no prices, and until when the source is not asked again."""
+    """Why there are no prices, and from when until when the source is not asked again."""
 
     error: PregaoError
+    since: float
     until: float
 
 
@@ -72,6 +78,7 @@ class Remembered:
 
     body: bytes
     served: Served
+    since: float
     until: float
 
 
@@ -85,12 +92,14 @@ class Forecasts:
         config: the source of prices, the configured stock, how often to look again.
         network: runs a model.
         monitoring: where computed forecasts are counted.
+        memory: where forecasts by stock are kept.
     """
 
-    def __init__(self, config: ServeConfig, network: Network, monitoring: Monitoring) -> None:
+    def __init__(self, config: ServeConfig, network: Network, monitoring: Monitoring, memory: Memory) -> None:
         self.config = config
         self.network = network
         self.monitoring = monitoring
+        self.memory = memory
         self.served: dict[str, Served] = {}
         self.problems: dict[str, str] = {}
         self.ready = False
@@ -125,23 +134,36 @@ class Forecasts:
     def remembered(self, ticker: str) -> bytes | None:
         """The answer for a stock, if nothing has changed since it was made. Fast: each request asks."""
         answer = self._answers.get(ticker)
-        if answer is None or time.time() >= answer.until or self._stamp_now() != self._stamp:
+        if answer is None or not answer.since <= time.time() < answer.until or self._stamp_now() != self._stamp:
             return None
         return answer.body if self._serving(ticker) is answer.served else None
 
     async def of_stock(self, symbol: Symbol) -> bytes:
-        """The forecast from a stock's latest closes.
+        """The forecast from a stock's latest closes, written down before it is told.
 
         Raises:
             NoModel: no version of this stock is served.
             PregaoError: no prices, or too few.
         """
         served = await self.model(symbol)
-        latest = await self._latest(symbol, served)
+        latest = await self._latest(symbol, served.model.card)
         rows = dated(await self._rows(served, await self._window(symbol, served, latest)), symbol, latest.as_of)
-        body = encode(Forecast(symbol, rows, latest.as_of, latest.stale, served, latest.source))
-        self._answers[symbol.ticker] = Remembered(body, served, latest.until)
+        forecast = Forecast(
+            symbol, rows, latest.as_of, latest.stale, served, latest.source, last_close(latest.table)
+        )
+        body = encode(forecast)
+        await self.memory.keep(forecast.record)
+        self._answers[symbol.ticker] = Remembered(body, served, latest.since, latest.until)
         return body
+
+    async def prices(self, symbol: Symbol, price: PriceBasis) -> pd.DataFrame:
+        """A stock's latest closes on a basis.
+
+        Raises:
+            PregaoError: no model, or no prices.
+        """
+        card = (await self.model(symbol)).model.card
+        return (await self._latest(symbol, replace(card, price=price))).table
 
     async def of_closes(self, symbol: Symbol, closes: Sequence[float]) -> bytes:
         """The forecast of what follows these closes.
@@ -243,12 +265,11 @@ class Forecasts:
             logger.warning("%s", told)
         return sentence_for_clients(told)
 
-    async def _latest(self, symbol: Symbol, served: Served) -> Latest:
+    async def _latest(self, symbol: Symbol, card: ModelCard) -> Latest:
         """The latest closes; older ones, marked as stale, where newer ones take long or cannot be had."""
-        card = served.model.card
         key = (symbol.ticker, card.price, card.lookback, card.validation_start)
         kept = self._prices.get(key)
-        if kept is not None and time.time() < kept.until:
+        if kept is not None and kept.since <= time.time() < kept.until:
             return _or_raise(kept)
         download = self._downloads.get(key)
         if download is None:
@@ -269,7 +290,7 @@ class Forecasts:
             former = [kept for kept in map(self._prices.pop, same) if isinstance(kept, Latest)]
             if isinstance(found, Refused) and former:
                 source = former[-1].source | {"reasons": [sentence_for_clients(str(found.error))]}
-                found = replace(former[-1], stale=True, until=found.until, source=source)
+                found = replace(former[-1], stale=True, since=found.since, until=found.until, source=source)
             self._prices[key] = found
             return found
         finally:
@@ -281,13 +302,13 @@ class Forecasts:
             prices = latest_prices(Downloader(source.name, source.path, card.price), symbol, card)
             refuse_too_few(symbol, prices.table, card.lookback)
         except PregaoError as error:
-            return Refused(error, now + min(self.config.retry, SECONDS_AFTER_A_REFUSAL))
+            return Refused(error, now, now + min(self.config.retry, SECONDS_AFTER_A_REFUSAL))
         behind = prices.stale or prices.as_of < calendar.last_finished_session(symbol.calendar)
         until = calendar.next_close(symbol.calendar).timestamp()
         source_told = prices.told | {"reasons": [sentence_for_clients(reason) for reason in prices.tried]}
         if behind:
             until = min(until, now + self.config.retry)
-        return Latest(prices.table, prices.as_of, prices.stale, until, source_told)
+        return Latest(prices.table, prices.as_of, prices.stale, now, until, source_told)
 
 
 def encode(forecast: Forecast) -> bytes:

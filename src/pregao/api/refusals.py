@@ -26,6 +26,7 @@ STATUS: dict[type[PregaoError], int] = {
     errors.CorruptModel: 503,
     errors.StorageError: 503,
     errors.TrackingUnavailable: 503,
+    errors.ForecastsUnavailable: 503,
 }
 
 FIELD: dict[type[PregaoError], list[str]] = {

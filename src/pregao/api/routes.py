@@ -11,6 +11,7 @@ from starlette.concurrency import iterate_in_threadpool
 from pregao.api import refusals
 from pregao.api.schemas import (
     CLOSES,
+    Accuracy,
     Busy,
     Detail,
     Health,
@@ -142,6 +143,15 @@ async def all_statistics(
     page = Page(None if stock is None else Symbol.parse(stock), limit, page_token)
     pieces = [piece async for piece in iterate_in_threadpool(statistics(page))]
     return _json("".join(pieces).encode())
+
+
+@routes.get("/accuracy", response_model=Accuracy, responses=refused(503), tags=["forecasts"])
+async def accuracy(
+    here: Here, stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None
+) -> Response:
+    """How past forecasts by stock did, by the closes that have come since, beside last close."""
+    ticker = None if stock is None else Symbol.parse(stock).ticker
+    return JSONResponse({"accuracy": await here.memory.accuracy(ticker), "waiting": here.memory.keeper.waiting})
 
 
 @routes.get("/models", response_model=ModelList, responses=refused(), tags=["models"])

@@ -206,6 +206,44 @@ class ModelList(Answer):
     models: list[ModelEntry]
 
 
+class Scores(Answer):
+    """How forecasts did; percent, and RMSE in the stock's currency."""
+
+    n: int = Field(description="Forecast closes that have come")
+    rmse: float
+    mape: float
+    naive_rmse: float = Field(description="Of last close, on the same forecasts")
+    naive_mape: float
+    skill_rmse: float | None = Field(description="Percent better than last close")
+    skill_mape: float | None
+    coverage_80: float = Field(description="Percent of what came that lay inside the 80 % band")
+    coverage_90: float
+
+
+class StepScores(Scores):
+    """The same of one step ahead."""
+
+    step: int
+
+
+class StockScores(Scores):
+    """The past forecasts of a stock by one version of a model."""
+
+    stock: str
+    model: str = Field(description="Whose model: the stock's own, or SHARED")
+    version: int
+    first: str = Field(description="Day of the last close that the first of them saw")
+    last: str
+    steps: list[StepScores]
+
+
+class Accuracy(Answer):
+    """How past forecasts did."""
+
+    accuracy: list[StockScores]
+    waiting: int = Field(description="Forecasts that no database has taken yet")
+
+
 class Health(Answer):
     """Whether a model answers, and what is wrong beside that."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pregao.api.forecasts import Forecasts
+from pregao.api.memory import Memory
 from pregao.api.monitoring import Monitoring
 from pregao.api.trainings import Trainings
 from pregao.config import ServeConfig
@@ -28,12 +29,14 @@ class Service:
     forecasts: Forecasts
     trainings: Trainings
     monitoring: Monitoring
+    memory: Memory
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Load what is served while the port is open, follow it, and end with no training left behind."""
         _on_signals(self.trainings.stop)
-        tasks = [asyncio.create_task(work) for work in (self._start(), self.forecasts.watch_the_registry())]
+        work = (self._start(), self.forecasts.watch_the_registry(), self.memory.watch(self.forecasts.prices))
+        tasks = [asyncio.create_task(part) for part in work]
         try:
             yield
         finally:
@@ -42,6 +45,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             self.forecasts.close()
+            self.memory.close()
 
     async def _start(self) -> None:
         while not self.forecasts.ready:

@@ -1,0 +1,42 @@
+"""How past forecasts did, from the sums of those whose closes have come."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from pregao.evaluation.metrics import skill
+
+SUMS = ["n", "squared", "naive_squared", "relative", "naive_relative", "inside_80", "inside_90"]
+
+
+def accuracy(sums: pd.DataFrame) -> list[dict[str, Any]]:
+    """Scores by stock, model and version, over all steps and by step, each beside last close's.
+
+    RMSE in the stock's currency, the rest in percent. Forecasts of consecutive sessions share outcomes: few days prove
+    nothing, however many steps they have.
+
+    Args:
+        sums: a row a stock, model, version and step, as the forecast log has them.
+    """
+    found = []
+    for _, part in sums.groupby(["stock", "model", "version"], sort=True):
+        steps = [{"step": int(row["step"]), **_scores(row)} for row in part.to_dict("records")]
+        span = {"first": part["first"].min().isoformat(), "last": part["last"].max().isoformat()}
+        about = {name: part[name].iloc[0] for name in ("stock", "model")} | {"version": int(part["version"].iloc[0])}
+        found.append({**about, **span, **_scores(part[SUMS].sum().to_dict()), "steps": steps})
+    return found
+
+
+def _scores(sums: dict[Any, Any]) -> dict[str, Any]:
+    n = int(sums["n"])
+    own = {"rmse": math.sqrt(sums["squared"] / n), "mape": 100 * sums["relative"] / n}
+    naive = {"rmse": math.sqrt(sums["naive_squared"] / n), "mape": 100 * sums["naive_relative"] / n}
+    skills = {f"skill_{name}": skill(own[name], naive[name]) for name in own}
+    return {
+        "n": n,
+        **own,
+        **{f"naive_{name}": value for name, value in naive.items()},
+        **{name: value if math.isfinite(value) else None for name, value in skills.items()},
+        **{f"coverage_{percent}": 100 * sums[f"inside_{percent}"] / n for percent in (80, 90)},
+    }
