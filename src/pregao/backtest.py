@@ -272,6 +272,7 @@ class Backtest:
             "stock": SHARED if many else self.symbols[0].ticker,
             "stocks": [symbol.ticker for symbol in self.symbols] if many else None,
             "promote": "never",
+            "if_drifted": False,
             "ckpt_path": None,
             "evaluation": {
                 "split": "date",

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from pregao.errors import StorageError, TrackingUnavailable, causes, refusal
+from pregao.errors import NotNeeded, StorageError, TrackingUnavailable, causes, refusal
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
 
@@ -72,12 +72,15 @@ def _refusing(task: Task) -> Task:
             sentence = _refusal(error)
             if sentence is None:
                 raise
+            code = 0 if isinstance(refusal(error), NotNeeded) else REFUSED
             if HydraConfig.get().output_subdir is not None and not _is_worth_keeping(error):
                 _remove(Path(HydraConfig.get().runtime.output_dir))
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 logger.error("%s", sentence)
+                if code == 0:
+                    return
                 raise  # the other jobs go on; Hydra then names the one that was refused
-            sys.exit(_say(sentence, REFUSED))
+            sys.exit(_say(sentence, code))
 
     return wrapped
 

@@ -137,6 +137,7 @@ class TrainConfig(_Choices):
     end: Text | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     promote: Literal["auto", "always", "never"]
+    if_drifted: bool
     ckpt_path: GivenPath | None
     source: SourceChoices
     data: DataChoices
@@ -150,6 +151,8 @@ class TrainConfig(_Choices):
     def _many_stocks_make_the_shared_model(self) -> "TrainConfig":
         if (self.stocks is not None) != (self.stock.upper() == "SHARED"):
             raise ValueError("stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa")
+        if self.if_drifted and self.stocks is not None:
+            raise ValueError("if_drifted=true asks about one stock; the shared model has many")
         return self
 
 

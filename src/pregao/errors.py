@@ -134,6 +134,16 @@ class NoModel(PregaoError):
         super().__init__(f"{symbol}: no trained model; {have}. Train one: python train.py stock={symbol}")
 
 
+class NotNeeded(PregaoError):
+    """A training that was wanted only if the stock had drifted; no failure, so that commands exit with 0."""
+
+    def __init__(self, symbol: object, score: float, trained_at: str) -> None:
+        super().__init__(
+            f"{symbol}: nothing was trained, since if_drifted=true and the stock behaves as its model of {trained_at} "
+            f"knows it: drift score {score:.2f}, a warning comes above 1. To train in any case leave if_drifted out."
+        )
+
+
 class TrainingRuns(PregaoError):
     """A second training, while one goes on."""
 

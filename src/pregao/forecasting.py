@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pregao import tracking
+from pregao.drift import Drift, drift
 from pregao.errors import InvalidCloses, NoModel
 from pregao.forecast_log import Record
 from pregao.keeper import Keeper
@@ -36,6 +37,7 @@ class Forecast:
         source: `name` of the source that had the prices and the `reasons` why those before it were passed over; None
             for bare closes.
         last_close: the last close that was used; None for bare closes.
+        drift: how far the stock is from what the model was trained on; None where that is not known.
 
     Raises:
         InvalidCloses: closes so far apart that what follows them is no finite price.
@@ -48,6 +50,7 @@ class Forecast:
     served: Served
     source: dict[str, Any] | None = None
     last_close: float | None = None
+    drift: Drift | None = None
 
     def __post_init__(self) -> None:
         prices = (row[name] for row in self.rows for name in PRICES)
@@ -96,6 +99,7 @@ class Forecast:
                 "trained_at": card.trained_at,
                 "skill_mape": card.metrics.get("skill_mape"),
             },
+            "drift": None if self.drift is None else asdict(self.drift),
         }
 
 
@@ -131,14 +135,20 @@ def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -
     prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
     window = last_window(served.model, symbol, prices.table)
     rows = dated(served.model.rows(window), symbol, prices.as_of)
+    moved = latest_drift(served.model.card, symbol, prices.table)
     forecast = Forecast(
-        symbol, rows, prices.as_of, prices.stale, served, prices.told, last_close(prices.table)
+        symbol, rows, prices.as_of, prices.stale, served, prices.told, last_close(prices.table), moved
     )
     keeper = Keeper()
     keeper.keep(forecast.record)
     keeper.retry()
     keeper.settle(symbol.ticker, served.model.card.price, prices.table)
     return forecast
+
+
+def latest_drift(card: ModelCard, symbol: Symbol, prices: pd.DataFrame) -> Drift | None:
+    """The drift at the last session of a table."""
+    return drift(card.returns.get(symbol.ticker), prices["close"].to_numpy())
 
 
 def last_close(prices: pd.DataFrame) -> float:

@@ -58,7 +58,7 @@ def build_panel(
     except IndexError:  # a border would lie beyond the last window
         return None
     if typical is None:
-        typical = typical_volatility([_before(table, borders[0]) for table in prices.values()])
+        typical = typical_volatility([known_before(table, borders[0]) for table in prices.values()])
     windows = joined([_windows(name, table, lookback, horizon, inputs, typical) for name, table in prices.items()])
     split = split_at(windows, borders)
     # A stock without a window before the test part has no past to fit a baseline on, and no score stands without one.
@@ -79,6 +79,7 @@ def columns(prices: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: prices[name].to_numpy(np.float64) for name in ("open", "high", "low", "close") if name in prices}
 
 
-def _before(prices: pd.DataFrame, border: np.datetime64) -> np.ndarray:
+def known_before(prices: pd.DataFrame, border: np.datetime64) -> np.ndarray:
+    """A table's closes until the day before a border."""
     closes: np.ndarray = prices.loc[prices["date"] < border, "close"].to_numpy(np.float64)
     return closes

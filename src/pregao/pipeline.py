@@ -19,14 +19,15 @@ from pytorch_lightning.callbacks import Callback
 from pregao import tracking
 from pregao.config import TrainConfig
 from pregao.datamodule import PricesDataModule, tensors
-from pregao.errors import CorruptModel, InvalidChoice, NoModel, PregaoError
+from pregao.drift import drift, summary
+from pregao.errors import CorruptModel, InvalidChoice, NoModel, NotNeeded, PregaoError
 from pregao.evaluation import plots
 from pregao.evaluation.intervals import band_scores, conformal_width
 from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
 from pregao.forecaster import Forecaster
 from pregao.forecasting import dated_forecast
 from pregao.network import AbsoluteNetwork
-from pregao.panel import Panel, build_panel
+from pregao.panel import Panel, build_panel, known_before
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
@@ -87,6 +88,8 @@ class Pipeline:
         """
         started = perf_counter()
         prices = self.download()
+        if self.config.if_drifted:
+            self.refuse_unless_drifted(prices[self.symbol.ticker])
         beginning = self.beginning(prices)
         panel = self.panel(prices, beginning)
         training = self.prepare(panel, beginning)
@@ -133,6 +136,25 @@ class Pipeline:
         for stock, reason in self.left_out.items():
             logger.warning("%s is left out: %s", stock, reason)
         return found
+
+    def refuse_unless_drifted(self, prices: pd.DataFrame) -> None:
+        """Nothing is trained while the stock behaves as it did when its model was trained.
+
+        Raises:
+            NotNeeded: it does.
+        """
+        try:
+            card = tracking.champion(self.symbol).model.card
+        except (NoModel, CorruptModel) as error:
+            logger.info("Trained whether it has drifted or not: %s", error)
+            return
+        found = drift(card.returns.get(self.symbol.ticker), prices["close"].to_numpy())
+        if found is None:
+            logger.info("Trained whether it has drifted or not: the model's card tells nothing of its returns.")
+        elif found.warning is None:
+            raise NotNeeded(self.symbol, found.score, card.trained_at)
+        else:
+            logger.info("%s", found.warning)
 
     @cached_property
     def rule(self) -> BorderRule:
@@ -290,6 +312,7 @@ class Pipeline:
             validation_end=str(day(panel.split.validation.dates.max())),
             data_end=str(self._last(panel)),
             metrics={},
+            returns={stock: summary(known_before(table, panel.borders[0])) for stock, table in panel.prices.items()},
         )
 
     def _history(self, panel: Panel, beginning: Served | None) -> str:

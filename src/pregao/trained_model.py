@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +46,7 @@ class ModelCard:
         validation_end: the last date that the choice of the epoch and the calibration have seen.
         data_end: the last date of the history that it was trained and judged on.
         metrics: of the judged windows, with their baselines.
+        returns: what was usual of each stock's daily returns before `validation_start`, as `drift.summary` made it.
     """
 
     stock: str
@@ -59,6 +60,7 @@ class ModelCard:
     validation_end: str
     data_end: str
     metrics: dict[str, float | None]
+    returns: dict[str, dict[str, Any] | None] = field(default_factory=dict)  # older cards have none
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,18 @@ from pregao.api.memory import Memory
 from pregao.api.monitoring import Monitoring
 from pregao.api.refusals import sentence_for_clients
 from pregao.config import ServeConfig
+from pregao.drift import Drift
 from pregao.errors import NoModel, PregaoError, refusal
-from pregao.forecasting import Forecast, dated, last_close, last_window, latest_prices, refuse_too_few, undated
+from pregao.forecasting import (
+    Forecast,
+    dated,
+    last_close,
+    last_window,
+    latest_drift,
+    latest_prices,
+    refuse_too_few,
+    undated,
+)
 from pregao.prices import calendar
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
@@ -105,7 +115,7 @@ class Forecasts:
         self.ready = False
         self._answers: dict[str, Remembered] = {}
         self._prices: dict[PricesKey, Latest | Refused] = {}
-        self._windows: dict[str, tuple[Served, pd.DataFrame, Window]] = {}
+        self._windows: dict[str, tuple[Served, pd.DataFrame, Window, Drift | None]] = {}
         self._downloads: dict[PricesKey, asyncio.Task[Latest | Refused]] = {}
         # Their own threads: a source that hangs shall not hold up the registry, nor LitServe, which shares asyncio's.
         self._download_threads = ThreadPoolExecutor(4, "prices")
@@ -147,9 +157,10 @@ class Forecasts:
         """
         served = await self.model(symbol)
         latest = await self._latest(symbol, served.model.card)
-        rows = dated(await self._rows(served, await self._window(symbol, served, latest)), symbol, latest.as_of)
+        window, drift = await self._window(symbol, served, latest)
+        rows = dated(await self._rows(served, window), symbol, latest.as_of)
         forecast = Forecast(
-            symbol, rows, latest.as_of, latest.stale, served, latest.source, last_close(latest.table)
+            symbol, rows, latest.as_of, latest.stale, served, latest.source, last_close(latest.table), drift
         )
         body = encode(forecast)
         await self.memory.keep(forecast.record)
@@ -199,14 +210,16 @@ class Forecasts:
     def _serving(self, ticker: str) -> Served | None:
         return self.served.get(ticker) or self.served.get(SHARED)
 
-    async def _window(self, symbol: Symbol, served: Served, latest: Latest) -> Window:
-        """The window at the end of the latest prices, with the online width of its bands."""
+    async def _window(self, symbol: Symbol, served: Served, latest: Latest) -> tuple[Window, Drift | None]:
+        """The window at the end of the latest prices, with the online width of its bands; and the drift there."""
         kept = self._windows.get(symbol.ticker)
         if kept is None or kept[0] is not served or kept[1] is not latest.table:
-            work = partial(last_window, served.model, symbol, latest.table)
-            window = await asyncio.get_running_loop().run_in_executor(self._window_thread, work)
-            kept = self._windows[symbol.ticker] = (served, latest.table, window)
-        return kept[2]
+            work = partial(_seen, served, symbol, latest.table)
+            window, drift = await asyncio.get_running_loop().run_in_executor(self._window_thread, work)
+            kept = self._windows[symbol.ticker] = (served, latest.table, window, drift)
+            if drift is not None:
+                self.monitoring.drift.labels(symbol.ticker).set(drift.score)
+        return kept[2:]
 
     async def _rows(self, served: Served, window: Window) -> list[dict[str, Any]]:
         self.monitoring.computed.inc()
@@ -314,7 +327,11 @@ class Forecasts:
 def encode(forecast: Forecast) -> bytes:
     """The answer of POST /predict."""
     prices = ", ".join(f"{row['close']:.2f}" for row in forecast.rows)
-    return json.dumps(forecast.as_json() | {"preco": f"[{prices}]", "drift": None}, allow_nan=False).encode()
+    return json.dumps(forecast.as_json() | {"preco": f"[{prices}]"}, allow_nan=False).encode()
+
+
+def _seen(served: Served, symbol: Symbol, prices: pd.DataFrame) -> tuple[Window, Drift | None]:
+    return last_window(served.model, symbol, prices), latest_drift(served.model.card, symbol, prices)
 
 
 def _or_raise(found: Latest | Refused) -> Latest:

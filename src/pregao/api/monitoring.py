@@ -33,6 +33,12 @@ class Monitoring:
         self.computed = Counter("pregao_forecasts_computed", "Forecasts that a model made", registry=self.registry)
         self.training = Gauge("pregao_training_runs", "1 while a training runs", registry=self.registry)
         self.version = Gauge("pregao_model_version", "Version of the served model", ("stock",), registry=self.registry)
+        self.drift = Gauge(
+            "pregao_drift_score",
+            "Distance of recent returns from the training part's; a warning above 1",
+            ("stock",),
+            registry=self.registry,
+        )
         self.waiting = Gauge(
             "pregao_forecasts_waiting", "Forecasts that no database has taken yet", registry=self.registry
         )
