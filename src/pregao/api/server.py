@@ -5,6 +5,7 @@ processes, which run the network. LitServe's own routes give way to those of the
 """
 
 import asyncio
+import ctypes
 import gc
 import logging
 import multiprocessing
@@ -28,6 +29,9 @@ from pregao.api.worker import ForecastAPI, Rows, Trip
 from pregao.config import ServeConfig
 from pregao.errors import InvalidChoice
 from pregao.prices.symbols import Symbol
+
+PR_SET_PDEATHSIG = 1
+"""Linux' number of: signal me when my parent dies. See prctl(2)."""
 
 SECONDS_TO_ANSWER_THE_LAST = 6
 """How long open requests may go on after SIGTERM; a training that is being cancelled is over by then."""
@@ -152,6 +156,9 @@ def _die_of_signals() -> None:
     """In the HTTP process, once uvicorn has closed it; our command's own handlers would print a trace there."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        # An orphan would hold the port for ever, and whoever restarts the server could not.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_children() -> None:

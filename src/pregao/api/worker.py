@@ -1,7 +1,11 @@
 """The inference process: LitServe hands it windows, it hands back rows of a forecast."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from functools import lru_cache
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +35,7 @@ class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no type
         from pregao.trained_model import TrainedModel
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's to pass on
+        threading.Thread(target=_end_with_the_parent, daemon=True).start()
         # One thread: a network of this size is several times slower on two.
         torch.set_num_threads(1)
         self.load = lru_cache(MODELS_IN_MEMORY)(TrainedModel.load)
@@ -53,3 +58,11 @@ class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no type
         except CorruptModel:
             return None
         return found
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed can end nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
