@@ -258,7 +258,7 @@ class Forecasts:
             champions = tracking.champions()
         except Exception as error:  # of MLflow, SQLAlchemy, the network: a server goes on with what it has
             return dict(self.served), {"registry": self._problem("The registry cannot be read", error)}
-        served, problems = dict(self.served), {}
+        served, problems, former_ones = dict(self.served), {}, set(self.served)
         for stock, (version, run_id) in champions.items():
             former = served.get(stock)
             if former is not None and (former.version, former.run_id) == (version, run_id):
@@ -267,7 +267,12 @@ class Forecasts:
                 served[stock] = tracking.load(Symbol.parse(stock), version)
             except Exception as error:
                 problems[stock] = self._problem(f"{stock} version {version} cannot be loaded", error)
-        for stock in served.keys() - champions.keys():
+        for stock in set(tracking.shipped_stocks()) - champions.keys() - served.keys():
+            try:  # what kept it from being registered when the server started may be over
+                served[stock] = tracking.champion(Symbol.parse(stock))
+            except Exception as error:
+                problems[stock] = self._problem(f"{stock}, which ships, cannot be registered", error)
+        for stock in former_ones - champions.keys():
             problems[stock] = f"{stock}: the registry has no champion any more; the one in memory is served."
         return served, problems
 

@@ -1,0 +1,172 @@
+"""10,000 mixed requests while processes are killed and files break: python benchmarks/faults.py.
+
+The real server, started again whenever it ends, as a container's restart policy does; the same storm and the same judge
+as in tests/faults. Also what writing a forecast down costs. Writes benchmarks/faults.md.
+"""
+
+import os
+import random
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import httpx
+import pandas as pd
+from machine import machine
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.conftest import random_walk
+from tests.faults.storm import Storm, Supervised, lost, made_up
+
+TABLE = Path(__file__).with_suffix(".md")
+REQUESTS = 10_000
+EACH = 2
+STOCKS = ("VALE3", "PETR4", "ITUB4")
+SEED = 6544
+MANY = [f"AAA{letter}3" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+FORGETFUL = Path(__file__).with_name("forgetful.py")
+
+
+def breaks(server: Supervised) -> dict[str, Callable[[], bool]]:
+    """What may happen, by name; each is a call that tells whether it did."""
+
+    def train() -> bool:
+        overrides = {"model.hidden_size": 4, "trainer.max_epochs": 50, "promote": "always"}
+        body = {"stock": "PETR4", "inicio": "2020-01-01", "fim": "2024-12-30", "overrides": overrides}
+        try:
+            return httpx.post(f"{server.url}/train?wait=false", json=body, timeout=30).status_code == 202
+        except httpx.TransportError:
+            return False
+
+    def killed_training() -> bool:
+        until = time.monotonic() + 30
+        while not server.process_of("training") and time.monotonic() < until:
+            train()
+            time.sleep(0.2)
+        time.sleep(random.uniform(0, 5))
+        return server.kill("training")
+
+    return {
+        "inference process killed": lambda: server.kill("inference"),
+        "HTTP process killed": lambda: server.kill("HTTP"),
+        "starter killed": lambda: server.kill("starter"),
+        "training killed": killed_training,
+        "training started": train,
+        "no room on the disk for a second": lambda: _disk_is_full(server),
+    }
+
+
+def _disk_is_full(server: Supervised) -> bool:
+    """For a second, the HTTP process may write no byte to any file."""
+    pid = server.process_of("HTTP")
+    if pid is None:
+        return False
+    try:
+        former = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, former[1]))
+        time.sleep(1)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, former)
+    except OSError:  # it has just been killed
+        return False
+    return True
+
+
+def storm_of(folder: Path, tables: dict[str, pd.DataFrame]) -> list[str]:
+    """The requests and the faults, and what came of them."""
+    home = folder / "home"
+    os.environ["PREGAO_HOME"] = str(home)
+    chance, happened = random.Random(SEED), Counter[str]()
+    started = time.monotonic()
+    with Supervised(home, "source=csv", f"source.path={folder}") as server, Storm(server.url, STOCKS, 6) as storm:
+        faults = breaks(server)
+        due = Counter(dict.fromkeys(faults, EACH))
+        while storm.answers < REQUESTS or due:
+            time.sleep(chance.uniform(0.5, 3))
+            name = chance.choice(sorted(due) or sorted(faults))
+            if faults[name]():
+                happened[name] += 1
+                due -= Counter({name: 1})
+            if chance.random() < 0.7:
+                server.wait()
+        server.wait()
+        restarts = list(server.restarts)
+        time.sleep(3)
+    lines = ["| what | found | wanted |", "|---|---:|---:|"]
+    refusals = storm.counts[503]
+    lines += [
+        f"| answers, to 6 clients in {time.monotonic() - started:.0f} s | {storm.answers:,} | ≥ {REQUESTS:,} |",
+        f"| of them refused with 503 and a sentence | {refusals:,} | – |",
+        f"| wrong answers, and 5xx but 503 with a sentence | {len(storm.wrong)} | 0 |",
+        f"| forecasts told that the log has not, or has otherwise (of {len(storm.told)}) | {len(lost(storm))} | 0 |",
+        f"| forecasts that no complete model of the registry makes | {len(made_up(storm, tables))} | 0 |",
+        f"| restart to first answer, median of {len(restarts)} | {median(restarts):.1f} s | ≤ 5 s |",
+        f"| restart to first answer, slowest | {max(restarts):.1f} s | – |",
+    ]
+    told = ", ".join(f"{name} {count} ×" for name, count in sorted(happened.items()))
+    return [
+        *lines,
+        "",
+        f"Faults, at random moments: {told}. Connections that broke or were refused meanwhile: "
+        f"{storm.counts['no connection']:,}.",
+        *[f"- {wrong}" for wrong in storm.wrong[:10]],
+    ]
+
+
+def milliseconds(client: httpx.Client, stock: str) -> float:
+    """To a whole answer."""
+    began = time.perf_counter()
+    answer = client.post("/predict", json={"stock": stock})
+    assert answer.status_code == 200, answer.text
+    return 1000 * (time.perf_counter() - began)
+
+
+def times(folder: Path, home: str, launcher: Path | None) -> tuple[list[float], list[float]]:
+    """Milliseconds of the first request for each of many stocks, and of further ones for them."""
+    serve = Supervised(folder / home, "source=csv", f"source.path={folder}", "retry=100000", launcher=launcher)
+    with serve as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        first = [milliseconds(client, stock) for stock in MANY]
+        return first, [milliseconds(client, stock) for _ in range(10) for stock in MANY]
+
+
+def cost_of_a_write(folder: Path, rounds: int = 3) -> list[str]:
+    """The same requests to a server with and to one without the memory, in turn."""
+    found: dict[bool, list[tuple[list[float], list[float]]]] = {True: [], False: []}
+    for number in range(rounds):
+        for keeps in (True, False):
+            found[keeps].append(times(folder, f"{number}-{keeps}", None if keeps else FORGETFUL))
+    lines = [
+        "| p50 of /predict by stock, ms | with the log | without | it adds | wanted |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for place, (what, wanted) in enumerate((("the first in a session", "–"), ("all others, from memory", "≤ 1"))):
+        own, other = ([median(one[place]) for one in found[keeps]] for keeps in (True, False))
+        added = median(a - b for a, b in zip(own, other, strict=True))
+        lines.append(f"| {what} | {median(own):.2f} | {median(other):.2f} | {added:+.2f} | {wanted} |")
+    return lines
+
+
+def main() -> None:
+    """Print and write the tables."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for seed, stock in enumerate(STOCKS):
+            random_walk(n=1600, seed=seed).to_csv(folder / f"{stock}.csv", index=False)
+        tables = {stock: pd.read_csv(folder / f"{stock}.csv", parse_dates=["date"]) for stock in STOCKS}
+        for seed, stock in enumerate(MANY):
+            random_walk(n=1600, seed=seed).to_csv(folder / f"{stock}.csv", index=False)
+        lines = [*storm_of(folder, tables), "", *cost_of_a_write(folder)]
+    text = "\n".join(
+        ["# Faults", "", *lines, "", f"Seed {SEED}. On: {machine()}. Again: `python benchmarks/faults.py`.", ""]
+    )
+    print(text)
+    TABLE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
