@@ -136,9 +136,7 @@ def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -
     window = last_window(served.model, symbol, prices.table)
     rows = dated(served.model.rows(window), symbol, prices.as_of)
     moved = latest_drift(served.model.card, symbol, prices.table)
-    forecast = Forecast(
-        symbol, rows, prices.as_of, prices.stale, served, prices.told, last_close(prices.table), moved
-    )
+    forecast = Forecast(symbol, rows, prices.as_of, prices.stale, served, prices.told, last_close(prices.table), moved)
     keeper = Keeper()
     keeper.keep(forecast.record)
     keeper.retry()
