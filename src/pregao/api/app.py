@@ -1,6 +1,7 @@
 """The app of the HTTP process: our routes, refusals and gate on LitServe's, and what runs beside them."""
 
 import json
+import os
 from collections.abc import Awaitable
 from functools import partial
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from pregao.api import refusals
+from pregao.api.collectors import ServedStocks, ServerProcesses
 from pregao.api.forecasts import Forecasts
 from pregao.api.gate import Gate
 from pregao.api.inference import Inference
@@ -55,6 +57,8 @@ def dress(server: "Server", config: ServeConfig) -> None:
         app.add_exception_handler(kind, handler)
     memory = Memory(config.poll, monitoring)
     forecasts = Forecasts(config, Inference(server.ask, config.workers, config.deadline), monitoring, memory)
+    monitoring.registry.register(ServedStocks(forecasts))
+    monitoring.registry.register(ServerProcesses(os.getpid()))  # the HTTP process is forked from this one
     app.state.service = Service(config, forecasts, Trainings(config.source, monitoring), monitoring, memory)
     app.user_middleware.clear()  # LitServe's gzip at its highest level takes longer than all else together
     app.add_middleware(

@@ -101,7 +101,7 @@ class Forecasts:
     Args:
         config: the source of prices, the configured stock, how often to look again.
         network: runs a model.
-        monitoring: where computed forecasts are counted.
+        monitoring: where remembered and computed forecasts are counted.
         memory: where forecasts by stock are kept.
     """
 
@@ -146,7 +146,18 @@ class Forecasts:
         answer = self._answers.get(ticker)
         if answer is None or not answer.since <= time.time() < answer.until or self._stamp_now() != self._stamp:
             return None
-        return answer.body if self._serving(ticker) is answer.served else None
+        if self._serving(ticker) is not answer.served:
+            return None
+        self.monitoring.remembered.inc()
+        return answer.body
+
+    def newest_closes(self) -> dict[str, date]:
+        """The day of the newest close by ticker, for those that a forecast was asked of."""
+        found: dict[str, date] = {}
+        for (ticker, *_), known in self._prices.copy().items():
+            if isinstance(known, Latest):
+                found[ticker] = max(known.as_of, found.get(ticker, known.as_of))
+        return found
 
     async def of_stock(self, symbol: Symbol) -> bytes:
         """The forecast from a stock's latest closes, written down before it is told.
@@ -240,8 +251,6 @@ class Forecasts:
             now = self._stamp_now()  # before the look: what is announced during it is followed next
             self.served, self.problems = await self._in_registry_thread(self._look)
             self._stamp = now
-            for stock, served in self.served.items():
-                self.monitoring.version.labels(stock).set(served.version)
 
     async def _in_registry_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._registry_thread, work)

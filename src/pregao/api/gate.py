@@ -95,7 +95,7 @@ class Gate:
         """The whole body; None if the request has been refused."""
         headers = dict(scope["headers"])
         if self.api_key is not None and scope["path"] not in OPEN:
-            given = headers.get(b"x-api-key", b"")
+            given = headers.get(b"x-api-key") or _bearer(scope, headers)
             if not hmac.compare_digest(given, self.api_key):
                 await answer.refuse(401, "The header X-API-Key is missing or wrong.")
                 return None
@@ -175,6 +175,11 @@ def _may_take_long(scope: Scope) -> bool:
     """A training that is waited for, and its events."""
     path = scope["path"]
     return bool(path == "/train" or path.endswith("/events"))
+
+
+def _bearer(scope: Scope, headers: dict[bytes, bytes]) -> bytes:
+    """The key as Prometheus sends it, which before version 3 knows no header but this."""
+    return headers.get(b"authorization", b"").removeprefix(b"Bearer ") if scope["path"] == "/metrics" else b""
 
 
 def _route(scope: Scope) -> str:

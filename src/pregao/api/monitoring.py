@@ -1,11 +1,26 @@
-"""Prometheus: how many requests, how long they took, what the forecasts' memory spares."""
+"""Prometheus: how many requests, how long they took, what the forecasts' memory spares, how trainings end.
 
+Names are `pregao_` + what + unit, seconds and bytes, `_total` for what only grows. A label's values are few, whatever
+clients send: routes are patterns, methods and outcomes are lists, stocks are those that a source had prices of. What
+can be read at the time of a scrape is in collectors.py.
+"""
+
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from pregao.jobs import Job
+
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
+TRAINING_BUCKETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 10800)
+
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+"""A client may send any word as its method; others are counted together."""
+
+OUTCOMES = ("promoted", "kept", "refused", "failed", "cancelled")
+"""How a training may end; `kept`: it is registered, and the former model is still the one served."""
 
 
 LIVE = {
@@ -31,8 +46,18 @@ class Monitoring:
             "pregao_forecasts_remembered", "Forecasts that were answered from memory", registry=self.registry
         )
         self.computed = Counter("pregao_forecasts_computed", "Forecasts that a model made", registry=self.registry)
-        self.training = Gauge("pregao_training_runs", "1 while a training runs", registry=self.registry)
-        self.version = Gauge("pregao_model_version", "Version of the served model", ("stock",), registry=self.registry)
+        self.training = Gauge(
+            "pregao_training_running", "1 while a training of this server runs", registry=self.registry
+        )
+        self.training_seconds = Histogram(
+            "pregao_training_seconds",
+            "From the start of a training's process to its end, by how it ended",
+            ("outcome",),
+            buckets=TRAINING_BUCKETS,
+            registry=self.registry,
+        )
+        for known in OUTCOMES:  # an alert sees no increase from a series that begins with its first event
+            self.training_seconds.labels(known)
         self.drift = Gauge(
             "pregao_drift_score",
             "Distance of recent returns from the training part's; a warning above 1",
@@ -54,8 +79,15 @@ class Monitoring:
         requests.inc()
         histogram.observe(seconds)
 
+    def trained(self, job: Job) -> None:
+        """Count a training that is over."""
+        assert job.finished is not None
+        seconds = datetime.fromisoformat(job.finished) - datetime.fromisoformat(job.created)
+        self.training_seconds.labels(outcome(job)).observe(seconds.total_seconds())
+
     def _labelled(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        return self.requests.labels(method, route, status), self.seconds.labels(method, route, status)
+        labels = (method if method in METHODS else "other", route, status)
+        return self.requests.labels(*labels), self.seconds.labels(*labels)
 
     def live(self, entry: dict[str, Any]) -> None:
         """Show how past forecasts did: an entry of GET /accuracy; of a model's versions the last one that is told."""
@@ -66,3 +98,10 @@ class Monitoring:
     def text(self) -> bytes:
         """Prometheus' exposition format."""
         return generate_latest(self.registry)
+
+
+def outcome(job: Job) -> str:
+    """Which of OUTCOMES a training that is over had."""
+    if job.result is not None:
+        return "promoted" if job.result["promoted"] else "kept"
+    return "refused" if job.refusal is not None else job.state

@@ -184,8 +184,8 @@ async def info(here: Here) -> dict[str, Any]:
     response_class=Response,
     tags=["server"],
 )
-async def metrics(here: Here) -> Response:
-    """Prometheus' counters."""
+def metrics(here: Here) -> Response:
+    """Prometheus' counters, made in a thread: the kernel takes milliseconds to tell the memory of all processes."""
     return Response(here.monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

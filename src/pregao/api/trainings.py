@@ -65,6 +65,8 @@ class Trainings:
     def _forget(self, task: asyncio.Task[Job]) -> None:
         self._watched.discard(task)
         self.monitoring.training.set(0)
+        if not task.cancelled() and task.exception() is None:
+            self.monitoring.trained(task.result())
 
     async def ended(self, id: str) -> Job:
         """The job, once it is over."""
