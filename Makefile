@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check format serve mlflow bench lock
+.PHONY: help setup train test test-all check licences format serve mlflow bench lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -30,10 +30,15 @@ test: setup ## the quick tests
 test-all: setup ## all tests, as CI runs them
 	$(BIN)/pytest -n 2
 
-check: setup ## style, types
+check: setup ## style, types, and known weaknesses: ours and of what we install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src $(wildcard *.py)
+	$(BIN)/python .ci/audit.py $(AUDIT)
+
+licences: setup ## the table of licences in deploy/, from what is installed
+	$(BIN)/python .ci/licences.py
 
 format: setup ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -179,7 +179,7 @@ class BacktestConfig(_Choices):
 class ServeConfig(_Choices):
     """Everything that decides how the API is served."""
 
-    host: Literal["127.0.0.1", "0.0.0.0", "::"]
+    host: Literal["127.0.0.1", "0.0.0.0", "::"]  # nosec B104
     port: Annotated[int, Field(ge=1024, le=65535)]
     stock: Text
     workers: Annotated[int, Field(ge=1, le=16)]

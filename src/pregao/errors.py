@@ -22,7 +22,8 @@ FULL_OR_READ_ONLY = {
     errno.ENAMETOOLONG,
 }
 
-_PASSWORD = re.compile(r"//[^/@\s]*@")
+# To the last @ of the word: drivers take a password with @ or / in it as it is.
+_PASSWORD = re.compile(r"//\S*@")
 
 
 class PregaoError(Exception):

@@ -29,7 +29,7 @@ class Settings:
     """
 
     home: Path
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)  # a database's address may hold its password
     forecasts_uri: str = field(repr=False)
     b3_address: str = B3_ADDRESS
     api_key: str | None = field(default=None, repr=False)

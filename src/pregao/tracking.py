@@ -340,8 +340,9 @@ def _now() -> int:
 def _serve_pages() -> None:
     """MLflow's own pages over this installation's store, on port 5001: port 5000 is the API's."""
     _prepare()
-    command = ["mlflow", "server", "--backend-store-uri", settings().tracking_uri, "--port", "5001", "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", *command])
+    # Not on the command line, which every process list shows: the address may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings().tracking_uri
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", "--port", "5001", "--workers", "1"])  # nosec B606
 
 
 if __name__ == "__main__":
