@@ -58,6 +58,7 @@ bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv and Q
 	$(BIN)/python benchmarks/drift.py $(PRICES)
 	$(BIN)/python benchmarks/api.py
 	test -z "$(QUOTES)" || $(BIN)/python benchmarks/b3.py $(QUOTES)
+	$(BIN)/python benchmarks/faults.py
 
 lock: setup ## write requirements.lock anew from what pyproject.toml allows
 	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"
