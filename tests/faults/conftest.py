@@ -31,11 +31,11 @@ def own_home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 60 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "none", str(folder)], capture_output=True)
+def small_disk(own_home):
+    """A file system of 10 MB for the home's outputs/; MLflow holds its own files open, which then stay writable."""
+    folder = own_home / "outputs"
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "none", str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip("no file system may be mounted here")
     yield folder
