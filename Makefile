@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check licences format serve mlflow bench lock
+.PHONY: help setup train test test-all faults check licences format serve mlflow bench lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -25,10 +25,13 @@ train: setup ## a first model, from data inside a Python package: no network, un
 	$(BIN)/python train.py experiment=quickstart
 
 test: setup ## the quick tests
-	$(BIN)/pytest -m "not slow" -n 2
+	$(BIN)/pytest -m "not slow and not faults" -n 2
 
-test-all: setup ## all tests, as CI runs them
-	$(BIN)/pytest -n 2
+test-all: setup ## all tests but those of faults, as CI runs them
+	$(BIN)/pytest -m "not faults" -n 2
+
+faults: setup ## break everything under a real server, for minutes; wants a quiet machine
+	$(BIN)/pytest -m faults
 
 check: setup ## style, types, and known weaknesses: ours and of what we install
 	$(BIN)/ruff check .

@@ -21,7 +21,8 @@ def test_a_stock_is_forecast_with_every_promised_field(client):
     assert told["forecast"][0]["date"] == "2025-01-02"
     assert told["as_of"] == "2024-12-30"
     assert told["source"] == {"name": "csv", "reasons": []}
-    assert told["drift"] is None
+    assert set(told["drift"]) == {"score", "warning"}
+    assert told["drift"]["score"] > 0
     assert {"stock", "version", "run_id", "trained_at", "skill_mape"} == set(told["model"])
 
 

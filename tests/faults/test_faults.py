@@ -24,7 +24,7 @@ from tests.conftest import random_walk
 from tests.faults.conftest import STOCKS
 from tests.faults.storm import Storm, Supervised, lost, made_up
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.faults]
 
 
 def until(condition, seconds=30):
@@ -229,8 +229,8 @@ def test_an_mlflow_server_that_goes_and_comes_back_is_followed_again(own_home, m
     uri = f"http://127.0.0.1:{port}"
 
     def mlflow_server():
-        log = (own_home.parent / "mlflow.log").open("a")
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        with (own_home.parent / "mlflow.log").open("a") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         until(lambda: _answers(f"{uri}/health"), 90)
         return process
 
