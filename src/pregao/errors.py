@@ -165,6 +165,10 @@ class InvalidCloses(PregaoError):
     """Closes that no forecast can be made from."""
 
 
+class IncomparableLosses(PregaoError):
+    """Two series of losses that no test of their difference can be made of."""
+
+
 class StorageError(PregaoError):
     """A folder that cannot be written, or a full disk."""
 

@@ -3,8 +3,8 @@ import pytest
 import statsmodels.api as sm
 from scipy.stats import t
 
+from pregao.errors import IncomparableLosses
 from pregao.evaluation.significance import (
-    IncomparableLosses,
     diebold_mariano,
     hac_lag,
     panel_diebold_mariano,

@@ -17,6 +17,8 @@ STATUS: dict[type[PregaoError], int] = {
     errors.InvalidChoice: 422,
     errors.InvalidCloses: 422,
     errors.TooFewSessions: 422,
+    errors.IncomparableLosses: 422,
+    errors.NotNeeded: 409,
     errors.NothingInRange: 422,
     errors.BadCheckpoint: 422,
     errors.Diverged: 422,

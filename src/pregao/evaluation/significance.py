@@ -6,14 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pregao.errors import PregaoError
+from pregao.errors import IncomparableLosses
 
 LEAST_SPANS = 4
 """Horizons that the origins must span: fewer leave too few forecasts that do not overlap."""
-
-
-class IncomparableLosses(PregaoError):
-    """Two series of losses that no test can be made of."""
 
 
 @dataclass(frozen=True)

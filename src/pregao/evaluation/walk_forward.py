@@ -9,9 +9,10 @@ from jaxtyping import Float
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pregao.errors import IncomparableLosses
 from pregao.evaluation.metrics import coverage, pinball_by_window, point_scores, skill
 from pregao.evaluation.report import NAIVE
-from pregao.evaluation.significance import IncomparableLosses, panel_diebold_mariano
+from pregao.evaluation.significance import panel_diebold_mariano
 from pregao.quantiles import LEVELS, MEDIAN, at
 from pregao.windows import day
 
