@@ -381,7 +381,7 @@ def test_a_training_goes_on_from_a_checkpoint(champion, prices):
 def test_the_quickstart_needs_no_network(home):
     done = run("train.py", "experiment=quickstart", *SMALL[1:], home=home, **UNREACHABLE)
     assert done.returncode == 0, done.stderr
-    assert champions(home) == [("SP500", 1)]
+    assert ("SP500", 1) in champions(home)
 
 
 # sweeps

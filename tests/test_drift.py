@@ -105,13 +105,13 @@ def test_a_training_keeps_what_was_usual_before_the_validation_part_and_nothing_
 def test_if_drifted_trains_only_a_stock_that_has_changed(home, long_prices):
     source = ["source=csv", f"source.path={long_prices}"]
 
-    def trained(*overrides):
-        return run("train.py", "stock=VALE3", *SMALL, *source, "if_drifted=true", *overrides, home=home)
+    def trained(if_drifted):
+        return run("train.py", "stock=VALE3", *SMALL, *source, f"if_drifted={if_drifted}", "promote=always", home=home)
 
-    first = trained()
+    first = trained(False)
     assert first.returncode == 0, first.stderr
     folders = sorted((home / "outputs/VALE3").iterdir())
-    calm = trained()
+    calm = trained(True)
     assert calm.returncode == 0
     assert "nothing was trained" in calm.stderr
     assert sorted((home / "outputs/VALE3").iterdir()) == folders
@@ -120,7 +120,7 @@ def test_if_drifted_trains_only_a_stock_that_has_changed(home, long_prices):
     wild.loc[540:, "close"] *= np.exp(np.cumsum(noise(60, 5, 0.08)))
     wild.to_csv(long_prices / "VALE3.csv", index=False)
     assert forecast_stock("VALE3", "csv", long_prices).drift.warning is not None
-    changed = trained()
+    changed = trained(True)
     assert changed.returncode == 0
     assert len(sorted((home / "outputs/VALE3").iterdir())) == 2
     shutil.rmtree(home / "outputs")
