@@ -1,0 +1,146 @@
+"""What Brazilian spreadsheets and people write: semicolons, decimal commas, 31/01/2020, data and fechamento.
+
+It is put into the one form that `source=csv` reads; what remains wrong is refused there, with its line.
+"""
+
+import codecs
+import csv
+import io
+import re
+
+from pregao.errors import InvalidCloses
+from pregao.prices.table import NUMBERS
+
+NAMES = {
+    "data": "date",
+    "fechamento": "close",
+    "último": "close",
+    "ultimo": "close",
+    "preço": "close",
+    "preco": "close",
+    "abertura": "open",
+    "máxima": "high",
+    "maxima": "high",
+    "máximo": "high",
+    "maximo": "high",
+    "mínima": "low",
+    "minima": "low",
+    "mínimo": "low",
+    "minimo": "low",
+    "fechamento ajustado": "adj_close",
+}
+
+_DAY = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{4})")
+_NUMBER = re.compile(r"(?:R\$)?\s*(-?[0-9.]*),([0-9]+)")
+_THOUSANDS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})+")
+_BOMS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def as_source_csv(data: bytes) -> bytes:
+    """A csv file in the form that `source=csv` reads: UTF-8, commas, ISO dates, decimal points, English names.
+
+    One that is in that form, or in none that is known, stays as it is.
+    """
+    if data.startswith(_BOMS_16):
+        return data
+    text = _decoded(data)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = ";" if ";" in first else ","
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+    except csv.Error:  # a cell without an end: whoever reads the file says where
+        return data
+    if not rows:
+        return data
+    header = [NAMES.get(name.strip().lower(), name) for name in rows[0]]
+    if delimiter == "," and header == rows[0]:
+        return text.encode()
+    out = io.StringIO(newline="")
+    names = [name.strip().lower() for name in header]
+    csv.writer(out).writerows([header, *([_cell(*pair) for pair in _pairs(names, row)] for row in rows[1:])])
+    return out.getvalue().encode()
+
+
+def has_dates(data: bytes) -> bool:
+    """The first line of a csv in the form of `source=csv` names a column `date`."""
+    first = data.decode(errors="replace").lstrip("\ufeff\r\n ").partition("\n")[0]
+    return "date" in [name.strip(' "\r').lower() for name in first.split(",")]
+
+
+def bare_closes(data: bytes) -> list[float]:
+    """The column `close`, or the only one, of a csv in the form of `source=csv` that has no dates.
+
+    Raises:
+        InvalidCloses: there is no such column, or a cell of it is no number.
+    """
+    rows = [row for row in csv.reader(io.StringIO(_decoded(data), newline="")) if any(row)]
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if "close" in header:
+        place, rows = header.index("close"), rows[1:]
+    elif header and all(len(row) == 1 for row in rows):
+        place, rows = 0, rows if _is_number(header[0]) else rows[1:]
+    else:
+        found = ", ".join(name[:40] for name in header[:20]) or "nothing"
+        raise InvalidCloses(
+            f"The file has no column close (found: {found}). Allowed is a csv with date,close or close alone; in "
+            "Portuguese data;fechamento."
+        )
+    return [_number(number, row[place] if place < len(row) else "", len(rows)) for number, row in enumerate(rows, 1)]
+
+
+def closes_in(text: str) -> list[float]:
+    """Numbers that somebody typed or pasted, oldest first: one a line, or with spaces, semicolons or commas between.
+
+    A comma is a decimal sign where no point is, and something else parts the numbers.
+
+    Raises:
+        InvalidCloses: something is no number.
+    """
+    parts = re.split(r"[;\s]+", text.strip().strip("[]"))
+    if "." in text or len(parts) == 1 or all(part.endswith(",") for part in parts[:-1]):
+        parts = [piece for part in parts for piece in part.split(",")]
+    else:
+        parts = [part.strip(",").replace(",", ".") for part in parts]
+    parts = [part for part in parts if part]
+    return [_number(place, part, len(parts)) for place, part in enumerate(parts, 1)]
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")  # Excel's, where Windows speaks Portuguese
+
+
+def _pairs(names: list[str], row: list[str]) -> list[tuple[str, str]]:
+    return [(names[place] if place < len(names) else "", cell) for place, cell in enumerate(row)]
+
+
+def _cell(name: str, text: str) -> str:
+    cell = text.strip()
+    if name == "date" and (found := _DAY.match(cell)):
+        day, month, year = found.groups()
+        return f"{year}-{month:0>2}-{day:0>2}"
+    if name == "volume" and _THOUSANDS.fullmatch(cell):
+        return cell.replace(".", "")
+    if name in NUMBERS and (found := _NUMBER.fullmatch(cell)):
+        whole, fraction = found.groups()
+        return f"{whole.replace('.', '')}.{fraction}"
+    return cell.removeprefix("R$").strip() if name in NUMBERS else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(place: int, text: str, count: int) -> float:
+    if not _is_number(text):
+        raise InvalidCloses(
+            f"closes: number {place} of {count} is {text[:40]!r}; every close must be a positive, finite price. "
+            "Correct it, or leave that session out."
+        )
+    return float(text)
