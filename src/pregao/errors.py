@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
-from pregao.settings import settings
+from pregao.settings import REPOSITORY, settings
 
 FULL_OR_READ_ONLY = {
     errno.ENOSPC,
@@ -24,6 +24,8 @@ FULL_OR_READ_ONLY = {
 
 # To the last @ of the word: drivers take a password with @ or / in it as it is.
 _PASSWORD = re.compile(r"//\S*@")
+
+_PATH = re.compile(r"(?<![\w/.:])(?:(?:file|sqlite):/*)?/(?:[^\s/,;:()'\"]+/)+([^\s/,;:()'\"]*)")
 
 
 class PregaoError(Exception):
@@ -127,6 +129,16 @@ class CorruptModel(PregaoError):
         )
 
 
+class MissingArtifact(PregaoError):
+    """A file that a run should have left."""
+
+    def __init__(self, run_id: str, name: str) -> None:
+        super().__init__(
+            f"The run {run_id[:8]} has no {name}: it was stopped, was shipped, or is older than that file. "
+            "Choose another run, or train anew."
+        )
+
+
 class NoModel(PregaoError):
     """A stock without a served model."""
 
@@ -226,6 +238,13 @@ def refused_cause(error: BaseException) -> PregaoError | None:
         if isinstance(cause, ConnectionError):
             return TrackingUnavailable(settings().tracking_uri, str(cause))
     return None
+
+
+def sentence_for_clients(sentence: str) -> str:
+    """Without folders of the host: a path keeps its last part."""
+    for folder in (settings().home, REPOSITORY):  # a folder's name may hold spaces
+        sentence = sentence.replace(f"{folder}/", "")
+    return _PATH.sub(r"\1", sentence)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

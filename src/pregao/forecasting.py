@@ -133,15 +133,25 @@ def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -
     symbol = Symbol.parse(stock)
     served = served_model(symbol)
     prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
-    window = last_window(served.model, symbol, prices.table)
-    rows = dated(served.model.rows(window), symbol, prices.as_of)
-    moved = latest_drift(served.model.card, symbol, prices.table)
-    forecast = Forecast(symbol, rows, prices.as_of, prices.stale, served, prices.told, last_close(prices.table), moved)
+    forecast = forecast_prices(served, prices)
     keeper = Keeper()
     keeper.keep(forecast.record)
     keeper.retry()
     keeper.settle(symbol.ticker, served.model.card.price, prices.table)
     return forecast
+
+
+def forecast_prices(served: Served, prices: Prices) -> Forecast:
+    """Forecast what follows these prices; nothing is kept.
+
+    Raises:
+        InvalidCloses: fewer closes than the model's lookback.
+    """
+    table, symbol = prices.table, prices.symbol
+    window = last_window(served.model, symbol, table)
+    rows = dated(served.model.rows(window), symbol, prices.as_of)
+    moved = latest_drift(served.model.card, symbol, table)
+    return Forecast(symbol, rows, prices.as_of, prices.stale, served, prices.told, last_close(table), moved)
 
 
 def latest_drift(card: ModelCard, symbol: Symbol, prices: pd.DataFrame) -> Drift | None:

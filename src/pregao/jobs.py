@@ -52,6 +52,9 @@ SECONDS_TO_STOP = 4
 KEPT = 200
 """Jobs that are remembered; older ones are forgotten when a new one starts."""
 
+COMPOSING = threading.Lock()
+"""Hydra composes one configuration a process at a time."""
+
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -274,10 +277,11 @@ def configuration(
     """
     chosen = [f"{key}={'null' if value is None else value}" for key, value in overrides.items()]
     dates = [f"{key}='{value}'" for key, value in (("start", start), ("end", end)) if value is not None]
-    GlobalHydra.instance().clear()  # the command that serves has composed its own configuration
     try:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base=None):
-            composed = compose("train", [*chosen, f"stock={symbol}", f"source={source.name}", *dates])
+        with COMPOSING:
+            GlobalHydra.instance().clear()  # the command that serves has composed its own configuration
+            with initialize_config_dir(str(REPOSITORY / "conf"), version_base=None):
+                composed = compose("train", [*chosen, f"stock={symbol}", f"source={source.name}", *dates])
     except (HydraException, OmegaConfBaseException) as error:
         raise InvalidChoice(" ".join(str(error).split("\n")[0].split())) from None
     # Not as an override: a path may hold what Hydra's grammar gives a meaning to.

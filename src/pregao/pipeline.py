@@ -23,16 +23,16 @@ from pregao.drift import drift, summary
 from pregao.errors import CorruptModel, InvalidChoice, NoModel, NotNeeded, PregaoError
 from pregao.evaluation import plots
 from pregao.evaluation.intervals import band_scores, conformal_width
-from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
+from pregao.evaluation.report import NAIVE, Evaluation
 from pregao.forecaster import Forecaster
 from pregao.forecasting import dated_forecast
+from pregao.judging import judged
 from pregao.network import AbsoluteNetwork
 from pregao.panel import Panel, build_panel, known_before
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.promotion import Verdict, champion_mape, judge
-from pregao.rolling import rolling_forecasts
 from pregao.tracking import Run, Served
 from pregao.trained_model import ModelCard, TrainedModel, or_null
 from pregao.training import Fitted, Training
@@ -243,13 +243,8 @@ class Pipeline:
 
     def evaluate(self, model: TrainedModel, panel: Panel) -> Evaluation:
         """Judge the model, with the online width that it had at each origin, and its baselines on the third part."""
-        judged = panel.split.test
-        parts = []
-        for stock, place in judged.by_stock():
-            rolling = rolling_forecasts(model, panel.prices[stock], day(panel.borders[0]), stock)
-            parts.append(rolling.at(judged.cutoffs[place]).quantiles)
-        beside = baseline_forecasts(judged, panel.prices, panel.borders[1])
-        return Evaluation(self.symbol.ticker, self.symbol.currency, judged, {"model": np.concatenate(parts), **beside})
+        since, until = day(panel.borders[0]), panel.borders[1]
+        return judged(model, self.symbol, panel.split.test, panel.prices, since, until)
 
     def register(self, model: TrainedModel, panel: Panel, evaluation: Evaluation, run: Run) -> tuple[int, Verdict]:
         """Register, read back, forecast with what was read, and judge whether it is to be served."""

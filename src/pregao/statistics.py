@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -59,6 +60,9 @@ class Page:
         return int(start), run_id
 
 
+EVERYTHING = Page()
+
+
 def statistics(page: Page) -> Iterator[str]:
     """The answer of GET /statistics, as pieces of JSON.
 
@@ -81,6 +85,31 @@ def statistics(page: Page) -> Iterator[str]:
         yield "]}"
     token = None if last is None else f"{last['start_time'] or 0}-{last['run_id']}"
     yield f'], "next_page_token": {json.dumps(token)}}}'
+
+
+def table(page: Page = EVERYTHING) -> pd.DataFrame:
+    """One row a run, newest first: `stock run_id status started seconds`, its parameters, tags and metrics.
+
+    `started` is UTC. A run without a parameter, tag or metric that another one has holds NaN there; parameters and tags
+    are texts.
+
+    Raises:
+        TrackingUnavailable: MLflow does not answer.
+    """
+    experiments, runs = _read(page)
+    names = {experiment["experiment_id"]: experiment["name"] for experiment in experiments}
+    rows = [
+        {name: run[name] for name in ("experiment_id", "run_id", "status", "start_time", "end_time")}
+        | {name: value for kind in ("params", "tags", "metrics") for name, value in run[kind].items()}
+        for run in runs
+    ]
+    columns = ["experiment_id", "run_id", "status", "start_time", "end_time"]
+    found = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    started, ended = (pd.to_numeric(found[name]) for name in ("start_time", "end_time"))
+    found.insert(0, "stock", found["experiment_id"].map(names))
+    found["started"] = pd.to_datetime(started, unit="ms", utc=True)
+    found["seconds"] = (ended - started) / 1000
+    return found.drop(columns=["start_time", "end_time"])
 
 
 def _read(page: Page) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -30,7 +30,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from pregao.errors import CorruptModel, InvalidSymbol, NoModel, TrackingUnavailable, refusal, refused_cause
+from pregao.errors import (
+    CorruptModel,
+    InvalidSymbol,
+    MissingArtifact,
+    NoModel,
+    TrackingUnavailable,
+    refusal,
+    refused_cause,
+)
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import BANDS
 from pregao.settings import TRACKING_URI, settings
@@ -38,6 +46,9 @@ from pregao.trained_model import CARD, TrainedModel, or_null
 
 CHAMPION = "champion"
 """The registry's alias of the version that is served."""
+
+HISTORY = "history_"
+"""How the names of metrics begin that have one value an epoch."""
 
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 MODEL = "model"
@@ -226,6 +237,27 @@ def all_experiments() -> list[Any]:
 def all_runs(experiment_id: str) -> list[Any]:
     """MLflow's runs of an experiment, newest first."""
     return _all(lambda **page: _client().search_runs([experiment_id], **page))
+
+
+def fetch(run_id: str, names: Sequence[str], folder: Path) -> None:
+    """Copy files that a run left into a folder.
+
+    Raises:
+        MissingArtifact: it left no such file, or the file is gone.
+    """
+    _prepare()
+    for name in names:
+        try:
+            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=str(folder))
+        except (MlflowException, OSError) as error:
+            raise refused_cause(error) or MissingArtifact(run_id, name) from error
+
+
+def history(run_id: str) -> dict[str, list[float]]:
+    """What `Run.history` kept, by name; empty where a run kept nothing."""
+    _prepare()
+    names = [name for name in _client().get_run(run_id).data.metrics if name.startswith(HISTORY)]
+    return {name: [point.value for point in _client().get_metric_history(run_id, name)] for name in sorted(names)}
 
 
 def _all(search: Callable[..., Any]) -> list[Any]:

@@ -22,10 +22,9 @@ import pandas as pd
 from pregao import tracking
 from pregao.api.memory import Memory
 from pregao.api.monitoring import Monitoring
-from pregao.api.refusals import sentence_for_clients
 from pregao.config import ServeConfig
 from pregao.drift import Drift
-from pregao.errors import NoModel, PregaoError, refusal
+from pregao.errors import NoModel, PregaoError, refusal, sentence_for_clients
 from pregao.forecasting import (
     Forecast,
     dated,

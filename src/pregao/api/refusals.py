@@ -1,16 +1,15 @@
 """Which refusal is which HTTP status, and how it reads: one sentence without a path of the host."""
 
-import re
 from typing import Any
 
 from pregao import errors
-from pregao.errors import PregaoError
-from pregao.settings import REPOSITORY, settings
+from pregao.errors import PregaoError, sentence_for_clients
 
 STATUS: dict[type[PregaoError], int] = {
     errors.UnknownStock: 404,
     errors.NoModel: 404,
     errors.NoSuchJob: 404,
+    errors.MissingArtifact: 404,
     errors.TrainingRuns: 409,
     errors.InvalidSymbol: 422,
     errors.InvalidDates: 422,
@@ -39,8 +38,6 @@ FIELD: dict[type[PregaoError], list[str]] = {
 }
 """What a 422 is about."""
 
-_PATH = re.compile(r"(?<![\w/.:])(?:(?:file|sqlite):/*)?/(?:[^\s/,;:()'\"]+/)+([^\s/,;:()'\"]*)")
-
 
 def status(kind: type[PregaoError]) -> int:
     """The status of a refusal's class, or of the nearest ancestor in the table."""
@@ -58,10 +55,3 @@ def body(kind: type[PregaoError], sentence: str) -> dict[str, Any]:
     if status(kind) != 422:
         return {"detail": told}
     return {"detail": [{"type": kind.__name__, "loc": FIELD.get(kind, ["body"]), "msg": told}]}
-
-
-def sentence_for_clients(sentence: str) -> str:
-    """Without folders of the host: a path keeps its last part."""
-    for folder in (settings().home, REPOSITORY):  # a folder's name may hold spaces
-        sentence = sentence.replace(f"{folder}/", "")
-    return _PATH.sub(r"\1", sentence)

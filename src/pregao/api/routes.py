@@ -27,6 +27,7 @@ from pregao.api.schemas import (
 )
 from pregao.api.service import Service
 from pregao.api.trainings import STOPPED, as_json, outcome
+from pregao.errors import sentence_for_clients
 from pregao.jobs import Job
 from pregao.prices.symbols import Symbol
 from pregao.statistics import Page, statistics
@@ -218,7 +219,7 @@ def _ended(job: Job) -> Response:
     if job.state == "cancelled":
         status = 503 if sentence == STOPPED else 409
         return JSONResponse({"detail": f"The training was cancelled. {sentence}", "job": job.id}, status)
-    return JSONResponse({"detail": refusals.sentence_for_clients(sentence)}, 500)
+    return JSONResponse({"detail": sentence_for_clients(sentence)}, 500)
 
 
 def _json(body: bytes) -> Response:

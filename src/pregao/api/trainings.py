@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from pregao import jobs
 from pregao.api.monitoring import Monitoring
-from pregao.api.refusals import sentence_for_clients
 from pregao.api.schemas import TrainRequest
 from pregao.config import SourceChoices
+from pregao.errors import sentence_for_clients
 from pregao.jobs import Job, Jobs
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import Symbol

@@ -64,6 +64,19 @@ class Evaluation:
             for name, row in self._scores(place).items()
         )
 
+    @cached_property
+    def by_step(self) -> pd.DataFrame:
+        """The same with a column `step`, a row each."""
+        rows = []
+        for stock, place in self.windows.by_stock():
+            for step in range(1, self.windows.horizon + 1):
+                scores = self._scores(place, slice(step - 1, step))
+                rows += [
+                    {"stock": stock, "forecaster": name, "step": step} | {figure: row[figure] for figure in FIGURES}
+                    for name, row in scores.items()
+                ]
+        return pd.DataFrame(rows)
+
     @property
     def metrics(self) -> dict[str, float]:
         """The figures of a run under the names that MLflow and metrics.json promise."""
@@ -92,9 +105,10 @@ class Evaluation:
         )
 
     def save(self, folder: Path) -> None:
-        """Write evaluation.csv and scores.csv."""
+        """Write evaluation.csv, scores.csv and steps.csv."""
         self.frame().to_csv(folder / "evaluation.csv", index=False, date_format="%Y-%m-%d", float_format="%.6f")
         self.by_stock.to_csv(folder / "scores.csv", index=False, float_format="%.6f")
+        self.by_step.to_csv(folder / "steps.csv", index=False, float_format="%.6f")
 
     def terminal_table(self) -> Table:
         """For a person: forecasters as rows, the windows they were judged on in the title."""
@@ -117,11 +131,11 @@ class Evaluation:
             table.add_row(name, *cells, style="bold" if name == "model" else None)
         return table
 
-    def _scores(self, place: slice) -> dict[str, dict[str, float]]:
-        y, last = self.windows.targets[place], self.windows.inputs[place, -1]
+    def _scores(self, place: slice, steps: slice = slice(None)) -> dict[str, dict[str, float]]:
+        y, last = self.windows.targets[place, steps], self.windows.inputs[place, -1]
         scores = {}
         for name, forecast in self.forecasts.items():
-            quantiles = forecast[place]
+            quantiles = forecast[place, steps]
             scores[name] = point_scores(y, quantiles[..., MEDIAN]) | {
                 "coverage_80": coverage(y, at(quantiles, 0.1), at(quantiles, 0.9)),
                 "coverage_90": coverage(y, at(quantiles, 0.05), at(quantiles, 0.95)),
