@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all faults check licences format serve mlflow bench lock
+.PHONY: help setup train test test-all faults check licences format serve dashboard mlflow notebooks pictures bench lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,16 @@ format: setup ## mend what ruff can mend
 serve: setup ## the API, on port 5000
 	$(BIN)/python serve.py
 
+dashboard: setup ## the dashboard, on port 8501
+	$(BIN)/python -m pregao.dashboard
+
+notebooks: setup ## run the notebooks; with their outputs they go to outputs/notebooks/
+	$(BIN)/python notebooks/execute.py
+
+pictures: setup ## draw the README's pictures anew, from PRICES=folder of STOCK.csv
+	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv, make pictures PRICES=DIR"; exit 2; }
+	$(BIN)/python docs/pictures.py $(PRICES)
+
 mlflow: setup ## MLflow's own page, on port 5001
 	$(BIN)/python -m pregao.tracking
 
@@ -62,6 +72,7 @@ bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv and Q
 	$(BIN)/python benchmarks/api.py
 	test -z "$(QUOTES)" || $(BIN)/python benchmarks/b3.py $(QUOTES)
 	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/dashboard.py $(PRICES)
 
 lock: setup ## write requirements.lock anew from what pyproject.toml allows
 	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"

@@ -18,8 +18,8 @@ FLOORS = [
         *("tracking", "pyfunc_model", "promotion", "evaluation", "datamodule", "forecaster", "training", "rolling"),
         *("statistics", "drift", "forecast_log", "keeper", "migrations"),
     },
-    {"pipeline", "forecasting", "backtest", "backtest_folder", "progress", "jobs"},
-    {"cli", "terminal", "api"},
+    {"pipeline", "forecasting", "backtest", "backtest_folder", "progress", "jobs", "judging"},
+    {"cli", "terminal", "api", "dashboard"},
 ]
 
 

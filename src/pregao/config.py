@@ -190,6 +190,19 @@ class ServeConfig(_Choices):
     source: SourceChoices
 
 
+class DashboardConfig(_Choices):
+    """Everything that decides how the dashboard is shown."""
+
+    host: Literal["127.0.0.1", "0.0.0.0", "::"]
+    port: Annotated[int, Field(ge=1024, le=65535)]
+    stock: Text
+    language: Literal["pt", "en"]
+    mlflow: Text
+    remember: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    upload: Annotated[int, Field(ge=1, le=1024)]
+    source: SourceChoices
+
+
 class PredictConfig(_Choices):
     """Everything that decides a forecast."""
 
@@ -215,7 +228,9 @@ class PricesConfig(_Choices):
 
 _OF_THE_KEY = {"extra_forbidden": "there is no such setting", "missing": "this setting is needed"}
 
-Choices = TypeVar("Choices", TrainConfig, BacktestConfig, PredictConfig, ServeConfig, PricesConfig)
+Choices = TypeVar(
+    "Choices", TrainConfig, BacktestConfig, PredictConfig, ServeConfig, PricesConfig, DashboardConfig
+)
 
 
 def parse(kind: type[Choices], composed: DictConfig | Mapping[str, Any]) -> Choices:

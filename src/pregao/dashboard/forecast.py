@@ -1,0 +1,167 @@
+"""Forecast: the next sessions of a stock, or of closes that are pasted or uploaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from pregao.dashboard import charts, tables
+from pregao.dashboard.language import day, language, number, say
+from pregao.dashboard.refusals import guarded
+from pregao.dashboard.state import configuration, remembered
+from pregao.dashboard.stocks import choose_stock
+from pregao.errors import InvalidCloses
+from pregao.forecasting import Forecast, forecast_closes, forecast_prices, latest_prices, served_model
+from pregao.prices.brazilian import as_source_csv, bare_closes, closes_in, has_dates
+from pregao.prices.downloader import Downloader
+from pregao.prices.symbols import SHARED, Symbol
+from pregao.trained_model import MOST_CLOSES
+
+RECENT = 60
+"""Sessions that are shown before the forecast."""
+
+EXAMPLE = "54,1 53,9 54,4 54,0 53,2 53,5 52,8 53,1 53,9 54,6 54,2 55,0 55,3 54,9 55,6 55,1 54,8 55,4 55,9 55,5"
+
+ORIGINS = ("stock", "pasted", "uploaded")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A forecast, and what it goes on from: `date close`, or `close` alone."""
+
+    forecast: Forecast
+    past: pd.DataFrame
+
+
+def main() -> None:
+    """The page."""
+    st.title(say("forecast.title"))
+    st.caption(say("forecast.about"))
+    symbol = choose_stock()
+    origin = st.segmented_control(
+        say("closes_from"),
+        ORIGINS,
+        default="stock",
+        required=True,
+        format_func=lambda name: say(f"closes_from.{name}"),
+        wrap=True,
+        key="origin",
+    )
+    with guarded():
+        answer = _answer(symbol, str(origin))
+        if answer is not None:
+            _show(answer)
+
+
+def _answer(symbol: Symbol, origin: str) -> Answer | None:
+    if origin == "stock":
+        source = configuration().source
+        with st.spinner(say("forecast.wait")):
+            return remembered("forecast", lambda: of_source(symbol, source.name, source.path), symbol.ticker)
+    if origin == "pasted":
+        text = st.text_area(say("pasted"), placeholder=EXAMPLE, help=say("pasted.help"), key="pasted")
+        pressed = st.button(say("forecast.do"), type="primary", key="do")
+        if not text.strip():
+            st.info(say("pasted.empty" if not pressed else "pasted.nothing"), icon=":material/info:")
+            return None
+        return of_closes(symbol, closes_in(text))
+    file = st.file_uploader(say("uploaded"), type=["csv", "txt"], help=say("uploaded.help"), key="uploaded")
+    if file is None:
+        st.info(say("uploaded.empty"), icon=":material/info:")
+        return None
+    with st.spinner(say("forecast.wait")):
+        return of_upload(symbol, file.getvalue())
+
+
+def of_source(symbol: Symbol, source: str, path: Path | None) -> Answer:
+    """From a stock's latest prices; raises as `forecasting.forecast_stock`."""
+    served = served_model(symbol)
+    prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
+    return Answer(forecast_prices(served, prices), prices.closes.tail(RECENT))
+
+
+def of_closes(symbol: Symbol, closes: Sequence[float]) -> Answer:
+    """From bare closes; raises as `forecasting.forecast_closes`."""
+    return Answer(forecast_closes(closes, symbol.ticker), pd.DataFrame({"close": closes[-RECENT:]}))
+
+
+def of_upload(symbol: Symbol, data: bytes) -> Answer:
+    """From a csv file with dates, or with closes alone, as Excel writes it in Brazil or elsewhere.
+
+    Raises:
+        InvalidCloses: it has too many lines, or no column of closes.
+        PregaoError: it cannot be read, or is too short.
+    """
+    lines = data.count(b"\n")
+    if lines > MOST_CLOSES + 1:
+        raise InvalidCloses(
+            f"The file has {lines:,} lines; at most {MOST_CLOSES:,} closes are read. Leave the oldest out: the last "
+            "few hundred say all that a forecast uses."
+        )
+    readable = as_source_csv(data)
+    if not has_dates(readable):
+        return of_closes(symbol, bare_closes(readable))
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "upload.csv"
+        file.write_bytes(readable)
+        return of_source(symbol, "csv", file)
+
+
+def _show(answer: Answer) -> None:
+    forecast, unit = answer.forecast, answer.forecast.symbol.currency
+    _heading(answer)
+    dated = forecast.as_of is not None
+    coming = forecast.table.assign(at=pd.to_datetime(forecast.table["date"]) if dated else forecast.table["step"])
+    at = answer.past["date"] if dated else np.arange(1 - len(answer.past), 1)
+    past = pd.DataFrame({"at": at, "close": answer.past["close"]})
+    st.altair_chart(charts.ahead(past, coming.drop(columns=["date", "step"]), unit, dated), key="ahead")
+    _table(forecast)
+
+
+def _heading(answer: Answer) -> None:
+    forecast = answer.forecast
+    first, last, before = forecast.rows[0], forecast.rows[-1], answer.past["close"].iloc[-1]
+    columns = st.columns(3)
+    unit = forecast.symbol.currency.replace("$", "\\$")
+    columns[0].metric(f"{say('last_close')}, {unit}", number(before))
+    for column, row in zip(columns[1:], (first, last), strict=True):
+        change = f"{number(100 * (row['close'] / before - 1), 2, sign=True)} %"
+        name = say("next_session") if row["step"] == 1 else say("in_sessions", step=row["step"])
+        column.metric(f"{name}, {unit}", number(row["close"]), change)
+        column.caption(say("band", lower=number(row["lower_90"]), upper=number(row["upper_90"])))
+    served, card = forecast.served, forecast.served.model.card
+    told = say("model", stock=served.stock, version=served.version, day=day(date.fromisoformat(card.trained_at[:10])))
+    since = say("after", day=day(forecast.as_of)) if forecast.as_of else say("after_given")
+    skill = card.metrics.get("skill_mape")
+    judged = "" if skill is None else say("model.skill", skill=number(skill, 2, sign=True))
+    st.caption(f"{since} {told} {judged}")
+    if forecast.stale and forecast.as_of:
+        st.warning(say("stale", day=day(forecast.as_of)), icon=":material/history:")
+    if served.stock == SHARED:
+        st.caption(say("shared"))
+
+
+def _table(forecast: Forecast) -> None:
+    table = forecast.table
+    if forecast.as_of is None:
+        table = table.drop(columns="date")
+    shown = table.assign(date=[day(value) for value in table["date"]]) if "date" in table else table
+    tables.show(shown, key="forecast table")
+    # Excel reads its own language's signs only.
+    separator, point = (";", ",") if language() == "pt" else (",", ".")
+    st.download_button(
+        say("download"),
+        table.to_csv(index=False, float_format="%.6f", sep=separator, decimal=point),
+        f"{forecast.symbol}-{forecast.as_of or 'forecast'}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+main()

@@ -1,0 +1,138 @@
+"""Prices: closes or candles of a stock with volume, and the parts of a training."""
+
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from pregao.dashboard import charts
+from pregao.dashboard.language import day, number, say
+from pregao.dashboard.refusals import guarded
+from pregao.dashboard.state import prices, remembered, training_defaults
+from pregao.dashboard.stocks import choose_stock
+from pregao.dashboard.tables import figures
+from pregao.errors import PregaoError, sentence_for_clients
+from pregao.prices.downloader import Prices
+from pregao.prices.symbols import Symbol
+from pregao.prices.table import PriceBasis
+from pregao.windows import day as day_of
+
+RANGES = {"month": 1, "half": 6, "year": 12, "five": 60, "all": None, "own": None}
+"""Months; None for what is not counted in months."""
+
+
+def main() -> None:
+    """The page."""
+    st.title(say("prices.title"))
+    st.caption(say("prices.about"))
+    symbol = choose_stock()
+    adjusted = st.toggle(say("adjusted"), value=True, help=say("adjusted.help"), key="adjusted")
+    with st.spinner(say("prices.wait")):
+        found = prices(symbol, "adjusted" if adjusted else "close")
+    _summary(found)
+    _picture(symbol, "adjusted" if adjusted else "close")
+    _origin(found)
+
+
+def _summary(found: Prices) -> None:
+    table, unit = found.table, found.symbol.currency
+    last, before = table["close"].iloc[-1], table["close"].iloc[-2] if len(table) > 1 else float("nan")
+    moved = number(100 * (last / before - 1), 2, sign=True)
+    with figures():
+        st.metric(f"{say('last_close')}, {unit}".replace("$", "\\$"), number(last), f"{moved} %", width="content")
+        st.metric(say("as_of"), day(found.as_of), width="content")
+        st.metric(say("sessions"), number(len(table), 0), width="content")
+        st.metric(say("source"), say(f"source.{found.source}"), width="content")
+    if found.stale:
+        st.warning(say("stale", day=day(found.as_of)), icon=":material/history:")
+
+
+@st.fragment
+def _picture(symbol: Symbol, basis: PriceBasis) -> None:
+    """Drawn alone when a range is chosen."""
+    with guarded():
+        found = prices(symbol, basis)
+        left, right = st.columns([3, 1])
+        names = list(RANGES)
+        chosen = left.segmented_control(
+            say("range"),
+            names,
+            default="year",
+            required=True,
+            format_func=lambda name: say(f"range.{name}"),
+            key="range",
+            wrap=True,
+        )
+        kind = right.segmented_control(
+            say("drawn"),
+            ["closes", "candles"],
+            default="closes",
+            required=True,
+            format_func=lambda name: say(f"drawn.{name}"),
+            key="drawn",
+        )
+        table = _cut(found.table, str(chosen))
+        parts = _parts(found, basis)
+        whole = table[["open", "high", "low"]].notna().all(axis=None)
+        if kind == "candles" and not whole:
+            st.info(say("no_candles"), icon=":material/info:")
+        draw = charts.candles if kind == "candles" and whole else charts.closes
+        st.altair_chart(draw(table, found.symbol.currency, parts), key="picture")
+        if table["volume"].notna().any():
+            st.altair_chart(charts.volume(table), key="volume")
+        if parts:
+            st.caption(say("parts.about", start=day(parts["train"][0])))
+
+
+def _cut(table: pd.DataFrame, chosen: str) -> pd.DataFrame:
+    first, last = table["date"].iloc[0], table["date"].iloc[-1]
+    if chosen == "own" and first < last:
+        ends = st.slider(
+            say("range.own"), first.date(), last.date(), (first.date(), last.date()), format="DD/MM/YYYY", key="days"
+        )
+        return table[table["date"].between(pd.Timestamp(ends[0]), pd.Timestamp(ends[1]))]
+    months = RANGES[chosen]
+    return table if months is None else table[table["date"] >= last - pd.DateOffset(months=months)]
+
+
+def _parts(found: Prices, basis: PriceBasis) -> charts.Parts:
+    """Where a training with the usual choices would divide this history; empty where it is too short for one."""
+    try:
+        return remembered("parts", lambda: _divided(found), found.symbol.ticker, basis, str(found.as_of))
+    except PregaoError:
+        return {}
+
+
+def _divided(found: Prices) -> charts.Parts:
+    # Late: Lightning takes seconds, and the server has imported it by the time that a page is opened.
+    from pregao.pipeline import Pipeline
+
+    config = training_defaults(found.symbol)
+    pipeline = Pipeline(config, Path())
+    begin, end = pipeline.dates
+    table = found.table
+    table = table[table["date"] >= pd.Timestamp(begin)]
+    table = table if end is None else table[table["date"] <= pd.Timestamp(end)]
+    panel = pipeline.panel({found.symbol.ticker: table.reset_index(drop=True)})
+    validation, test = map(day_of, panel.borders)
+    last: date = table["date"].iloc[-1].date()
+    return {"train": (begin, validation), "validation": (validation, test), "test": (test, last)}
+
+
+def _origin(found: Prices) -> None:
+    st.download_button(
+        say("download"),
+        found.table.to_csv(index=False, date_format="%Y-%m-%d", float_format="%.6f"),
+        f"{found.symbol}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    if found.warnings:
+        with st.expander(say("notes", count=len(found.warnings))):
+            for warning in found.warnings:
+                st.text(sentence_for_clients(warning))
+
+
+main()

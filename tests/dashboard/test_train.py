@@ -1,0 +1,109 @@
+import time
+
+import pytest
+
+from pregao import jobs, tracking
+from pregao.config import SourceChoices
+from pregao.dashboard.state import the_jobs
+from pregao.jobs import Jobs
+from tests.dashboard.conftest import figures, told
+from tests.test_jobs import LONG, SMALL
+
+START, CANCEL = "Train", "Cancel"
+
+
+def button(app, label):
+    return next(one for one in app.button if one.label == label)
+
+
+def until(app, condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition(app.run()):
+        assert time.monotonic() < end, told(app)
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def begin(home, vale3, stocks):
+    """A training that was started elsewhere on this machine."""
+    made = Jobs()
+
+    def started(overrides):
+        config = jobs.configuration(vale3, "2015-01-01", None, SourceChoices(name="csv", path=stocks), overrides)
+        with made.turn() as turn:
+            return made.start(turn, config)
+
+    yield started
+    made.cancel_own("The test is over.")
+
+
+@pytest.fixture(autouse=True)
+def no_training_is_left(home):
+    yield
+    the_jobs().cancel_own("The test is over.")
+
+
+def test_before_the_first_training_the_page_offers_one_with_the_usual_choices(open_page):
+    app = open_page("train")
+    assert "No training was started here yet" in told(app)
+    usual = {field.label: field.value for field in app.number_input}
+    assert (usual["Hidden size"], usual["Epochs, at most"], usual["Seed"]) == (40, 10, 6544)
+    assert str(app.date_input[0].value) == "2020-01-01"
+
+
+def test_a_sample_is_trained_on_the_days_that_it_has(open_page):
+    app = open_page("train", "source=auto", stock="SP500")
+    assert [str(field.value) for field in app.date_input] == ["2009-01-01", "2018-12-31"]
+
+
+def test_dates_that_are_none_are_a_sentence(open_page):
+    app = open_page("train")
+    app.date_input[0].set_value(None)
+    button(app, START).click().run()
+    assert "is no date" in told(app)
+    assert Jobs().all() == []
+
+
+@pytest.mark.slow
+def test_a_training_is_started_watched_and_served(open_page, vale3):
+    app = open_page("train")
+    app.date_input[0].set_value("2023-06-01")
+    app.number_input[0].set_value(4)
+    app.number_input[1].set_value(2)
+    button(app, START).click().run()
+    assert "is in training" in app.subheader[0].value
+    until(app, lambda page: not [one for one in page.button if one.label == CANCEL])
+    assert tracking.champion(vale3).model.card.network["hidden_size"] == 4
+    assert "Version 1 answers now." in told(app)
+    assert figures(app)["MAPE"].endswith(" %")
+
+
+@pytest.mark.slow
+def test_a_second_tab_sees_the_training_and_can_cancel_it(open_page, begin):
+    job = begin(LONG)
+    app = open_page("train", language="pt")
+    assert app.subheader[0].value == "VALE3 está em treino"
+    button(app, "Cancelar").click().run()
+    assert Jobs().read(job.id).state == "cancelled"
+    until(app, lambda page: "cancelado" in told(page))
+
+
+def test_two_tabs_that_start_at_once_start_one_training(open_page, begin):
+    first, second = open_page("train"), open_page("train")
+    begin(LONG)
+    for tab in (first, second):
+        button(tab, START).click().run()
+        assert "one at a time is allowed" in told(tab)
+    assert len(Jobs().all()) == 1
+
+
+@pytest.mark.slow
+def test_a_training_that_was_refused_says_why(open_page, begin):
+    job = begin(SMALL | {"start": "2024-12-01"})
+    end = time.monotonic() + 60
+    while not Jobs().read(job.id).ended:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    app = open_page("train", language="pt")
+    assert "Há pregões de menos neste período." in told(app)
+    assert "are needed" in told(app)
