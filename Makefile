@@ -58,7 +58,7 @@ notebooks: setup ## run the notebooks; with their outputs they go to outputs/not
 
 pictures: setup ## draw the README's pictures anew, from PRICES=folder of STOCK.csv
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv, make pictures PRICES=DIR"; exit 2; }
-	$(BIN)/python docs/pictures.py $(PRICES)
+	$(BIN)/python benchmarks/pictures.py $(PRICES)
 
 mlflow: setup ## MLflow's own page, on port 5001
 	$(BIN)/python -m pregao.tracking

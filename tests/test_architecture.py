@@ -16,7 +16,7 @@ FLOORS = [
     {"quantiles", "volatility", "network", "windows", "panel", "trained_model", "prices"},
     {
         *("tracking", "pyfunc_model", "promotion", "evaluation", "datamodule", "forecaster", "training", "rolling"),
-        *("statistics", "drift", "forecast_log", "keeper", "migrations"),
+        *("statistics", "drift", "forecast_log", "keeper", "migrations", "diagram"),
     },
     {"pipeline", "forecasting", "backtest", "backtest_folder", "progress", "jobs", "judging"},
     {"cli", "terminal", "api", "dashboard"},

@@ -1,6 +1,7 @@
 """Pictures of a judged forecast."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -192,3 +193,27 @@ def _error_per_step(axis: Axes, evaluation: Evaluation) -> None:
     axis.set_xticks(steps)
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
+
+
+def forecast_against_actual(evaluation: Evaluation, steps: Sequence[int], path: Path) -> None:
+    """Forecast and bands against what came, a row a step, of the first stock."""
+    stock, _ = next(evaluation.windows.by_stock())
+    frame = evaluation.frame()
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(10, 2.5 * len(steps) + 0.4), layout="constrained")
+        axes = figure.subplots(len(steps), squeeze=False)[:, 0]
+        for axis, step in zip(axes, steps, strict=True):
+            chosen = frame[(frame["step"] == step) & (frame["stock"] == stock)]
+            _against_actual(axis, chosen, f"{stock}, {_ahead(step)}", evaluation.currency)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        figure.savefig(path, dpi=100)
+
+
+def error_per_step(evaluation: Evaluation, path: Path) -> None:
+    """The model's MAPE by step beside last close's."""
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(6, 3.2), layout="constrained")
+        axis = figure.add_subplot()
+        _error_per_step(axis, evaluation)
+        axis.set_title(f"{evaluation.stock}: error per step, {len(evaluation.windows)} windows", loc="left")
+        figure.savefig(path, dpi=100)

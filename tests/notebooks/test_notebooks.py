@@ -1,0 +1,43 @@
+"""The notebooks hold no outputs, and run from the first cell to the last."""
+
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from pregao.settings import REPOSITORY
+from tests.conftest import environment
+
+FILES = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_three():
+    assert [file.stem for file in FILES] == ["01_data_exploration", "02_modeling", "03_results"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_notebook_is_kept_without_outputs(file):
+    notebook = nbformat.read(file, nbformat.NO_CONVERT)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert cells
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_notebook_is_linked(file):
+    assert f"]({file.name})" in (REPOSITORY / "notebooks/README.md").read_text(encoding="utf-8")
+    for readme in ("README.md", "README.pt-BR.md"):
+        assert f"](notebooks/{file.name})" in (REPOSITORY / readme).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_notebook_runs(file, tmp_path):
+    command = [sys.executable, "notebooks/execute.py", file.stem]
+    env = environment(tmp_path)
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    executed = nbformat.read(tmp_path / "outputs/notebooks" / file.name, nbformat.NO_CONVERT)
+    assert any(output.output_type == "display_data" for cell in executed.cells for output in cell.get("outputs", []))
