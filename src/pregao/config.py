@@ -33,6 +33,10 @@ def _not_empty(given: object) -> object:
 GivenPath = Annotated[Path, BeforeValidator(_not_empty)]
 
 
+def _none_for_auto(given: object) -> object:
+    return None if given == "auto" else given
+
+
 class _Choices(BaseModel):
     # protected_namespaces: `model` is the name of a group here, not of pydantic's.
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -82,19 +86,19 @@ class OptimizerChoices(_Choices):
 class TrainerChoices(_Choices):
     """How long to train and on what. Those with a default are added by `+trainer.…=`, and are the Trainer's own."""
 
-    threads: Annotated[int, Field(gt=0, le=256)]
+    threads: Annotated[Annotated[int, Field(gt=0, le=256)] | None, BeforeValidator(_none_for_auto)]
     max_epochs: PositiveInt
     patience: PositiveInt | None
     accelerator: Literal["cpu", "gpu", "auto"]
-    accumulate_grad_batches: PositiveInt | None = None
     gradient_clip_val: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    devices: PositiveInt | None = None
+    strategy: Literal["ddp_fork"] | None = None  # processes that are started anew would run the whole command again
     detect_anomaly: bool | None = None
     profiler: Literal["simple", "advanced"] | None = None
 
     def of_the_trainer(self) -> dict[str, Any]:
         """The arguments of pytorch_lightning.Trainer, max_epochs among them."""
-        return self.model_dump(exclude={"threads", "patience"}, exclude_none=True)
+        return self.model_dump(exclude={"threads", "patience", "gradient_clip_val"}, exclude_none=True)
 
 
 class DataChoices(_Choices):
@@ -153,6 +157,15 @@ class TrainConfig(_Choices):
             raise ValueError("stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa")
         if self.if_drifted and self.stocks is not None:
             raise ValueError("if_drifted=true asks about one stock; the shared model has many")
+        return self
+
+    @model_validator(mode="after")
+    def _processes_share_a_batch(self) -> "TrainConfig":
+        rows, devices = self.data.batch_size, self.trainer.devices or 1
+        if rows % devices:
+            raise ValueError(
+                f"data.batch_size={rows} cannot be shared by trainer.devices={devices}: give a multiple of it"
+            )
         return self
 
 

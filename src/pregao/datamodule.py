@@ -1,5 +1,6 @@
 """LightningDataModule: windows → loaders. The tensors are held whole and a batch is one indexing, not a collation."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from pregao.windows import Split, Windows
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Closes `[B, lookback]`, volatilities `[B, M]`, targets `[B, horizon]`."""
+
+BATCHES_A_BLOCK = 32
+"""The training loader hands out this many batches at once, and the training step takes them one after another."""
 
 
 class WindowDataset(Dataset[Batch]):
@@ -30,19 +34,27 @@ class WindowDataset(Dataset[Batch]):
 
 
 class EpochShuffle(Sampler[int]):
-    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees the same batches."""
+    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees the same batches.
 
-    def __init__(self, size: int, seed: int) -> None:
+    Of several processes each takes every `processes`-th window of it, so that the batches that they step on together
+    are those of one process alone; the first windows stand in at the end where the last round is not full.
+    """
+
+    def __init__(self, size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
         self.size = size
         self.seed = seed
+        self.rank = rank
+        self.processes = processes
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.size
+        return math.ceil(self.size / self.processes)
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        yield from torch.randperm(self.size, generator=generator).tolist()
+        order = torch.randperm(self.size, generator=generator)
+        missing = len(self) * self.processes - self.size
+        yield from torch.cat([order, order[:missing]])[self.rank :: self.processes].tolist()
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
@@ -61,10 +73,21 @@ class PricesDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled anew each epoch."""
         dataset = WindowDataset(self.split.train)
-        return _loader(dataset, self.batch_size, EpochShuffle(len(dataset), self.seed))
+        rank = 0 if self.trainer is None else self.trainer.global_rank
+        shuffle = EpochShuffle(len(dataset), self.seed, rank, self._processes)
+        return _loader(dataset, BATCHES_A_BLOCK * self.rows_a_step, shuffle)
+
+    @property
+    def rows_a_step(self) -> int:
+        """Windows that a process takes in one optimiser step; all of them together take a batch."""
+        return self.batch_size // self._processes
+
+    @property
+    def _processes(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation part in one batch."""
+        """The validation part in one batch, whole in each process: all see the same loss, and stop together."""
         return _loader(WindowDataset(self.split.validation), len(self.split.validation))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -75,6 +98,11 @@ class PricesDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test part in one batch."""
         return _loader(WindowDataset(self.split.test), len(self.split.test))
+
+
+def batches(block: Batch, rows: int) -> Iterator[Batch]:
+    """The block in order, some rows at a time."""
+    return zip(*(torch.split(tensor, rows) for tensor in block), strict=True)
 
 
 def tensors(windows: Windows) -> Batch:

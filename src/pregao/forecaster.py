@@ -6,10 +6,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LRScheduler
 
-from pregao.datamodule import Batch
+from pregao.datamodule import Batch, batches
 from pregao.evaluation.metrics import StepErrors, overall
 from pregao.network import build_network
 from pregao.quantiles import LEVELS, MEDIAN
@@ -36,6 +38,7 @@ class Forecaster(pl.LightningModule):
         weight_decay: Adam's L2 penalty.
         seed: of dropout; with the epoch it decides every random number, so a resumed run equals an uninterrupted one.
         schedule: `cosine` lets the learning rate fall to zero over the epochs, `constant` leaves it.
+        clip: the largest norm of a step's gradient; None for any.
         history: what it learns from, in words; a checkpoint is resumed on nothing else.
     """
 
@@ -47,9 +50,11 @@ class Forecaster(pl.LightningModule):
         weight_decay: float,
         seed: int,
         schedule: str = "constant",
+        clip: float | None = None,
         history: str = "",
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.save_hyperparameters()
         torch.manual_seed(seed)
         self.network = build_network(**network)
@@ -58,6 +63,7 @@ class Forecaster(pl.LightningModule):
         self.weight_decay = weight_decay
         self.seed = seed
         self.schedule = schedule
+        self.clip = clip
         self.errors = StepErrors(network["horizon"])
 
     def forward(
@@ -72,28 +78,38 @@ class Forecaster(pl.LightningModule):
         torch.manual_seed(self.seed + self.current_epoch)
         self.epoch_losses: list[Tensor] = []
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The batch's loss."""
-        closes, volatilities, targets = batch
-        learned = self.network.learned(closes, volatilities)
-        loss = self.loss(learned, self.network.goal(closes, volatilities, targets))
-        self.epoch_losses.append(loss.detach())
-        return loss
+    def training_step(self, block: Batch, batch_idx: int) -> None:
+        """An optimiser step for each batch of the block: Lightning's doings around a call cost a third of a step."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        # Lightning's backward averages over processes; where there is one, its hooks are all that it adds.
+        backward = Tensor.backward if self.trainer.world_size == 1 else self.manual_backward
+        for batch in batches(block, self.trainer.datamodule.rows_a_step):  # type: ignore[attr-defined]
+            loss = self._loss(batch)
+            optimizer.zero_grad()
+            backward(loss)
+            if self.clip is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+            optimizer.step()
+            self.epoch_losses.append(loss.detach())
 
     def on_train_epoch_end(self) -> None:
-        """Logged once an epoch, since a call of `log` in each step costs a seventh of it."""
-        self.log("train_loss", self.mean_train_loss(), sync_dist=True)
+        """The learning rate falls by epochs."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, LRScheduler):
+            schedule.step()
 
     def mean_train_loss(self) -> Tensor:
-        """Mean over the epoch's steps."""
-        return torch.stack(self.epoch_losses).mean()
+        """Mean over the epoch's steps, and over processes."""
+        mean: Tensor = self.trainer.strategy.reduce(torch.stack(self.epoch_losses).mean())
+        return mean
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss, and errors in price units."""
         closes, volatilities, targets = batch
         learned = self.network.learned(closes, volatilities)
         loss = self.loss(learned, self.network.goal(closes, volatilities, targets))
-        self.log("val_loss", loss, batch_size=len(closes))
+        self.log("val_loss", loss, batch_size=len(closes), sync_dist=True)
         self.errors.update(self.network.quantiles(closes, volatilities, learned)[..., MEDIAN], targets)
 
     def on_validation_epoch_end(self) -> None:
@@ -117,7 +133,13 @@ class Forecaster(pl.LightningModule):
         epochs = self.trainer.max_epochs or 1
         return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, epochs)]
 
+    def _loss(self, batch: Batch) -> Tensor:
+        closes, volatilities, targets = batch
+        learned = self.network.learned(closes, volatilities)
+        loss: Tensor = self.loss(learned, self.network.goal(closes, volatilities, targets))
+        return loss
+
     def _log_errors(self, part: str) -> None:
         scores = overall(self.errors.compute())
-        self.log_dict({f"{part}_{name}": value for name, value in scores.items()})
+        self.log_dict({f"{part}_{name}": value for name, value in scores.items()}, sync_dist=True)
         self.errors.reset()

@@ -216,6 +216,7 @@ class Pipeline:
             weight_decay=config.optimizer.weight_decay,
             seed=config.seed,
             schedule=config.optimizer.schedule,
+            clip=config.trainer.gradient_clip_val,
             history=self._history(panel, beginning),
         )
         network = forecaster.network
@@ -354,7 +355,7 @@ class Pipeline:
             "n_epochs": config.trainer.max_epochs,
             "patience": config.trainer.patience,
             "device": config.trainer.accelerator,
-            "threads": config.trainer.threads,
+            "threads": config.trainer.threads or "auto",
             "promote": config.promote,
             "ckpt_path": config.ckpt_path,
             "train_size": config.evaluation.train,

@@ -31,7 +31,8 @@ class EpochProgress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the empty bar; a resumed run starts where it was left."""
         self.task = self.bar.add_task("training", total=trainer.max_epochs, completed=trainer.current_epoch)
-        self.bar.start()
+        if trainer.is_global_zero:
+            self.bar.start()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One epoch further, with its validation loss."""

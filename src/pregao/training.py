@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,6 +21,7 @@ from pregao.datamodule import PricesDataModule
 from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
 from pregao.forecaster import Forecaster
 
+logger = logging.getLogger(__name__)
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 # Lightning 2.6 asks torch 2.13 a question in a way that torch is giving up; nothing that a user could mend.
 warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
@@ -43,7 +45,7 @@ class Losses(Callback):
     val: list[float] = field(default_factory=list)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation has been by now, but the module's own hook, which logs the training loss, comes after this one."""
+        """Validation has been by now."""
         assert isinstance(pl_module, Forecaster)
         self.train.append(pl_module.mean_train_loss().item())
         self.val.append(trainer.callback_metrics["val_loss"].item())
@@ -83,10 +85,11 @@ class Checkpoints(Checkpoint):
             self.score = score
             trainer.save_checkpoint(self.best)
         final = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if final or perf_counter() > self.saved + 1:
+        # Processes save together, and their clocks may differ.
+        if trainer.strategy.broadcast(final or perf_counter() > self.saved + 1):
             trainer.save_checkpoint(self.last)
             self.saved = perf_counter()
-        if final and not self.watch:
+        if final and not self.watch and trainer.is_global_zero:
             shutil.copyfile(self.last, self.best)
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,17 +133,19 @@ class Training:
             Diverged: the last validation loss is not finite.
             KeyboardInterrupt: ctrl-C.
         """
-        torch.set_num_threads(self.choices.threads)
+        torch.set_num_threads(self.choices.threads or _best_threads())
         if self.ckpt_path is not None and self.choices.patience is not None:
             self._take_along_the_best(self.ckpt_path)
         started = perf_counter()
         self._run(data)
         seconds = perf_counter() - started
+        if self.trainer.world_size > 1:
+            self._take_back()
         if not math.isfinite(self.losses.val[-1]):
             raise Diverged(len(self.losses.val), self.forecaster.learning_rate)
         chosen = len(self.losses.val) - 1
         if self.choices.patience is not None:
-            best = torch.load(self.checkpoints.best, weights_only=True)
+            best = torch.load(self.checkpoints.best, weights_only=True, map_location="cpu")
             self.forecaster.load_state_dict(best["state_dict"])
             chosen = best["epoch"]
         return Fitted(self.losses.train, self.losses.val, chosen, seconds)
@@ -152,6 +157,11 @@ class Training:
             best.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(former, best)
 
+    def _take_back(self) -> None:
+        """Forked processes have trained: what their callbacks collected lies in the last checkpoint."""
+        last = torch.load(self.checkpoints.last, weights_only=True, map_location="cpu")
+        self.losses.load_state_dict(last["callbacks"][self.losses.state_key])
+
     def _run(self, data: PricesDataModule) -> None:
         try:
             self.trainer.fit(self.forecaster, datamodule=data, ckpt_path=self.ckpt_path, weights_only=True)
@@ -160,6 +170,14 @@ class Training:
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise stop.__context__ from None
             raise
+
+
+@cache
+def _best_threads() -> int:
+    """What trainer.threads=auto comes to; cached, so that it is said once."""
+    threads = 1
+    logger.info("trainer.threads=auto: %d; on more, a network of this size was measured to be slower.", threads)
+    return threads
 
 
 def _trainer(choices: TrainerChoices, callbacks: list[Callback]) -> pl.Trainer:
@@ -171,6 +189,7 @@ def _trainer(choices: TrainerChoices, callbacks: list[Callback]) -> pl.Trainer:
             enable_model_summary=False,
             enable_progress_bar=False,  # it costs a tenth of the time in fit; terminal.py shows epochs
             num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the datamodule divides its windows itself
             **choices.of_the_trainer(),
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
