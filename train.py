@@ -8,13 +8,14 @@ from omegaconf import DictConfig
 
 from pregao.cli import command
 from pregao.config import TrainConfig, parse
+from pregao.sweep import run_job
 
 
 @command("train")
 def main(cfg: DictConfig) -> None:
     """Run the Pipeline and show what it found; the last line is the folder that holds it."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        cfg.promote = "never"
+        return run_job(cfg)
     config = parse(TrainConfig, cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
 

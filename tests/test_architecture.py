@@ -18,7 +18,7 @@ FLOORS = [
         *("tracking", "pyfunc_model", "promotion", "evaluation", "datamodule", "forecaster", "training", "rolling"),
         *("statistics", "drift", "forecast_log", "keeper", "migrations", "diagram"),
     },
-    {"pipeline", "forecasting", "backtest", "backtest_folder", "progress", "jobs", "judging"},
+    {"pipeline", "forecasting", "backtest", "backtest_folder", "progress", "jobs", "judging", "sweep", "search"},
     {"cli", "terminal", "api", "dashboard"},
 ]
 
@@ -69,6 +69,6 @@ def test_nothing_loads_a_pickle():
         assert all("weights_only=True" in call for call in re.findall(r"torch\.load\(.*", text))
 
 
-@pytest.mark.parametrize("entry", ["train.py", "predict.py", "backtest.py", "serve.py"])
+@pytest.mark.parametrize("entry", ["train.py", "tune.py", "predict.py", "backtest.py", "serve.py"])
 def test_a_command_is_a_thin_entry(entry):
     assert len(Path(REPOSITORY / entry).read_text(encoding="utf-8").splitlines()) <= 40

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -31,6 +33,7 @@ STARTED = time.time()
 logger = logging.getLogger(__name__)
 
 Task = Callable[[DictConfig], None]
+Result = TypeVar("Result")
 
 
 class Terminated(KeyboardInterrupt):
@@ -50,6 +53,50 @@ def command(name: str) -> Callable[[Task], Callable[[], None]]:
         return program
 
     return decorate
+
+
+class Sweeping(Callback):
+    """Hydra calls it where a sweep was started: before the first job, and after the last."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        """Refuse what no job could do; from here on, ctrl-C ends with the command that goes on."""
+        from pregao.sweep import begin
+
+        folder = _or_exit(begin, config)
+        sentence = (
+            f"Interrupted; the served model is unchanged. The same command with hydra.sweep.dir={folder} goes on."
+        )
+
+        def interrupt(signum: int, frame: object) -> None:
+            raise KeyboardInterrupt(sentence)
+
+        signal.signal(signal.SIGINT, interrupt)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
+        """One table; a job that failed is the command's failure."""
+        _or_exit(_show_sweep, config)
+
+
+def _show_sweep(config: DictConfig) -> None:
+    from pregao.sweep import finish
+    from pregao.terminal import show_sweep
+
+    swept = finish(config)
+    show_sweep(swept)
+    if swept.failure is not None:
+        raise swept.failure
+
+
+def _or_exit(step: Callable[[DictConfig], Result], config: DictConfig) -> Result:
+    """Hydra turns what a callback raises into a warning, and goes on."""
+    try:
+        return step(config)
+    except Exception as error:
+        sentence = _refusal(error)
+        if sentence is None:
+            logger.exception("The sweep failed.")
+            sys.exit(1)
+        sys.exit(_say(sentence, REFUSED))
 
 
 def run_folder(stock: str) -> str:
@@ -114,8 +161,8 @@ def _exit_code(entry: Callable[[], None]) -> int:
         entry()
     except Terminated:
         return _say("Terminated; the served model is unchanged.", TERMINATED)
-    except KeyboardInterrupt:
-        return _say("Interrupted; the served model is unchanged.", INTERRUPTED)
+    except KeyboardInterrupt as stop:  # one that can be gone on with brings a sentence of its own
+        return _say(str(stop) or "Interrupted; the served model is unchanged.", INTERRUPTED)
     except Exception as error:
         sentence = _refusal(error)
         if sentence is None:

@@ -132,6 +132,29 @@ class BeginningChoices(_Choices):
     learning_rate_factor: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
+class SweepChoices(_Choices):
+    """How many trainings are compared: by a figure of the validation part, never by one of the test part.
+
+    `space` is tune.py's: what it searches through.
+    """
+
+    metric: Literal["val_pinball", "val_mape", "best_val_loss"]
+    space: dict[str, Text] | None = None
+
+
+class SweepConfig(_Choices):
+    """What a sweep has to know before its first job."""
+
+    sweep: SweepChoices
+
+
+class PrunerChoices(_Choices):
+    """When a trial may be given up: optuna.pruners.MedianPruner's."""
+
+    startup_trials: Annotated[int, Field(ge=0)]
+    warmup_epochs: Annotated[int, Field(ge=0)]
+
+
 class TrainConfig(_Choices):
     """Everything that decides a training run."""
 
@@ -150,6 +173,7 @@ class TrainConfig(_Choices):
     evaluation: EvaluationChoices
     trainer: TrainerChoices
     train: BeginningChoices
+    sweep: SweepChoices | None = None  # a training that nothing is compared with has none
 
     @model_validator(mode="after")
     def _many_stocks_make_the_shared_model(self) -> "TrainConfig":
@@ -167,6 +191,21 @@ class TrainConfig(_Choices):
                 f"data.batch_size={rows} cannot be shared by trainer.devices={devices}: give a multiple of it"
             )
         return self
+
+
+class TuneConfig(TrainConfig):
+    """Everything that decides a search: its trials' training, but for the space, and its own."""
+
+    sweep: SweepChoices
+    trials: PositiveInt
+    study: Annotated[Text, Field(min_length=1, max_length=200)] | None
+    storage: Annotated[Text, Field(min_length=1)]
+    pruner: PrunerChoices
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What a TrainConfig is made of."""
+        return self.model_dump(mode="json", include=set(TrainConfig.model_fields) - {"sweep"})
 
 
 class BacktestConfig(_Choices):
@@ -241,9 +280,7 @@ class PricesConfig(_Choices):
 
 _OF_THE_KEY = {"extra_forbidden": "there is no such setting", "missing": "this setting is needed"}
 
-Choices = TypeVar(
-    "Choices", TrainConfig, BacktestConfig, PredictConfig, ServeConfig, PricesConfig, DashboardConfig
-)
+Choices = TypeVar("Choices", bound=_Choices)
 
 
 def parse(kind: type[Choices], composed: DictConfig | Mapping[str, Any]) -> Choices:

@@ -213,6 +213,37 @@ class ForecastsUnavailable(PregaoError):
         )
 
 
+class JobsFailed(PregaoError):
+    """Jobs of a sweep that failed; the others are done."""
+
+    def __init__(self, job: int, overrides: Sequence[str], reason: str, failed: int, folder: Path) -> None:
+        more = f", and {failed - 1} more failed" if failed > 1 else ""
+        super().__init__(
+            f"{reason} So job {job} ({' '.join(overrides)}) failed{more}; the others are in the table. Once that is "
+            f"mended, the same command with hydra.sweep.dir={folder} takes up what failed."
+        )
+
+
+class RayUnavailable(PregaoError):
+    """A Ray cluster that does not answer."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"hydra.launcher.ray.init.address={address}: no Ray cluster answers there ({reason}). Allowed is "
+            "HOST:6379, ray://HOST:10001, auto for one that runs on this machine, or local to start one for this sweep."
+        )
+
+
+class StudyUnavailable(PregaoError):
+    """A storage of studies that does not answer, or is none."""
+
+    def __init__(self, storage: str, reason: str) -> None:
+        told = _PASSWORD.sub("//…@", f"storage={storage} cannot be used ({reason.strip()})")
+        super().__init__(
+            f"{told}. Allowed is sqlite:////a/file.db, or postgresql://USER:PASSWORD@HOST/DATABASE where one runs."
+        )
+
+
 def refusal(error: BaseException) -> PregaoError | None:
     """What a person is to read of an error: the refusal or the failed storage behind it, or that MLflow failed."""
     found = refused_cause(error)

@@ -23,6 +23,7 @@ from pregao.drift import drift, summary
 from pregao.errors import CorruptModel, InvalidChoice, NoModel, NotNeeded, PregaoError
 from pregao.evaluation import plots
 from pregao.evaluation.intervals import band_scores, conformal_width
+from pregao.evaluation.metrics import pinball, point_scores
 from pregao.evaluation.report import NAIVE, Evaluation
 from pregao.forecaster import Forecaster
 from pregao.forecasting import dated_forecast
@@ -33,6 +34,7 @@ from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.promotion import Verdict, champion_mape, judge
+from pregao.quantiles import LEVELS, MEDIAN
 from pregao.tracking import Run, Served
 from pregao.trained_model import ModelCard, TrainedModel, or_null
 from pregao.training import Fitted, Training
@@ -64,12 +66,20 @@ class Pipeline:
         config: what decides the run.
         folder: where its files go; it exists.
         callbacks: further Lightning callbacks, for progress or cancelling.
+        tags: of its MLflow run.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        callbacks: Sequence[Callback] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         self.config = config
         self.folder = folder
         self.callbacks = callbacks
+        self.tags = tags
         self.symbol = Symbol.parse(config.stock)
         self.stocks = [Symbol.parse(stock) for stock in config.stocks] if config.stocks else [self.symbol]
         # The published comparison ends on a day; what came after it would be judged with it.
@@ -93,15 +103,16 @@ class Pipeline:
         beginning = self.beginning(prices)
         panel = self.panel(prices, beginning)
         training = self.prepare(panel, beginning)
-        with ExitStack() as end, tracking.start_run(self.symbol, self.folder.name) as run:
-            run.params(self._params(panel, beginning))
+        with ExitStack() as end, tracking.start_run(self.symbol, self.folder.name, self.tags) as run:
+            run.params(self.params(panel, beginning))
             model, fitted = self.fit(training, panel)
             run.history({"history_train_loss": fitted.train_loss, "history_val_loss": fitted.val_loss})
             evaluation = self.evaluate(model, panel)
             model = self._with_metrics(model, evaluation)
             self._write(model, evaluation, panel)
             version, verdict = self.register(model, panel, evaluation, run)
-            metrics = self._metrics(evaluation, fitted, panel) | {"total_time": perf_counter() - started}
+            metrics = self._metrics(evaluation, fitted, panel) | self.validate(model, panel)
+            metrics["total_time"] = perf_counter() - started
             self._finish(run, metrics, panel, beginning)
             if verdict.promoted:
                 end.enter_context(_uninterrupted())
@@ -242,6 +253,15 @@ class Pipeline:
             network.width.mul_(conformal_width(scores, len(seen)))
         return model, fitted
 
+    def validate(self, model: TrainedModel, panel: Panel) -> dict[str, float]:
+        """Figures of the second part, by which runs are compared: in percent, and the log return's pinball × 1000."""
+        seen = panel.split.validation
+        quantiles = model.quantiles(seen.inputs, seen.volatilities)
+        return {
+            "val_mape": point_scores(seen.targets, quantiles[..., MEDIAN])["mape"],
+            "val_pinball": pinball(seen.targets, quantiles, seen.inputs[:, -1], np.array(LEVELS)),
+        }
+
     def evaluate(self, model: TrainedModel, panel: Panel) -> Evaluation:
         """Judge the model, with the online width that it had at each origin, and its baselines on the third part."""
         since, until = day(panel.borders[0]), panel.borders[1]
@@ -340,7 +360,7 @@ class Pipeline:
             "training_time": fitted.seconds,
         }
 
-    def _params(self, panel: Panel, beginning: Served | None) -> dict[str, object]:
+    def params(self, panel: Panel, beginning: Served | None) -> dict[str, object]:
         """What decided the run, under the names that MLflow promises, then our own."""
         config = self.config
         return {

@@ -3,6 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -11,6 +12,16 @@ from pregao.forecasting import Forecast, iso
 if TYPE_CHECKING:  # predict.py shall not wait for Lightning
     from pregao.backtest import Outcome
     from pregao.pipeline import Result
+    from pregao.search import Found
+    from pregao.sweep import Swept
+
+SWEPT = {
+    "final_mape": "MAPE %",
+    "skill_mape": "skill %",
+    "coverage_90": "in 90 %",
+    "pinball": "pinball",
+}
+"""What a table of many trainings says of the test part."""
 
 
 def show_result(result: "Result") -> None:
@@ -30,6 +41,43 @@ def show_backtest(outcome: "Outcome") -> None:
     for failure in outcome.walk.failures:
         console.print(failure, highlight=False, markup=False, style="yellow")
     console.out(str(outcome.folder), highlight=False)
+
+
+def show_sweep(swept: "Swept") -> None:
+    """The jobs, best by the validation metric first, those that failed, and the folder as the last line."""
+    console = Console()
+    table, metric, settings = swept.table, swept.metric, swept.settings
+    title = f"{len(table)} jobs by {metric}; the test part's figures after it choose nothing"
+    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    grid.add_column("job", justify="right")
+    for key in settings:
+        grid.add_column(key.rpartition(".")[2], justify="right", no_wrap=True)
+    for name in (metric, *SWEPT.values()):
+        grid.add_column(name, justify="right", no_wrap=True)
+    done = table[table["reason"].isna()]
+    for row in done.to_dict("records"):
+        figures = [f"{row[name]:.3f}" for name in (metric, *SWEPT)]
+        grid.add_row(str(row["job"]), *(str(row[key]) for key in settings), *figures)
+    console.print(grid)
+    for row in table[table["reason"].notna()].to_dict("records"):
+        console.print(f"job {row['job']} failed: {row['reason']}", highlight=False, style="yellow")
+    console.out(str(swept.folder), highlight=False)
+
+
+def show_search(found: "Found") -> None:
+    """The best ten trials, the command that trains with the best, and the folder as the last line."""
+    console = Console()
+    counts = found.trials["state"].value_counts()
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    grid = Table(title=f"study {found.study}: {told}", title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
+    columns = [name for name in found.trials if name not in ("state", "reason")]
+    for name in columns:
+        grid.add_column(str(name).rpartition(".")[2], justify="right")
+    for row in found.trials[found.trials["state"] == "complete"].head(10).to_dict("records"):
+        grid.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in columns))
+    console.print(grid)
+    console.out(found.command or "No trial came to its end: see trials.csv for the reasons.", highlight=False)
+    console.out(str(found.folder), highlight=False)
 
 
 def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:

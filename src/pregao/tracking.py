@@ -132,10 +132,10 @@ class Run:
 
 
 @contextmanager
-def start_run(experiment: Symbol | str, name: str) -> Iterator[Run]:
+def start_run(experiment: Symbol | str, name: str, tags: Mapping[str, str] | None = None) -> Iterator[Run]:
     """A run in a stock's experiment or in `backtest`: FINISHED in the end, FAILED after an error, KILLED by ctrl-C."""
     _prepare()
-    run = _client().create_run(_experiment(str(experiment)), run_name=name).info
+    run = _client().create_run(_experiment(str(experiment)), tags=dict(tags or {}), run_name=name).info
     status = "FAILED"
     try:
         yield Run(run.run_id)
@@ -145,6 +145,32 @@ def start_run(experiment: Symbol | str, name: str) -> Iterator[Run]:
         raise
     finally:
         _client().set_terminated(run.run_id, status)
+
+
+def child_tags(symbol: Symbol, sweep_id: str) -> dict[str, str]:
+    """Tags of a run that belongs to a sweep or a search; its parent, one a stock, is made where there is none yet."""
+    return {"sweep_id": sweep_id, "mlflow.parentRunId": sweep_parent(symbol, sweep_id).run_id}
+
+
+def sweep_parent(symbol: Symbol, sweep_id: str) -> Run:
+    """The run that holds a sweep's runs of a stock, and is going on."""
+    _prepare()
+    experiment = _experiment(symbol.ticker)
+    wanted = f"tags.sweep_id = '{sweep_id}' AND tags.sweep_role = 'parent'"
+    with _alone(".sweep"):
+        found = _client().search_runs([experiment], wanted, max_results=1)
+        if found:
+            _client().update_run(found[0].info.run_id, status="RUNNING")
+            return Run(found[0].info.run_id)
+        tags = {"sweep_id": sweep_id, "sweep_role": "parent"}
+        return Run(_client().create_run(experiment, tags=tags, run_name=sweep_id).info.run_id)
+
+
+def end_sweep(symbol: Symbol, sweep_id: str, tags: Mapping[str, object], failed: bool = False) -> None:
+    """Close the parent of a sweep's runs of a stock, with what they came to."""
+    parent = sweep_parent(symbol, sweep_id)
+    parent.tags(tags)
+    _client().set_terminated(parent.run_id, "FAILED" if failed else "FINISHED")
 
 
 def load(symbol: Symbol, version: int) -> Served:
