@@ -1,7 +1,7 @@
 """LightningDataModule: windows → loaders. The tensors are held whole and a batch is one indexing, not a collation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -100,8 +100,8 @@ class PricesDataModule(pl.LightningDataModule):
         return _loader(WindowDataset(self.split.test), len(self.split.test))
 
 
-def batches(block: Batch, rows: int) -> Iterator[Batch]:
-    """The block in order, some rows at a time."""
+def batches(block: Sequence[Tensor], rows: int) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of one length in order, some rows at a time."""
     return zip(*(torch.split(tensor, rows) for tensor in block), strict=True)
 
 

@@ -84,8 +84,10 @@ class Forecaster(pl.LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         # Lightning's backward averages over processes; where there is one, its hooks are all that it adds.
         backward = Tensor.backward if self.trainer.world_size == 1 else self.manual_backward
-        for batch in batches(block, self.trainer.datamodule.rows_a_step):  # type: ignore[attr-defined]
-            loss = self._loss(batch)
+        closes, volatilities, targets = block
+        whole = (*self.network.encoded(closes, volatilities), self.network.goal(closes, volatilities, targets))
+        for *seen, goal in batches(whole, self.trainer.datamodule.rows_a_step):  # type: ignore[attr-defined]
+            loss = self.loss(self.network.decoded(*seen), goal)
             optimizer.zero_grad()
             backward(loss)
             if self.clip is not None:
@@ -132,12 +134,6 @@ class Forecaster(pl.LightningModule):
             return adam
         epochs = self.trainer.max_epochs or 1
         return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, epochs)]
-
-    def _loss(self, batch: Batch) -> Tensor:
-        closes, volatilities, targets = batch
-        learned = self.network.learned(closes, volatilities)
-        loss: Tensor = self.loss(learned, self.network.goal(closes, volatilities, targets))
-        return loss
 
     def _log_errors(self, part: str) -> None:
         scores = overall(self.errors.compute())

@@ -112,19 +112,31 @@ class QuantileNetwork(nn.Module):
         self.measure_mean.copy_(mean)
         self.measure_deviation.copy_(variance.sqrt().clamp_min(VOLATILITY_FLOOR))
 
-    def learned(
+    def encoded(
         self, closes: Float[Tensor, "batch lookback"], volatilities: Float[Tensor, "batch measures"]
-    ) -> Float[Tensor, "batch horizon 7"]:
-        """What the loss sees: quantiles of the log return to each step, in the fan's unit."""
-        returns = daily_returns(closes)
-        per_session = returns / volatilities[:, :1]
+    ) -> tuple[Float[Tensor, "batch sessions 2"], Float[Tensor, "batch measures_and_one"]]:
+        """What is computed without any weight, so that a training need not do it batch by batch."""
+        per_session = daily_returns(closes) / volatilities[:, :1]
         features = torch.stack([(per_session.abs() + 0.1).log(), per_session.sign()], dim=-1)
         measures = (self._raw_measures(closes, volatilities) - self.measure_mean) / self.measure_deviation
-        seen = torch.cat([self.recurrence(features), measures.nan_to_num(0.0, 0.0, 0.0)], dim=1)
+        return features, measures.nan_to_num(0.0, 0.0, 0.0)
+
+    def decoded(
+        self, features: Float[Tensor, "batch sessions 2"], measures: Float[Tensor, "batch measures_and_one"]
+    ) -> Float[Tensor, "batch horizon 7"]:
+        """What the loss sees: quantiles of the log return to each step, in the fan's unit."""
+        seen = torch.cat([self.recurrence(features), measures], dim=1)
         out = self.head(seen).unflatten(1, (self.horizon, len(LEVELS)))
         factors = out[..., _NEIGHBOURS].clamp(-LARGEST_FACTOR, LARGEST_FACTOR).exp()
         ladder = nn.functional.pad((self.gaps * factors).cumsum(dim=-1), (1, 0))
         quantiles: Tensor = ladder - ladder[..., MEDIAN : MEDIAN + 1] + out[..., MEDIAN : MEDIAN + 1]
+        return quantiles
+
+    def learned(
+        self, closes: Float[Tensor, "batch lookback"], volatilities: Float[Tensor, "batch measures"]
+    ) -> Float[Tensor, "batch horizon 7"]:
+        """`decoded` from prices."""
+        quantiles: Tensor = self.decoded(*self.encoded(closes, volatilities))
         return quantiles
 
     def goal(
@@ -203,11 +215,22 @@ class AbsoluteNetwork(nn.Module):
     ) -> None:
         """Nothing: it begins at random weights."""
 
+    def encoded(
+        self, closes: Float[Tensor, "batch lookback"], volatilities: Float[Tensor, "batch measures"]
+    ) -> tuple[Float[Tensor, "batch lookback 1"]]:
+        """The closes as they are."""
+        return (closes[..., None].float(),)
+
+    def decoded(self, features: Float[Tensor, "batch lookback 1"]) -> Float[Tensor, "batch horizon"]:
+        """The next closes."""
+        prices: Tensor = self.head(self.recurrence(features))
+        return prices
+
     def learned(
         self, closes: Float[Tensor, "batch lookback"], volatilities: Float[Tensor, "batch measures"]
     ) -> Float[Tensor, "batch horizon"]:
-        """The next closes."""
-        prices: Tensor = self.head(self.recurrence(closes[..., None].float()))
+        """`decoded` from prices."""
+        prices: Tensor = self.decoded(*self.encoded(closes, volatilities))
         return prices
 
     def goal(
