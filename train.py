@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from pregao.cli import command
 from pregao.config import TrainConfig, parse
+from pregao.errors import InvalidChoice
 from pregao.sweep import run_job
 
 
@@ -17,6 +18,10 @@ def main(cfg: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_job(cfg)
     config = parse(TrainConfig, cfg)
+    if config.sweep is not None and config.sweep.space is not None:
+        raise InvalidChoice(
+            "sweep=optuna is a space for tune.py to search: python tune.py. For all of a grid: sweep=grid."
+        )
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     # Late: torch and MLflow take seconds that --help and a refused choice need not wait for.

@@ -18,7 +18,10 @@ FLOORS = [
         *("tracking", "pyfunc_model", "promotion", "evaluation", "datamodule", "forecaster", "training", "rolling"),
         *("statistics", "drift", "forecast_log", "keeper", "migrations", "diagram"),
     },
-    {"pipeline", "forecasting", "backtest", "backtest_folder", "progress", "jobs", "judging", "sweep", "search"},
+    {
+        *("pipeline", "forecasting", "backtest", "backtest_folder", "progress", "jobs", "judging", "sweep", "search"),
+        "search_space",
+    },
     {"cli", "terminal", "api", "dashboard"},
 ]
 

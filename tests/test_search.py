@@ -19,7 +19,8 @@ from pregao import cli, tracking
 from pregao.config import TuneConfig, parse
 from pregao.errors import InvalidChoice, StudyUnavailable
 from pregao.pipeline import Pipeline
-from pregao.search import Search, distributions
+from pregao.search import Search
+from pregao.search_space import distributions
 from pregao.settings import REPOSITORY
 from tests.conftest import SMALL, environment, run
 
@@ -84,6 +85,17 @@ def test_a_space_that_cannot_be_searched_is_refused_before_the_first_trial(tmp_p
     with pytest.raises(InvalidChoice) as refused:
         Search(configure(prices, space=space), tmp_path)
     assert str(refused.value).startswith(said)
+
+
+def test_trials_of_many_processes_are_refused(tmp_path, prices):
+    with pytest.raises(InvalidChoice, match=r"^trainer\.devices=2: a trial is given up in one process"):
+        Search(configure(prices, "trainer=ddp"), tmp_path)
+
+
+def test_a_training_does_not_pass_over_a_space_in_silence(home):
+    done = run("train.py", "sweep=optuna", home=home)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("sweep=optuna is a space for tune.py to search")
 
 
 # a search

@@ -13,16 +13,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, QuotedString, RangeSweep
-from hydra.errors import HydraException
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-)
+from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -35,15 +26,11 @@ from pregao.config import TrainConfig, TuneConfig, parse
 from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable
 from pregao.evaluation import search_plots
 from pregao.pipeline import Pipeline
+from pregao.search_space import corners, distributions, suggested
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 logger = logging.getLogger(__name__)
-
-Space = Mapping[str, BaseDistribution]
-
-SEARCHED = ("model", "optimizer", "data", "trainer")
-"""Groups that a space may name; another stock, other dates or another split would be compared with what it is not."""
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -99,7 +86,12 @@ class Search:
         self.metric = config.sweep.metric
         self.space = distributions(config.sweep.space)
         self.name = config.study or config.stock
-        for values in _corners(self.space):
+        if (config.trainer.devices or 1) > 1:
+            raise InvalidChoice(
+                f"trainer.devices={config.trainer.devices}: a trial is given up in one process. Search with "
+                "trainer=cpu or gpu, and with as many tune.py at once as there are processors."
+            )
+        for values in corners(self.space):
             chosen(config, values)
         self.pipeline = Pipeline(chosen(config, {}), folder)
 
@@ -156,7 +148,7 @@ class Search:
         trial = study.ask()
         # By the trial's number: workers at one storage draw different values, and one worker the same ones again.
         study.sampler = optuna.samplers.TPESampler(seed=self.config.seed + trial.number, multivariate=False)
-        values = {key: _suggested(trial, key, one) for key, one in self.space.items()}
+        values = {key: suggested(trial, key, one) for key, one in self.space.items()}
         try:
             value = self._train(trial, chosen(self.config, values), prices, tags)
         except optuna.TrialPruned:
@@ -220,72 +212,6 @@ class Search:
         given = [text for text in self.overrides if not text.lstrip("+~").startswith(own)]
         values = [f"{key}={value}" for key, value in best.items()]
         return shlex.join(["python", "train.py", *given, "train.init=none", *values])
-
-
-def distributions(given: Mapping[str, str] | None) -> dict[str, BaseDistribution]:
-    """A space as Hydra writes ranges: `choice(8, 16)`, `range(1, 4)`, `tag(log, interval(1e-4, 1e-2))`.
-
-    Raises:
-        InvalidChoice: it is empty, names what cannot be searched, or holds what is no range.
-    """
-    if not given:
-        raise InvalidChoice(
-            "sweep.space is empty: there is nothing to search. Give it as conf/sweep/optuna.yaml does, or "
-            "'sweep.space={model.hidden_size: \"choice(20, 40)\"}'."
-        )
-    for key in given:
-        if key.partition(".")[0] not in SEARCHED:
-            raise InvalidChoice(
-                f"sweep.space.{key}: it cannot be searched, since trials would not be judged alike. Allowed are "
-                f"settings of {', '.join(SEARCHED)}."
-            )
-    return {key: _distribution(key, text) for key, text in given.items()}
-
-
-def _distribution(key: str, text: str) -> BaseDistribution:
-    try:
-        value = OverridesParser.create().parse_override(f"{key}={text}").value()
-        match value:
-            case ChoiceSweep():
-                values: list[Any] = [item.text if isinstance(item, QuotedString) else item for item in value.list]
-                return CategoricalDistribution(values)
-            case RangeSweep(start=int(start), stop=int(stop), step=int(step)):
-                return IntDistribution(start, stop - 1 - (stop - 1 - start) % step, step=step)
-            case IntervalSweep(start=int(start), end=int(end)):
-                return IntDistribution(start, end, log="log" in value.tags)
-            case IntervalSweep(start=start, end=end):
-                return FloatDistribution(start, end, log="log" in value.tags)
-    except (HydraException, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-    else:
-        reason = "one value is no range"
-    raise InvalidChoice(
-        f"sweep.space.{key}={text}: {reason}. Allowed are choice(8, 16), range(1, 4), interval(0, 0.5), "
-        "tag(log, interval(1e-4, 1e-2))."
-    )
-
-
-def _suggested(trial: Trial, key: str, one: BaseDistribution) -> Any:  # noqa: ANN401 - a choice may be anything
-    match one:
-        case CategoricalDistribution():
-            return trial.suggest_categorical(key, one.choices)
-        case IntDistribution():
-            return trial.suggest_int(key, one.low, one.high, step=one.step, log=one.log)
-        case FloatDistribution():
-            return trial.suggest_float(key, one.low, one.high, log=one.log)
-        case _:
-            raise AssertionError(one)
-
-
-def _corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Each key's extreme values, or all of a choice's: what is refused shall be refused before the first trial."""
-    for key, one in space.items():
-        if isinstance(one, CategoricalDistribution):
-            values: Sequence[Any] = one.choices
-        else:
-            assert isinstance(one, IntDistribution | FloatDistribution)
-            values = (one.low, one.high)
-        yield from ({key: value} for value in values)
 
 
 def chosen(config: TuneConfig, values: Mapping[str, Any]) -> TrainConfig:
