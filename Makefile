@@ -69,6 +69,7 @@ bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv and Q
 	$(BIN)/python benchmarks/walk_forward.py $(PRICES)
 	$(BIN)/python benchmarks/speed.py $(PRICES)
 	$(BIN)/python benchmarks/drift.py $(PRICES)
+	$(BIN)/python benchmarks/sweeps.py $(PRICES)
 	$(BIN)/python benchmarks/api.py
 	test -z "$(QUOTES)" || $(BIN)/python benchmarks/b3.py $(QUOTES)
 	$(BIN)/python benchmarks/faults.py

@@ -1,125 +1,313 @@
 """Speed of a training, side by side in alternating rounds: python benchmarks/speed.py DIR [ROUNDS].
 
-DIR holds VALE3.csv (source=csv). Measures the seconds inside Trainer.fit against a bare PyTorch loop with the same
-steps on the same windows (the same network, loss, optimiser and validation pass each epoch; no checkpoints, metrics or
-stopping), and the whole command from process start to registered model. Writes benchmarks/speed.md.
+DIR holds VALE3.csv and others (source=csv). Measures the seconds inside Trainer.fit against a bare PyTorch loop with
+the same steps on the same windows (the same network, loss, clipping, optimiser, schedule, and a validation pass each
+epoch; no checkpoints, metrics or stopping; it computes the network's features batch by batch, ours does so for a block
+at once), against neuralforecast's LSTM in a virtual environment of its own, the whole command, the way to last close's
+MAPE, the loaders, and how time grows. Writes benchmarks/speed.md.
 """
 
 import os
 import subprocess
 import sys
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from machine import machine
-from torch import Tensor
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from pregao.cli import CONF
 from pregao.config import TrainConfig, parse
 from pregao.datamodule import PricesDataModule, tensors
+from pregao.evaluation.metrics import point_scores
+from pregao.evaluation.report import NAIVE, baseline_forecasts
 from pregao.forecaster import LOSSES, Forecaster
+from pregao.panel import Panel
 from pregao.pipeline import Pipeline
+from pregao.quantiles import MEDIAN
 from pregao.settings import REPOSITORY
-from pregao.windows import Split
+from pregao.training import Fitted
+from pregao.windows import Windows
 
 TABLE = Path(__file__).with_suffix(".md")
-RECIPES = {"default": (), "reference": ("experiment=reference",)}
+LONG = ("trainer.patience=null", "trainer.max_epochs=40")
+RECIPES = {"default": (), "long": LONG, "reference": ("experiment=reference",)}
+PEER = REPOSITORY / ".venv-neuralforecast"
+PEER_PACKAGES = ("torch==2.13.0", "neuralforecast==3.3.0")
+IMPORTS = "import torch, pytorch_lightning, mlflow, hydra, pandas, matplotlib.figure"
 
 
-def configure(prices: Path, *overrides: str) -> TrainConfig:
-    """A training of VALE3."""
-    with initialize_config_dir(str(CONF), version_base=None):
-        return parse(
-            TrainConfig, compose("train", ["source=csv", f"source.path={prices}", "end=2025-07-27", *overrides])
-        )
+class Trainings:
+    """Fits of one recipe, ours and bare, on the same panel."""
+
+    def __init__(self, prices: Path, *overrides: str) -> None:
+        given = ["source=csv", f"source.path={prices}", "end=2025-07-27", "train.init=none", *overrides]
+        with initialize_config_dir(str(CONF), version_base=None):
+            self.config = parse(TrainConfig, compose("train", given))
+        self.pipeline = Pipeline(self.config, Path())
+        self.prices = self.pipeline.download()
+        self.panel = self.pipeline.panel(self.prices)
+
+    def ours(self, panel: Panel | None = None, callbacks: tuple[Callback, ...] = ()) -> tuple[Forecaster, Fitted]:
+        """A fit as train.py does it."""
+        panel = panel or self.panel
+        with TemporaryDirectory() as folder:
+            self.pipeline.folder, self.pipeline.callbacks = Path(folder), callbacks
+            training = self.pipeline.prepare(panel)
+            data = PricesDataModule(panel.split, self.config.data.batch_size, self.config.seed)
+            return training.forecaster, training.fit(data)
+
+    def bare(self, epochs: int) -> float:
+        """Seconds of the same steps without Lightning."""
+        with TemporaryDirectory() as folder:
+            self.pipeline.folder = Path(folder)
+            forecaster = self.pipeline.prepare(self.panel).forecaster
+        network, loss, clip = forecaster.network, LOSSES[self.config.model.loss], forecaster.clip
+        adam = torch.optim.Adam(network.parameters(), lr=forecaster.learning_rate, weight_decay=forecaster.weight_decay)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.config.trainer.max_epochs)
+        train, validation = tensors(self.panel.split.train), tensors(self.panel.split.validation)
+        started = perf_counter()
+        for _ in range(epochs):
+            network.train()
+            for index in torch.randperm(len(train[0])).split(self.config.data.batch_size):
+                closes, volatilities, targets = (tensor[index] for tensor in train)
+                adam.zero_grad()
+                loss(network.learned(closes, volatilities), network.goal(closes, volatilities, targets)).backward()
+                if clip is not None:
+                    nn.utils.clip_grad_norm_(network.parameters(), clip)
+                adam.step()
+            network.eval()
+            with torch.no_grad():
+                loss(network.learned(*validation[:2]), network.goal(*validation)).item()
+            if self.config.optimizer.schedule == "cosine":
+                cosine.step()
+        return perf_counter() - started
 
 
-def ours(config: TrainConfig) -> tuple[float, int, Split]:
-    """Seconds in fit, epochs taken, the windows."""
-    with TemporaryDirectory() as folder:
-        pipeline = Pipeline(config, Path(folder))
-        panel = pipeline.panel(pipeline.download())
-        data = PricesDataModule(panel.split, config.data.batch_size, config.seed)
-        fitted = pipeline.prepare(panel).fit(data)
-    return fitted.seconds, len(fitted.val_loss), panel.split
+class Clock(Callback):
+    """Seconds since the fit began, and the validation's MAPE, after each epoch."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[float, float]] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start."""
+        self.started = perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation has been by now."""
+        self.found.append((perf_counter() - self.started, trainer.callback_metrics["val_mape"].item()))
 
 
-def bare(config: TrainConfig, split: Split, epochs: int) -> float:
-    """Seconds of the same steps without Lightning."""
-    torch.manual_seed(config.seed)
-    choices = config.optimizer.model_dump()
-    forecaster = Forecaster(
-        config.model.network(config.data.horizon, config.data.inputs),
-        loss=config.model.loss,
-        seed=config.seed,
-        **choices,
-    )
-    network, loss = forecaster.network, LOSSES[config.model.loss]
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=choices["learning_rate"], weight_decay=choices["weight_decay"]
-    )
-    seen, checked = tensors(split.train), tensors(split.validation)
-    network.begin_at(*seen)
-    batch_loss, clip = partial(_loss, network, loss), config.trainer.gradient_clip_val
+class Items(Dataset[tuple[Tensor, ...]]):
+    """The windows, one at a time, as a DataLoader usually gets them."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.tensors = tensors(windows)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, place: int) -> tuple[Tensor, ...]:
+        return tuple(tensor[place] for tensor in self.tensors)
+
+
+def fits(prices: Path, rounds: int) -> Iterator[str]:
+    """a) Time in fit against the bare loop."""
+    yield "| a) time in fit | ours, s | bare loop, s | ratio |\n|---|---:|---:|---:|"
+    for name, overrides in RECIPES.items():
+        trainings, pairs = Trainings(prices, *overrides), []
+        trainings.ours()  # the first fit of a process pays for imports
+        for _ in range(rounds):
+            _, fitted = trainings.ours()
+            pairs.append((fitted.seconds, trainings.bare(len(fitted.val_loss))))
+        fit, loop = (median(column) for column in zip(*pairs, strict=True))
+        ratio = median(a / b for a, b in pairs)
+        yield f"| {name} recipe, {len(fitted.val_loss)} epochs | {fit:.2f} | {loop:.2f} | {ratio:.2f} |"
+
+
+def whole_runs(prices: Path, rounds: int) -> Iterator[str]:
+    """b) and g) The whole command, against its bare loop and its imports; its peak memory."""
+    recipe = ("experiment=reference",)
+    trainings = Trainings(prices, *recipe)
+    rows = []
+    with TemporaryDirectory() as home:
+        os.environ["PREGAO_HOME"] = home
+        command = [
+            sys.executable,
+            str(REPOSITORY / "train.py"),
+            "source=csv",
+            f"source.path={prices}",
+            "end=2025-07-27",
+        ]
+        measured([*command])  # makes the database
+        for _ in range(rounds):
+            default, memory = measured(command)
+            long, _ = measured([*command, *recipe])
+            imports, _ = measured([sys.executable, "-c", IMPORTS])
+            loop = trainings.bare(trainings.config.trainer.max_epochs)
+            rows.append((default, long, imports, loop, long / (imports + loop), memory))
+    default, long, imports, loop, ratio, memory = (median(column) for column in zip(*rows, strict=True))
+    yield "| b) the whole run, process start to registered model | s |\n|---|---:|"
+    yield f"| default recipe | {default:.1f} |"
+    yield f"| reference recipe, 150 epochs | {long:.1f} |"
+    yield f"| the bare loop of these epochs + the imports | {loop:.1f} + {imports:.1f} |"
+    yield f"| ratio | {ratio:.2f} |"
+    yield ""
+    yield f"| g) peak memory | MB |\n|---|---:|\n| default recipe, resident | {memory:.0f} |"
+
+
+def measured(command: list[str]) -> tuple[float, float]:
+    """Seconds of a command, and its peak of resident memory in MB."""
     started = perf_counter()
-    for _ in range(epochs):
-        network.train()
-        for index in torch.randperm(len(split.train)).split(config.data.batch_size):
-            optimizer.zero_grad()
-            batch_loss(*(part[index] for part in seen)).backward()
-            if clip is not None:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
-            optimizer.step()
-        network.eval()
-        with torch.no_grad():
-            batch_loss(*checked)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = perf_counter() - started
+    if status:
+        raise RuntimeError(f"{command} ended with {os.waitstatus_to_exitcode(status)}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def peer(prices: Path, rounds: int) -> Iterator[str]:
+    """c) neuralforecast's LSTM: the same windows, sizes and number of steps."""
+    yield "| c) reference split, 40 epochs of batches of 32 | fit, s | ms a step | MAPE % | last close's |"
+    yield "|---|---:|---:|---:|---:|"
+    python = PEER / "bin/python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
+        done = subprocess.run([PEER / "bin/pip", "install", "--quiet", *PEER_PACKAGES], capture_output=True, text=True)
+        if done.returncode:
+            yield failed("cannot be installed here", done.stderr)
+            return
+    for stock in ("VALE3", "PETR4"):
+        trainings = Trainings(prices, f"stock={stock}", "evaluation.split=reference", *LONG)
+        test = trainings.panel.split.test
+        steps = 40 * -(-len(trainings.panel.split.train) // 32)
+        trainings.ours()
+        ours, theirs = [], []
+        with TemporaryDirectory() as folder:
+            closes = trainings.prices[stock][["date", "close"]]
+            closes.to_csv(f"{folder}/closes.csv", index=False)
+            np.save(f"{folder}/cutoffs.npy", test.cutoffs)
+            for _ in range(rounds):
+                forecaster, fitted = trainings.ours()
+                with torch.no_grad():
+                    closes_, volatilities, _ = tensors(test)
+                    median_ = forecaster.network.eval()(closes_, volatilities)[..., MEDIAN].numpy()
+                ours.append((fitted.seconds, point_scores(test.targets, median_)["mape"]))
+                script = str(Path(__file__).with_name("peer_lstm.py"))
+                command = [python, script, folder, str(steps), str(trainings.panel.borders[0])]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    yield failed(f"fails here on {stock}", done.stderr)
+                    return
+                theirs.append((float(done.stdout.split()[-1]), mape_of(folder, test)))
+        naive = baseline_forecasts(test, trainings.prices, trainings.panel.borders[1], [NAIVE])[NAIVE]
+        last = point_scores(test.targets, naive[..., MEDIAN])["mape"]
+        for name, rows in (("Pregão", ours), ("neuralforecast's LSTM", theirs)):
+            seconds, mape = (median(column) for column in zip(*rows, strict=True))
+            step = 1000 * seconds / steps
+            yield f"| {stock}: {name}, {steps} steps | {seconds:.1f} | {step:.2f} | {mape:.3f} | {last:.3f} |"
+        ratio = median(a / b for (a, _), (b, _) in zip(ours, theirs, strict=True))
+        yield f"| {stock}: ratio of the times | {ratio:.2f} | | | |"
+
+
+def failed(how: str, stderr: str) -> str:
+    """A line that says why there is no figure."""
+    return f"| neuralforecast's LSTM {how}: {stderr.strip().splitlines()[-1][:100]} | | | | |"
+
+
+def mape_of(folder: str, test: Windows) -> float:
+    """The peer's error on the judged windows."""
+    return point_scores(test.targets, np.load(f"{folder}/forecasts.npy").astype(np.float64))["mape"]
+
+
+def to_last_close(prices: Path) -> Iterator[str]:
+    """d) How long until the learned median is as good as last close."""
+    trainings, clock = Trainings(prices, *LONG), Clock()
+    trainings.ours(callbacks=(clock,))
+    seen = trainings.panel.split.validation
+    naive = baseline_forecasts(seen, trainings.prices, trainings.panel.borders[0], [NAIVE])[NAIVE]
+    last = point_scores(seen.targets, naive[..., MEDIAN])["mape"]
+    yield "| d) until the validation's MAPE is last close's | s in fit | epochs |\n|---|---:|---:|"
+    for name, bound in (("as good", last), ("within 0.1 % of it", 1.001 * last)):
+        first = next(((n + 1, seconds) for n, (seconds, mape) in enumerate(clock.found) if mape <= bound), None)
+        yield f"| {name} | {f'{first[1]:.2f} | {first[0]}' if first else 'never | –'} |"
+
+
+def loaders(prices: Path, rounds: int) -> Iterator[str]:
+    """e) Windows a second, without any training."""
+    trainings = Trainings(prices)
+    split, size = trainings.panel.split, trainings.config.data.batch_size
+    ours = PricesDataModule(split, size, 1).train_dataloader()
+    plain = DataLoader(Items(split.train), size, shuffle=True)
+    speeds = [[20 * len(split.train) / timed(loader) for loader in (ours, plain)] for _ in range(rounds)]
+    yield "| e) windows a second | ours | a plain DataLoader |\n|---|---:|---:|"
+    yield "| batches of 32 | " + " | ".join(f"{median(column):,.0f}" for column in zip(*speeds, strict=True)) + " |"
+
+
+def timed(loader: DataLoader[tuple[Tensor, ...]]) -> float:
+    """Seconds of twenty epochs."""
+    started = perf_counter()
+    for _ in range(20):
+        for _ in loader:
+            pass
     return perf_counter() - started
 
 
-def _loss(network: torch.nn.Module, loss: object, closes: Tensor, volatilities: Tensor, targets: Tensor) -> Tensor:
-    goal = network.goal(closes, volatilities, targets)
-    return loss(network.learned(closes, volatilities), goal)  # type: ignore[operator]
+def growth(prices: Path) -> Iterator[str]:
+    """h) Time in fit by stocks and by windows."""
+    names = sorted(path.stem for path in prices.glob("*.csv") if path.stem != "BVSP")
+    yield "| h) two epochs, batches of 32 | windows | fit, s | ms a thousand windows |\n|---|---:|---:|---:|"
+    two = ("trainer.patience=null", "trainer.max_epochs=2")
+    for count in (1, 6, len(names)):
+        chosen = ("stock=SHARED", f"stocks=[{','.join(names[:count])}]") if count > 1 else (f"stock={names[0]}",)
+        trainings = Trainings(prices, *two, *chosen)
+        yield row_of(f"{count} stocks", trainings, trainings.panel)
+    trainings = Trainings(prices, *two)
+    for number in (1_000, 10_000, 100_000):
+        train = trainings.panel.split.train
+        places = np.arange(number) % len(train)
+        split = replace(trainings.panel.split, train=train.where(places))
+        yield row_of("VALE3's, repeated", trainings, replace(trainings.panel, split=split))
 
 
-def whole_run(prices: Path) -> float:
-    """Seconds of `python train.py` from process start to its end, on a home that has a database."""
-    command = [sys.executable, str(REPOSITORY / "train.py"), "source=csv", f"source.path={prices}", "end=2025-07-28"]
-    started = perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return perf_counter() - started
+def row_of(name: str, trainings: Trainings, panel: Panel) -> str:
+    """A line of the growth table."""
+    _, fitted = trainings.ours(panel)
+    windows = len(panel.split.train)
+    return f"| {name} | {windows:,} | {fitted.seconds:.2f} | {1e6 * fitted.seconds / 2 / windows:.0f} |"
 
 
 def main(prices: Path, rounds: int) -> None:
-    """Print and write the table."""
+    """Print and write the tables."""
     torch.set_num_threads(1)
-    lines = ["| what | ours, s | bare loop, s | ratio |", "|---|---:|---:|---:|"]
-    for name, overrides in RECIPES.items():
-        config, pairs = configure(prices, *overrides), []
-        ours(config)  # the first fit of a process pays for imports
-        for _ in range(rounds):
-            seconds, epochs, split = ours(config)
-            pairs.append((seconds, bare(config, split, epochs)))
-        fit, loop = (median(column) for column in zip(*pairs, strict=True))
-        ratio = median(a / b for a, b in pairs)
-        lines.append(f"| time in fit, {name} recipe, {epochs} epochs | {fit:.2f} | {loop:.2f} | {ratio:.2f} |")
-        print(lines[-1], flush=True)
-    with TemporaryDirectory() as home:
-        os.environ["PREGAO_HOME"] = home
-        whole_run(prices)  # makes the database
-        lines.append(
-            f"| process start to registered model | {median(whole_run(prices) for _ in range(rounds)):.1f} | | |"
-        )
-    text = (
-        "\n".join(lines)
-        + f"\n\nMedians of {rounds} alternating rounds, one thread, on: {machine()}. Again: `make bench`.\n"
-    )
-    print(text)
-    TABLE.write_text(f"# Speed of a training\n\n{text}", encoding="utf-8")
+    lines: list[str] = []
+    few = min(rounds, 3)
+    for part in (
+        fits(prices, rounds),
+        whole_runs(prices, few),
+        peer(prices, few),
+        to_last_close(prices),
+        loaders(prices, rounds),
+        growth(prices),
+    ):
+        for line in part:
+            print(line, flush=True)
+            lines.append(line)
+        lines.append("")
+    note = f"Medians of {rounds} (b, c: {few}) alternating rounds, one thread, on: {machine()}. Again: `make bench`."
+    TABLE.write_text("\n".join(["# Speed of a training", "", *lines, note, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":
