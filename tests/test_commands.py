@@ -47,11 +47,11 @@ def left(home):
 
 
 def sentence(done, code=2):
-    """The refusal on stderr, after any warnings of the log."""
+    """The refusal on stderr, after whatever the log said."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert 'File "' not in done.stderr
-    [said] = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING ")]
+    [said] = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(("INFO ", "WARNING "))]
     return said
 
 

@@ -139,7 +139,7 @@ def test_a_failed_job_stops_no_other_and_is_listed(swept):
     assert "Traceback" not in done.stderr
     said = done.stderr.splitlines()[-1]
     assert said.startswith("PETR9: csv knows no such stock")
-    assert "So job 2 (model.hidden_size=3 stock=PETR9) failed, and 1 more failed" in said
+    assert "So job 1 (model.hidden_size=3 stock=PETR9) failed, and 1 more failed" in said
     table = pd.read_csv(folder_of(done) / "sweep.csv")
     assert table["reason"].notna().tolist() == [False, False, True, True]
     assert table["val_pinball"].head(2).is_monotonic_increasing

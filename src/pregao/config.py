@@ -245,7 +245,7 @@ class ServeConfig(_Choices):
 class DashboardConfig(_Choices):
     """Everything that decides how the dashboard is shown."""
 
-    host: Literal["127.0.0.1", "0.0.0.0", "::"]
+    host: Literal["127.0.0.1", "0.0.0.0", "::"]  # nosec B104
     port: Annotated[int, Field(ge=1024, le=65535)]
     stock: Text
     language: Literal["pt", "en"]
