@@ -282,6 +282,22 @@ def growth(prices: Path) -> Iterator[str]:
         yield row_of("VALE3's, repeated", trainings, replace(trainings.panel, split=split))
 
 
+def threads(prices: Path, rounds: int) -> Iterator[str]:
+    """i) Two epochs on one thread and on two."""
+    yield "| i) threads, two epochs | hidden × batch | one, s | two, s | ratio |\n|---|---:|---:|---:|---:|"
+    for hidden, batch in ((40, 32), (40, 128), (40, 256), (80, 128), (256, 64)):
+        size = (f"model.hidden_size={hidden}", f"data.batch_size={batch}")
+        alone, both = (
+            Trainings(prices, *size, "trainer.patience=null", "trainer.max_epochs=2", f"trainer.threads={number}")
+            for number in (1, 2)
+        )
+        pairs = [(alone.ours()[1].seconds, both.ours()[1].seconds) for _ in range(rounds)]
+        one, two = (median(column) for column in zip(*pairs, strict=True))
+        ratio = median(a / b for a, b in pairs)
+        yield f"| hidden {hidden}, batches of {batch} | {hidden * batch:,} | {one:.2f} | {two:.2f} | {ratio:.2f} |"
+    torch.set_num_threads(1)
+
+
 def row_of(name: str, trainings: Trainings, panel: Panel) -> str:
     """A line of the growth table."""
     _, fitted = trainings.ours(panel)
@@ -301,6 +317,7 @@ def main(prices: Path, rounds: int) -> None:
         to_last_close(prices),
         loaders(prices, rounds),
         growth(prices),
+        threads(prices, rounds),
     ):
         for line in part:
             print(line, flush=True)

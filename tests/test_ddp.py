@@ -42,9 +42,9 @@ def panel():
     return panel_of(EVEN)
 
 
-def train(folder, panel, dropout=0.0, **trainer):
+def train(folder, panel, dropout=0.0, hidden_size=8, **trainer):
     choices = {"threads": 1, "max_epochs": 3, "patience": 2, "accelerator": "cpu", "gradient_clip_val": 1.0} | trainer
-    network = NETWORK | {"dropout": dropout}
+    network = NETWORK | {"dropout": dropout, "hidden_size": hidden_size}
     module = Forecaster(
         network, loss="pinball", learning_rate=5e-3, weight_decay=1e-5, seed=1, schedule="cosine", clip=1.0
     )
@@ -102,8 +102,19 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path):
 
 def test_the_number_of_threads_is_said_once(tmp_path, panel, caplog):
     caplog.set_level("INFO", "pregao")
-    training._best_threads.cache_clear()
+    training._say.cache_clear()
     for name in ("one", "two"):
         train(tmp_path / name, panel, threads="auto", max_epochs=1)
     assert torch.get_num_threads() == 1
     assert len([record for record in caplog.records if "trainer.threads=auto: 1" in record.message]) == 1
+
+
+@pytest.mark.parametrize(("available", "hidden_size", "threads"), [(8, 4, 1), (8, 400, 2), (1, 400, 1)])
+def test_a_large_step_has_two_threads_where_there_are_two(
+    tmp_path, panel, monkeypatch, available, hidden_size, threads
+):
+    chosen = []
+    monkeypatch.setattr(training, "AVAILABLE", available)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    train(tmp_path, panel, hidden_size=hidden_size, threads="auto", max_epochs=1)
+    assert chosen == [threads]

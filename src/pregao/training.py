@@ -26,6 +26,12 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 # Lightning 2.6 asks torch 2.13 a question in a way that torch is giving up; nothing that a user could mend.
 warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
 
+AVAILABLE = torch.get_num_threads()
+"""Processors, or what OMP_NUM_THREADS allows."""
+
+WORTH_TWO_THREADS = 10_000
+"""Windows a step × hidden units. Below it threads wait for each other longer than they compute: benchmarks/speed.md."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -133,7 +139,7 @@ class Training:
             Diverged: the last validation loss is not finite.
             KeyboardInterrupt: ctrl-C.
         """
-        torch.set_num_threads(self.choices.threads or _best_threads())
+        torch.set_num_threads(self.choices.threads or self._best_threads(data.batch_size))
         if self.ckpt_path is not None and self.choices.patience is not None:
             self._take_along_the_best(self.ckpt_path)
         started = perf_counter()
@@ -157,6 +163,14 @@ class Training:
             best.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(former, best)
 
+    def _best_threads(self, batch_size: int) -> int:
+        """What trainer.threads=auto comes to: by the size of a step alone, so that the same run takes the same one."""
+        hidden = self.forecaster.hparams["network"]["hidden_size"]
+        threads = 2 if batch_size * hidden >= WORTH_TWO_THREADS and self.trainer.world_size == 1 else 1
+        threads = min(threads, AVAILABLE)
+        _say(threads)
+        return threads
+
     def _take_back(self) -> None:
         """Forked processes have trained: what their callbacks collected lies in the last checkpoint."""
         last = torch.load(self.checkpoints.last, weights_only=True, map_location="cpu")
@@ -173,11 +187,9 @@ class Training:
 
 
 @cache
-def _best_threads() -> int:
-    """What trainer.threads=auto comes to; cached, so that it is said once."""
-    threads = 1
-    logger.info("trainer.threads=auto: %d; on more, a network of this size was measured to be slower.", threads)
-    return threads
+def _say(threads: int) -> None:
+    """Once for each number."""
+    logger.info("trainer.threads=auto: %d, as measured for a step of this size (benchmarks/speed.md).", threads)
 
 
 def _trainer(choices: TrainerChoices, callbacks: list[Callback]) -> pl.Trainer:
