@@ -1,6 +1,7 @@
 """What a person reads on the terminal, and the JSON that a program reads."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -47,13 +48,8 @@ def show_sweep(swept: "Swept") -> None:
     """The jobs, best by the validation metric first, those that failed, and the folder as the last line."""
     console = Console()
     table, metric, settings = swept.table, swept.metric, swept.settings
-    title = f"{len(table)} jobs by {metric}; the test part's figures after it choose nothing"
-    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    grid.add_column("job", justify="right")
-    for key in settings:
-        grid.add_column(key.rpartition(".")[2], justify="right", no_wrap=True)
-    for name in (metric, *SWEPT.values()):
-        grid.add_column(name, justify="right", no_wrap=True)
+    title = f"{len(table)} jobs by {metric}; the test figures beside it choose nothing"
+    grid = _grid(title, ("job", *settings, metric, *SWEPT.values()))
     done = table[table["reason"].isna()]
     for row in done.to_dict("records"):
         figures = [f"{row[name]:.3f}" for name in (metric, *SWEPT)]
@@ -69,15 +65,21 @@ def show_search(found: "Found") -> None:
     console = Console()
     counts = found.trials["state"].value_counts()
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    grid = Table(title=f"study {found.study}: {told}", title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
-    columns = [name for name in found.trials if name not in ("state", "reason")]
-    for name in columns:
-        grid.add_column(str(name).rpartition(".")[2], justify="right")
+    columns = [str(name) for name in found.trials if name not in ("state", "reason")]
+    grid = _grid(f"study {found.study}: {told}", columns)
     for row in found.trials[found.trials["state"] == "complete"].head(10).to_dict("records"):
         grid.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in columns))
     console.print(grid)
     console.out(found.command or "No trial came to its end: see trials.csv for the reasons.", highlight=False)
     console.out(str(found.folder), highlight=False)
+
+
+def _grid(title: str, columns: Sequence[str]) -> Table:
+    """An empty table of figures: settings without their group, and headings in lines, since eighty columns are few."""
+    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in columns:
+        grid.add_column(name.rpartition(".")[2].replace("_", "\n"), justify="right", no_wrap=True)
+    return grid
 
 
 def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
