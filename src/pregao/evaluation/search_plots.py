@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pregao.evaluation.plots import INK, MODEL
 
@@ -21,6 +22,7 @@ def history(numbers: Sequence[int], values: Sequence[float], metric: str, folder
             best = np.minimum.accumulate(np.asarray(values)[order])
             axis.step(np.asarray(numbers)[order], best, where="post", color=INK, label="best so far")
             axis.legend(frameon=False)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="trial", ylabel=metric)
         figure.savefig(folder / "history.png", dpi=110)
 
