@@ -22,7 +22,7 @@ from pregao.backtest import Backtest
 from pregao.cli import CONF
 from pregao.config import BacktestConfig, parse
 from pregao.drift import SESSIONS, STRIDE, drift, summary
-from pregao.evaluation.metrics import pinball_by_window
+from pregao.evaluation.scores import pinball_by_window
 from pregao.prices.downloader import Downloader
 from pregao.quantiles import LEVELS
 

@@ -21,8 +21,8 @@ from machine import machine
 from pregao.cli import CONF
 from pregao.config import TrainConfig, parse
 from pregao.errors import PregaoError
-from pregao.evaluation.metrics import pinball_by_window
 from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
+from pregao.evaluation.scores import pinball_by_window
 from pregao.evaluation.significance import panel_diebold_mariano
 from pregao.panel import Panel
 from pregao.pipeline import Pipeline

@@ -23,8 +23,9 @@ from pregao.drift import drift, summary
 from pregao.errors import CorruptModel, InvalidChoice, NoModel, NotNeeded, PregaoError
 from pregao.evaluation import plots
 from pregao.evaluation.intervals import band_scores, conformal_width
-from pregao.evaluation.metrics import pinball, point_scores
+from pregao.evaluation.metrics import point_scores
 from pregao.evaluation.report import NAIVE, Evaluation
+from pregao.evaluation.scores import pinball
 from pregao.forecaster import Forecaster
 from pregao.forecasting import dated_forecast
 from pregao.judging import judged

@@ -24,7 +24,7 @@ from pregao.evaluation.baselines import (
     MeanReturn,
     RollingVolatility,
 )
-from pregao.evaluation.metrics import coverage, pinball
+from pregao.evaluation.scores import coverage, pinball
 from pregao.quantiles import LEVELS, MEDIAN, at
 from pregao.windows import REFERENCE_BORDER, REFERENCE_END
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torchmetrics.functional import mean_absolute_error, mean_absolute_percentage_error, mean_squared_error
 
-from pregao.evaluation.metrics import StepErrors, coverage, overall, pinball, point_scores, skill
+from pregao.evaluation.metrics import StepErrors, overall, point_scores
+from pregao.evaluation.scores import coverage, pinball, skill
 
 Y = np.array([[10.0, 20.0], [10.0, 40.0]])
 Y_HAT = np.array([[11.0, 20.0], [10.0, 30.0]])

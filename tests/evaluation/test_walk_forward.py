@@ -7,7 +7,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from pregao.evaluation import plots
-from pregao.evaluation.metrics import pinball_by_window
+from pregao.evaluation.scores import pinball_by_window
 from pregao.evaluation.significance import panel_diebold_mariano
 from pregao.evaluation.walk_forward import COLUMNS, WalkForward
 from pregao.quantiles import LEVELS

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from pregao.errors import PregaoError
 from pregao.evaluation.baselines import BASELINES, LastClose
-from pregao.evaluation.metrics import coverage, pinball, point_scores, skill
+from pregao.evaluation.metrics import point_scores
+from pregao.evaluation.scores import coverage, pinball, skill
 from pregao.quantiles import LEVELS, MEDIAN, at, bands
 from pregao.windows import Windows, day
 

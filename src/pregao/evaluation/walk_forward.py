@@ -10,8 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pregao.errors import IncomparableLosses
-from pregao.evaluation.metrics import coverage, pinball_by_window, point_scores, skill
+from pregao.evaluation.metrics import point_scores
 from pregao.evaluation.report import NAIVE
+from pregao.evaluation.scores import coverage, pinball_by_window, skill
 from pregao.evaluation.significance import panel_diebold_mariano
 from pregao.quantiles import LEVELS, MEDIAN, at
 from pregao.windows import day
