@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import shutil
@@ -6,6 +7,7 @@ import socket
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -269,3 +271,14 @@ def test_schemathesis_finds_no_fault_and_no_undocumented_answer(start):
             case.validate_response(case.call(timeout=60), checks=CHECKS)
 
         check()
+
+
+@pytest.mark.slow
+def test_the_first_answer_waits_for_what_ships_rather_than_deny_it(start):
+    server = start(wait=False)
+    answer = None
+    while answer is None:
+        with contextlib.suppress(httpx.ConnectError):
+            answer = server.client.post("/predict", json={"stock": "VALE3"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"]["stock"] == "VALE3"

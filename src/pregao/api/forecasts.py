@@ -123,11 +123,15 @@ class Forecasts:
         self._changes = os.fspath(tracking.changes())
         self._stamp: object = None
         self._following = asyncio.Lock()
+        self._looked = asyncio.Event()
 
     async def start(self) -> None:
         """Register what is shipped, load what is served, and make sure that a model answers."""
-        await self._in_registry_thread(self._register_shipped)
-        await self._follow(self._stamp_now())
+        try:
+            await self._in_registry_thread(self._register_shipped)
+            await self._follow(self._stamp_now())
+        finally:
+            self._looked.set()
         for served in self.served.values():
             await self.network(served, served.model.window([1.0] * served.model.card.lookback))
         self.ready = True
@@ -203,6 +207,7 @@ class Forecasts:
         Raises:
             NoModel: there is neither.
         """
+        await self._looked.wait()  # the port is open before it is known what is served: "no model" would be untrue
         stamp = self._stamp_now()
         if stamp != self._stamp:
             await self._follow(stamp)
