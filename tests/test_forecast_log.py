@@ -24,7 +24,7 @@ from pregao.forecast_log import FORECASTS, MIGRATIONS, SCHEMA, ForecastLog, Reco
 from pregao.keeper import Keeper
 from pregao.prices.calendar import next_sessions
 from pregao.settings import settings
-from tests.conftest import random_walk, run
+from tests.conftest import environment, random_walk, run
 from tests.postgres import postgres  # noqa: F401 - a fixture
 
 AS_OF = date(2024, 11, 28)
@@ -370,3 +370,27 @@ def test_predict_keeps_its_forecast_and_scores_the_past_ones(home, shared, price
 
 def test_a_sqlite_without_names_for_its_errors_is_still_a_sentence():
     assert forecast_log._error_name(sqlite3.DatabaseError("the driver's own")) == ""
+
+
+@pytest.mark.slow
+def test_threads_that_make_both_databases_at_once_do_not_mix_them_up(tmp_path):
+    """In a process of its own: what has been imported before changes who is first."""
+    script = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pregao import tracking
+from pregao.keeper import Keeper
+from pregao.prices.symbols import Symbol
+
+def forecasts():
+    time.sleep(0.3)  # MLflow is in the middle of its tables
+    return Keeper().log.count()
+
+tracking.preload()
+with ThreadPoolExecutor() as threads:
+    mlflow, log = threads.submit(tracking.champions), threads.submit(forecasts)
+    print(mlflow.result(), log.result())
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{} 0\n"

@@ -30,6 +30,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from pregao.errors import ForecastsUnavailable
+from pregao.migrations import ALEMBIC
 from pregao.prices.table import PriceBasis
 
 SCHEMA = "0001"
@@ -318,7 +319,8 @@ class ForecastLog:
 
             config = Config(attributes={"connection": connection})
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-            command.upgrade(config, SCHEMA)
+            with ALEMBIC:
+                command.upgrade(config, SCHEMA)
 
     def _set_aside(self, cause: sqlite3.DatabaseError) -> None:
         """Move a damaged file away, unless another process has just done so; the next call makes a new one."""

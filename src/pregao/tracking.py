@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -39,6 +39,7 @@ from pregao.errors import (
     refusal,
     refused_cause,
 )
+from pregao.migrations import ALEMBIC
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import BANDS
 from pregao.settings import TRACKING_URI, settings
@@ -357,7 +358,8 @@ def _prepare() -> None:
         TrackingUnavailable: no server answers, or the file is no database.
     """
     try:
-        with _alone():
+        # A server's tables are its own affair, and nobody shall wait for one that is away.
+        with _alone(), nullcontext() if settings().tracking_uri.startswith("http") else ALEMBIC:
             _client().search_experiments(max_results=1)
     except Exception as error:  # of MLflow, SQLAlchemy, the database's driver: each has its own
         raise refusal(error) or TrackingUnavailable(settings().tracking_uri, repr(error)[:200]) from error

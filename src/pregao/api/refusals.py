@@ -21,6 +21,7 @@ STATUS: dict[type[PregaoError], int] = {
     errors.NothingInRange: 422,
     errors.BadCheckpoint: 422,
     errors.Diverged: 422,
+    errors.JobsFailed: 422,
     errors.PricesUnavailable: 503,
     errors.BadPrices: 503,
     errors.BadQuotesFile: 503,
@@ -28,6 +29,8 @@ STATUS: dict[type[PregaoError], int] = {
     errors.StorageError: 503,
     errors.TrackingUnavailable: 503,
     errors.ForecastsUnavailable: 503,
+    errors.RayUnavailable: 503,
+    errors.StudyUnavailable: 503,
 }
 
 FIELD: dict[type[PregaoError], list[str]] = {
