@@ -1,4 +1,4 @@
-"""Draws the README's pictures anew: python benchmarks/pictures.py FOLDER with VALE3.csv. Needs chromium and chromedriver."""
+"""Draws the README's pictures anew: python benchmarks/pictures.py DIR with VALE3.csv. Needs chromium, chromedriver."""
 
 import os
 import sys
