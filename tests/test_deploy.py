@@ -9,11 +9,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
+import hydra
 import pytest
 import yaml
 
+from pregao import cli
 from pregao.api.collectors import ServedStocks, ServerProcesses
 from pregao.api.monitoring import Monitoring
+from pregao.config import DashboardConfig, parse
 from pregao.settings import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
@@ -119,6 +122,16 @@ def test_ports_are_open_to_this_machine_only():
     assert len({port.split(":")[1] for port in ports}) == len(ports) == 5
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert "ports" not in SERVICES["postgres"]
+
+
+def test_the_dashboard_is_started_by_its_own_command_with_choices_that_it_knows():
+    python, module, name, *overrides = SERVICES["dashboard"]["command"]
+    assert (python, module, name) == ("python", "-m", "pregao.dashboard")
+    with hydra.initialize_config_dir(str(cli.CONF), version_base=None):
+        config = parse(DashboardConfig, hydra.compose("dashboard", overrides))
+    assert SERVICES["dashboard"]["ports"] == [f"127.0.0.1:{config.port}:{config.port}"]
+    assert f":{config.port}/" in str(SERVICES["dashboard"]["healthcheck"])
+    assert config.host == "0.0.0.0"
 
 
 @pytest.mark.parametrize("name", OURS)
