@@ -69,6 +69,17 @@ def test_without_a_network_the_page_says_what_works(open_page, monkeypatch):
     assert figures(app)["Last close, US\\$"] == "2,506.85"
 
 
+def test_the_chosen_stock_stays_when_another_page_is_opened(open_page):
+    app = open_page()
+    app.selectbox(key="stock").set_value("PETR4").run()
+    for page in ("forecast", "experiments", "train"):
+        app.switch_page(f"{page}.py").run()
+    assert app.selectbox(key="stock").value == "PETR4"
+    assert str(app.date_input[0].value) == "2020-01-01"
+    app.selectbox(key="stock").set_value("SP500").run()
+    assert str(app.date_input[0].value) == "2009-01-01"
+
+
 def test_a_source_that_refused_is_not_asked_again_at_every_click(open_page, monkeypatch):
     asked = []
     monkeypatch.setattr(

@@ -11,6 +11,9 @@ from pregao.errors import PregaoError
 from pregao.prices.symbols import SAMPLES, SHARED, Symbol
 from pregao.settings import settings
 
+LAST = "last stock"
+"""Where a visit keeps it: Streamlit forgets what was chosen on a page that is left."""
+
 
 def choose_stock() -> Symbol:
     """The stock, on whichever page; any ticker may be typed.
@@ -18,18 +21,21 @@ def choose_stock() -> Symbol:
     Raises:
         InvalidSymbol: what was typed is none.
     """
-    stocks = known_stocks()
-    first = stocks.index(Symbol.parse(configuration().stock).ticker)
+    known = st.session_state.get("stock", st.session_state.get(LAST))
+    if known is not None and "stock" not in st.query_params:
+        st.session_state["stock"] = known
     chosen = st.selectbox(
-        say("stock"), stocks, first, key="stock", bind="query-params", accept_new_options=True, help=say("stock.help")
+        say("stock"), known_stocks(), key="stock", bind="query-params", accept_new_options=True, help=say("stock.help")
     )
+    st.session_state[LAST] = chosen
     return Symbol.parse(str(chosen))
 
 
 def known_stocks() -> list[str]:
-    """The configured stock, the samples, and those that prices or models are at hand of."""
+    """The configured stock, and then the samples and those that prices or models are at hand of."""
     config = configuration()
-    found = {Symbol.parse(config.stock).ticker, *SAMPLES}
+    first = Symbol.parse(config.stock).ticker
+    found = set(SAMPLES)
     for folder in (settings().data, config.source.path):
         if folder is not None and folder.is_dir():
             for file in folder.glob("*.csv"):
@@ -37,4 +43,4 @@ def known_stocks() -> list[str]:
                     found.add(Symbol.parse(file.stem).ticker)
     with suppress(PregaoError):  # prices can be looked at without a registry
         found.update(remembered("served stocks", tracking.served_stocks))
-    return sorted(found - {SHARED})
+    return [first, *sorted(found - {SHARED, first})]
