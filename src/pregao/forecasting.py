@@ -133,11 +133,20 @@ def forecast_stock(stock: str, source: str = "auto", path: Path | None = None) -
     symbol = Symbol.parse(stock)
     served = served_model(symbol)
     prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
+    return forecast_and_keep(served, prices)
+
+
+def forecast_and_keep(served: Served, prices: Prices) -> Forecast:
+    """Forecast what follows a stock's latest prices, keep that, and score what was forecast before.
+
+    Raises:
+        InvalidCloses: fewer closes than the model's lookback.
+    """
     forecast = forecast_prices(served, prices)
     keeper = Keeper()
     keeper.keep(forecast.record)
     keeper.retry()
-    keeper.settle(symbol.ticker, served.model.card.price, prices.table)
+    keeper.settle(prices.symbol.ticker, served.model.card.price, prices.table)
     return forecast
 
 

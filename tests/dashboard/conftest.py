@@ -11,7 +11,9 @@ from streamlit.testing.v1 import AppTest
 from pregao import cli
 from pregao.config import DashboardConfig, parse
 from pregao.dashboard.__main__ import APP
+from pregao.forecast_log import ForecastLog
 from pregao.pipeline import Pipeline
+from pregao.settings import settings
 from tests.conftest import random_walk, small_config
 
 
@@ -49,6 +51,14 @@ def home_with_runs(tmp_path_factory, empty_database, stocks):
 def with_runs(home_with_runs, home, monkeypatch):
     monkeypatch.setenv("PREGAO_HOME", str(home_with_runs))
     return home_with_runs
+
+
+@pytest.fixture
+def log(with_runs):
+    """The empty log of that home's forecasts."""
+    found = ForecastLog(settings().forecasts_uri)
+    found.file.unlink(missing_ok=True)
+    return found
 
 
 @pytest.fixture

@@ -46,6 +46,33 @@ def test_the_forecast_of_a_stock_is_that_of_the_package(open_page, with_runs, st
     assert len(app.get("download_button")) == 1
 
 
+def test_the_forecast_of_a_stock_is_kept_and_those_of_given_closes_are_not(open_page, log):
+    for _ in range(2):
+        open_page("forecast")
+    assert "2024-12-27" in told(uploaded(open_page, plain(WALK.iloc[:-1]).encode()))
+    assert log.count() == 1
+
+
+def test_a_log_that_cannot_be_written_keeps_nobody_from_a_forecast(open_page, log, monkeypatch):
+    monkeypatch.setenv("PREGAO_FORECASTS_URI", "postgresql://nobody@127.0.0.1:1/nothing")
+    assert len(table_of(open_page("forecast"))) == 10
+    assert log.count() == 1
+
+
+def test_drift_is_shown_and_a_warning_where_the_stock_has_changed(open_page, log, stocks, tmp_path):
+    expected = forecast_stock("VALE3", "csv", stocks).drift
+    assert f"Drift since the training: {expected.score:.2f}." in told(open_page("forecast"))
+    table = pd.read_csv(stocks / "VALE3.csv")[["date", "close"]]
+    wild = table["close"].where(table.index < 340, table["close"] * (1 + 0.2 * (table.index % 2)))
+    table.assign(close=wild).to_csv(tmp_path / "VALE3.csv", index=False)
+    source = ("source=csv", f"source.path={tmp_path}")
+    warning = forecast_stock("VALE3", "csv", tmp_path).drift.warning
+    assert warning in told(open_page("forecast", *source)).replace("\\", "")
+    in_portuguese = told(open_page("forecast", *source, language="pt")).replace("\\", "")
+    assert "A ação anda diferente do que o modelo viu no treino" in in_portuguese
+    assert warning in in_portuguese
+
+
 def test_without_any_model_the_page_says_how_to_get_one(open_page):
     assert "no trained model" in told(open_page("forecast"))
     assert "Esta ação ainda não tem modelo." in told(open_page("forecast", language="pt"))

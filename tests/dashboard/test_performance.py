@@ -2,7 +2,9 @@ import pandas as pd
 import pytest
 
 from pregao import tracking
+from pregao.evaluation.live import accuracy
 from pregao.evaluation.report import NAIVE
+from pregao.forecasting import forecast_stock
 from pregao.prices.symbols import Symbol
 from pregao.statistics import Page, table
 from tests.dashboard.conftest import figures, told
@@ -53,6 +55,35 @@ def test_a_model_that_nothing_has_come_for_says_so(open_page, with_runs, tmp_pat
     app = open_page("performance", "source=csv", f"source.path={tmp_path}")
     app.selectbox(key="first VALE3").set_value(app.selectbox(key="first VALE3").options[-1]).run()
     assert "to judge a model that has seen closes until" in told(app)
+
+
+def test_forecasts_that_were_told_are_shown_as_the_package_scores_them(open_page, log, stocks, tmp_path):
+    whole = pd.read_csv(stocks / "VALE3.csv")
+    for missing in (6, 3, 0):
+        whole.iloc[: len(whole) - missing].to_csv(tmp_path / "VALE3.csv", index=False)
+        forecast_stock("VALE3", "csv", tmp_path)
+    [expected] = accuracy(log.outcomes("VALE3"))
+    app = open_page("performance")
+    versions, steps = (table.value for table in app.dataframe[-2:])
+    assert versions["version"].tolist() == [f"VALE3 · {expected['version']}"]
+    assert versions["n"].tolist() == [6 + 3]
+    for name in ("rmse", "mape", "skill_mape", "coverage_90"):
+        assert versions[name].tolist() == [expected[name]]
+        assert steps[name].tolist() == [step[name] for step in expected["steps"]]
+    assert steps["step"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_before_a_forecast_has_met_its_closes_the_page_says_how_it_will(open_page, log):
+    open_page("forecast")
+    assert "No forecast of VALE3 that was told has met its closes yet" in told(open_page("performance"))
+    assert "ainda não há previsão dada" in told(open_page("performance", language="pt", stock="PETR4"))
+
+
+def test_a_log_that_does_not_answer_leaves_the_rest_of_the_page(open_page, log, monkeypatch):
+    monkeypatch.setenv("PREGAO_FORECASTS_URI", "postgresql://nobody@127.0.0.1:1/nothing")
+    app = open_page("performance", language="pt")
+    assert "O banco das previsões já dadas não responde" in told(app)
+    assert len(app.get(CHARTS)) == 5
 
 
 def test_without_a_model_the_page_says_how_to_get_one(open_page):

@@ -1,6 +1,6 @@
 """Forecast: the next sessions of a stock, or of closes that are pasted or uploaded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,16 +10,24 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pregao.dashboard import charts, tables
+from pregao.dashboard import charts, refusals, tables
 from pregao.dashboard.language import day, language, number, say
 from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import configuration, remembered
 from pregao.dashboard.stocks import choose_stock
 from pregao.errors import InvalidCloses
-from pregao.forecasting import Forecast, forecast_closes, forecast_prices, latest_prices, served_model
+from pregao.forecasting import (
+    Forecast,
+    forecast_and_keep,
+    forecast_closes,
+    forecast_prices,
+    latest_prices,
+    served_model,
+)
 from pregao.prices.brazilian import as_source_csv, bare_closes, closes_in, has_dates
-from pregao.prices.downloader import Downloader
+from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SHARED, Symbol
+from pregao.tracking import Served
 from pregao.trained_model import MOST_CLOSES
 
 RECENT = 60
@@ -62,7 +70,11 @@ def _answer(symbol: Symbol, origin: str) -> Answer | None:
     if origin == "stock":
         source = configuration().source
         with st.spinner(say("forecast.wait")):
-            return remembered("forecast", lambda: of_source(symbol, source.name, source.path), symbol.ticker)
+            return remembered(
+                "forecast",
+                lambda: of_source(symbol, source.name, source.path, forecast_and_keep),
+                symbol.ticker,
+            )
     if origin == "pasted":
         text = st.text_area(say("pasted"), placeholder=EXAMPLE, help=say("pasted.help"), key="pasted")
         pressed = st.button(say("forecast.do"), type="primary", key="do")
@@ -78,11 +90,11 @@ def _answer(symbol: Symbol, origin: str) -> Answer | None:
         return of_upload(symbol, file.getvalue())
 
 
-def of_source(symbol: Symbol, source: str, path: Path | None) -> Answer:
+def of_source(symbol: Symbol, source: str, path: Path | None, forecast: Callable[[Served, Prices], Forecast]) -> Answer:
     """From a stock's latest prices; raises as `forecasting.forecast_stock`."""
     served = served_model(symbol)
     prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
-    return Answer(forecast_prices(served, prices), prices.closes.tail(RECENT))
+    return Answer(forecast(served, prices), prices.closes.tail(RECENT))
 
 
 def of_closes(symbol: Symbol, closes: Sequence[float]) -> Answer:
@@ -109,7 +121,7 @@ def of_upload(symbol: Symbol, data: bytes) -> Answer:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "upload.csv"
         file.write_bytes(readable)
-        return of_source(symbol, "csv", file)
+        return of_source(symbol, "csv", file, forecast_prices)  # not kept: whose prices these are, nobody knows
 
 
 def _show(answer: Answer) -> None:
@@ -144,6 +156,10 @@ def _heading(answer: Answer) -> None:
         st.warning(say("stale", day=day(forecast.as_of)), icon=":material/history:")
     if served.stock == SHARED:
         st.caption(say("shared"))
+    if forecast.drift is not None:
+        st.caption(say("drift", score=number(forecast.drift.score)), help=say("drift.help"))
+        if forecast.drift.warning:
+            refusals.tell("drift.warning", forecast.drift.warning)
 
 
 def _table(forecast: Forecast) -> None:

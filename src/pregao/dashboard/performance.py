@@ -1,19 +1,27 @@
 """Performance: forecasts against what came, errors beside the baselines', two runs side by side."""
 
+from datetime import date
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from pregao.dashboard import charts, tables
-from pregao.dashboard.language import number, say
+from pregao.dashboard.language import day, number, say
 from pregao.dashboard.refusals import guarded
 from pregao.dashboard.runs import Choice, choices, judged, name_of
 from pregao.dashboard.stocks import choose_stock
 from pregao.evaluation.judged import Judged
+from pregao.evaluation.live import accuracy
 from pregao.evaluation.report import NAIVE
+from pregao.keeper import Keeper
 from pregao.prices.symbols import Symbol
 
 FIGURES = ("mape", "skill_mape", "coverage_90", "coverage_80", "pinball", "rmse", "mae")
 """In the order of their use, since a telephone shows the first ones."""
+
+LIVE = ("n", "mape", "naive_mape", "skill_mape", "coverage_90", "coverage_80", "rmse", "naive_rmse")
+"""Of forecasts that were told."""
 
 
 def main() -> None:
@@ -21,6 +29,14 @@ def main() -> None:
     st.title(say("performance.title"))
     st.caption(say("performance.about"))
     symbol = choose_stock()
+    with guarded():
+        _runs(symbol)
+    with guarded():
+        _told(symbol)
+
+
+def _runs(symbol: Symbol) -> None:
+    """What judged the models."""
     found = choices(symbol)
     if not found:
         st.info(say("performance.nothing", stock=symbol), icon=":material/info:")
@@ -109,6 +125,37 @@ def _side_by_side(symbol: Symbol, own: Judged, name: str, second: Choice) -> Non
     windows = [set(one.forecasts["cutoff"]) for one in both.values()]
     if windows[0] != windows[1]:
         st.caption(say("other_windows"))
+
+
+def _told(symbol: Symbol) -> None:
+    """The memory of past forecasts, as GET /accuracy has it."""
+    st.subheader(say("told"))
+    log = Keeper().log
+    entries = accuracy(log.outcomes(symbol.ticker)) if log.exists() else []
+    if not entries:
+        st.info(say("told.nothing", stock=symbol), icon=":material/info:")
+        return
+    st.caption(say("told.about", unit=symbol.currency.replace("$", "\\$")))
+    names = [f"{entry['model']} · {entry['version']}" for entry in entries]
+    versions = [
+        {"version": name, "first": _day(entry["first"]), "last": _day(entry["last"]), **_live(entry)}
+        for name, entry in zip(names, entries, strict=True)
+    ]
+    tables.show(pd.DataFrame(versions), key="told")
+    newest = len(entries) - 1
+    chosen = st.selectbox(
+        say("told.version"), range(len(entries)), newest, format_func=names.__getitem__, key="version"
+    )
+    steps = entries[chosen]["steps"]
+    tables.show(pd.DataFrame([{"step": one["step"], **_live(one)} for one in steps]), key="told by step")
+
+
+def _live(scores: dict[str, Any]) -> dict[str, Any]:
+    return {name: scores[name] for name in LIVE}
+
+
+def _day(iso: str) -> str:
+    return day(date.fromisoformat(iso))
 
 
 main()

@@ -27,12 +27,17 @@ def guarded() -> Iterator[None]:
 
 
 def show(kind: str, sentence: str) -> None:
-    """A refusal; the package's sentences are English, so that in Portuguese one of our own comes before it."""
+    """A refusal."""
+    tell(f"refused.{kind}", sentence)
+
+
+def tell(key: str, sentence: str) -> None:
+    """A warning; the package's sentences are English, so that in Portuguese one of our own comes before it."""
     told = sentence_for_clients(sentence)
     if language() == "en":
         st.warning(_plain(told), icon=":material/info:")
         return
-    st.warning(say(f"refused.{kind}"), icon=":material/info:")
+    st.warning(say(key), icon=":material/info:")
     st.caption(_plain(f"{say('detail')}: {told}"))
 
 

@@ -135,6 +135,20 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "As duas foram julgadas em janelas diferentes: compare cada uma com o seu próprio último fechamento.",
         "The two were judged on different windows: compare each with its own last close.",
     ),
+    "told": ("Previsões já dadas", "Forecasts that were told"),
+    "told.nothing": (
+        "De {stock} ainda não há previsão dada cujos fechamentos tenham chegado. Abra a página Previsão: cada previsão "
+        "fica guardada, e é julgada aqui depois do próximo pregão, quando for feita outra.",
+        "No forecast of {stock} that was told has met its closes yet. Open the page Forecast: each one is kept, and "
+        "is judged here after the next session, when another is made.",
+    ),
+    "told.about": (
+        "As que a API, predict.py e a página Previsão deram, julgadas pelos fechamentos que vieram, ao lado do último "
+        "fechamento. RMSE em {unit}. Pregões vizinhos têm fechamentos em comum: poucos dias não provam nada.",
+        "Those of the API, predict.py and the page Forecast, judged by the closes that came, beside last close. "
+        "RMSE in {unit}. Neighbouring sessions share closes: few days prove nothing.",
+    ),
+    "told.version": ("Por passo, da versão", "By step, of version"),
     # Forecast
     "forecast.title": ("Previsão", "Forecast"),
     "forecast.about": (
@@ -185,6 +199,15 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "shared": (
         "Esta ação não tem modelo próprio: responde o que foi treinado com muitas.",
         "This stock has no model of its own: the one that was trained on many answers.",
+    ),
+    "drift": ("Mudança da ação desde o treino: {score}.", "Drift since the training: {score}."),
+    "drift.help": (
+        "Quanto as últimas 60 variações diárias diferem das do treino; acima de 1, um aviso.",
+        "How far the last 60 daily returns are from those of the training part; a warning comes above 1.",
+    ),
+    "drift.warning": (
+        "A ação anda diferente do que o modelo viu no treino: as faixas podem errar mais do que quando foi julgado.",
+        "The stock moves unlike what the model knew in training: the bands may be wrong by more than when judged.",
     ),
     "sessions_from_last": ("pregões desde o último fechamento", "sessions from the last close"),
     # Experiments
@@ -249,6 +272,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Version {version} is registered; the former model stays in use.",
     ),
     # Headings of tables
+    "column.version": ("versão", "version"),
+    "column.first": ("de", "from"),
+    "column.last": ("até", "to"),
+    "column.n": ("passos", "steps"),
+    "column.naive_rmse": ("RMSE últ. fech.", "last close's RMSE"),
     "column.served": ("★", "★"),
     "column.stock": ("ação", "stock"),
     "column.started": ("início (UTC)", "started (UTC)"),
@@ -342,6 +370,21 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "O MLflow não responde. Confira MLFLOW_TRACKING_URI, ou deixe-a vazia para usar o banco local.",
         "MLflow does not answer. Check MLFLOW_TRACKING_URI, or leave it unset for the local database.",
     ),
+    "refused.BadQuotesFile": (
+        "Um arquivo de cotações da B3 está danificado ou é outra coisa. Baixe-o de novo.",
+        "A file of B3's quotes is damaged or is something else. Fetch it again.",
+    ),
+    "refused.ForecastsUnavailable": (
+        "O banco das previsões já dadas não responde. As previsões continuam, e são gravadas depois.",
+        "The database of past forecasts does not answer. Forecasts go on, and are written down later.",
+    ),
+    "refused.NotNeeded": (
+        "Não foi preciso treinar: a ação se comporta como o modelo a conhece.",
+        "No training was needed: the stock behaves as its model knows it.",
+    ),
+    "refused.JobsFailed": ("Alguns treinos da série falharam.", "Some trainings of the sweep failed."),
+    "refused.RayUnavailable": ("Nenhum cluster Ray responde no endereço dado.", "No Ray cluster answers there."),
+    "refused.StudyUnavailable": ("O banco dos estudos não responde.", "The database of studies does not answer."),
     "refused.IncomparableLosses": (
         "As previsões não podem ser comparadas.",
         "The forecasts cannot be compared.",

@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pregao.dashboard.language import decimal, name_of_forecaster, say
 
 DIGITS = {
-    **dict.fromkeys(("rmse", "mae", "mape", "final_rmse", "final_mape", "naive_mape", "pinball"), 3),
+    **dict.fromkeys(("rmse", "mae", "mape", "final_rmse", "final_mape", "naive_mape", "naive_rmse", "pinball"), 3),
     **dict.fromkeys(("skill_mape", "skill_rmse", "close", "lower_80", "upper_80", "lower_90", "upper_90"), 2),
     **dict.fromkeys(("coverage_80", "coverage_90", "seconds"), 1),
     **dict.fromkeys(("train_loss", "val_loss"), 4),
