@@ -42,7 +42,7 @@ def of_the_dashboard(prices: Path, home: Path) -> None:
             with chromium(width, height) as driver:
                 driver.get(f"{address}/{page}?language=English")
                 until(driver, STILL)
-                until(driver, "return document.querySelectorAll('canvas').length > 0")
+                until(driver, "return document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length > 0")
                 resize(driver, width, height)
                 time.sleep(1.5)  # Vega draws once more when it knows its width
                 image = Image.open(BytesIO(driver.get_screenshot_as_png())).convert("RGB")

@@ -117,14 +117,15 @@ def test_a_page_is_drawn_without_an_error_and_fits(browser, address, page, width
 
 
 def test_the_slider_draws_another_step(browser, address):
+    from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     wide(browser, 1280)
     browser.get(f"{address}/performance")
     settle(browser)
     assert "No passo 1" in text(browser)
-    slider = browser.find_element("css selector", "[role=slider]")
-    slider.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    browser.execute_script("document.querySelector('[data-testid=stSlider] input').focus()")
+    ActionChains(browser).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).perform()
     settle(browser)
     assert "No passo 3" in text(browser)
     assert not faults(browser)

@@ -17,8 +17,11 @@ PALETTE = (MODEL, NAIVE, OTHER, "#b05fc4", "#c9a227", "#4fb3bf", ACTUAL)
 
 HEIGHT = 340
 
-COLUMNS = 2
-"""Of a legend: more would not fit on a telephone."""
+LEGEND = 26
+"""Pixels of a legend's line."""
+
+TELEPHONE = 30
+"""Letters that a legend's line may have there; where they are more, it has two names a line."""
 
 SHORT = pd.Timedelta(days=200)
 """Below which an axis tells days, and not months."""
@@ -120,7 +123,7 @@ def per_step(steps: pd.DataFrame, figure: str, title: str, goal: float | None = 
     layers = [base.mark_line(point=True, strokeWidth=2)]
     if goal is not None:
         layers.append(_rule(goal))
-    return _drawn(*layers, height=280)
+    return _drawn(*layers, height=300 + LEGEND * -(-len(names) // _columns(names)))
 
 
 def residuals(rows: pd.DataFrame) -> Drawn:
@@ -262,7 +265,11 @@ def _shades(parts: Parts, table: pd.DataFrame) -> list[alt.Chart]:
 
 def _colours(column: str, names: list[str], colours: Sequence[str]) -> alt.Color:
     scale = alt.Scale(domain=names, range=[colours[place % len(colours)] for place in range(len(names))])
-    return alt.Color(f"{column}:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=COLUMNS))
+    return alt.Color(f"{column}:N", scale=scale, legend=alt.Legend(title=None, orient="top", columns=_columns(names)))
+
+
+def _columns(names: list[str]) -> int:
+    return len(names) if sum(map(len, names)) <= TELEPHONE else min(2, len(names))
 
 
 def _long(rows: pd.DataFrame, names: dict[str, str], at: str) -> pd.DataFrame:

@@ -142,9 +142,14 @@ def _heading(answer: Answer) -> None:
     unit = forecast.symbol.currency.replace("$", "\\$")
     columns[0].metric(f"{say('last_close')}, {unit}", number(before))
     for column, row in zip(columns[1:], (first, last), strict=True):
-        change = f"{number(100 * (row['close'] / before - 1), 2, sign=True)} %"
+        change = round(100 * (row["close"] / before - 1), 2)
         name = say("next_session") if row["step"] == 1 else say("in_sessions", step=row["step"])
-        column.metric(f"{name}, {unit}", number(row["close"]), change)
+        column.metric(
+            f"{name}, {unit}",
+            number(row["close"]),
+            f"{number(change, 2, sign=True)} %",
+            delta_color="normal" if change else "off",
+        )
         column.caption(say("band", lower=number(row["lower_90"]), upper=number(row["upper_90"])))
     served, card = forecast.served, forecast.served.model.card
     told = say("model", stock=served.stock, version=served.version, day=day(date.fromisoformat(card.trained_at[:10])))

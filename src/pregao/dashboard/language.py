@@ -48,7 +48,7 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
     """A number with the language's decimal sign; a dash for none."""
     if value is None or value != value:
         return "–"
-    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    text = f"{value:{'+' if sign else ''}z,.{digits}f}"  # z: nothing is never negative
     return text.translate(_SWAPPED) if language() == "pt" else text
 
 

@@ -275,7 +275,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "column.version": ("versão", "version"),
     "column.first": ("de", "from"),
     "column.last": ("até", "to"),
-    "column.n": ("passos", "steps"),
+    "column.n": ("julgados", "judged"),
     "column.naive_rmse": ("RMSE últ. fech.", "last close's RMSE"),
     "column.served": ("★", "★"),
     "column.stock": ("ação", "stock"),

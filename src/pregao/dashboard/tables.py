@@ -30,8 +30,8 @@ def show(table: pd.DataFrame, *, key: str | None = None, config: Mapping[str, An
 
 def figures() -> DeltaGenerator:
     """A row of metrics that goes on in the next line where it is narrow."""
-    return st.container(horizontal=True, gap="large")
+    return st.container(horizontal=True, gap="medium")
 
 
 def _signs(count: int) -> str:
-    return f"{{:,.{count}f}}"
+    return f"{{:z,.{count}f}}"
