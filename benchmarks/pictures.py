@@ -20,7 +20,7 @@ from pregao.settings import REPOSITORY
 
 PICTURES = REPOSITORY / "docs/pictures"
 STOCK = "VALE3"
-PAGES = {"dashboard": ("forecast", 1280, 1000), "telephone": ("forecast", 390, 1000)}
+PAGES = {"dashboard": ("forecast", 1280, 960), "telephone": ("forecast", 390, 1310)}
 
 
 def of_the_model(prices: Path) -> None:
