@@ -129,8 +129,8 @@ def report(found: Figures, rounds: int) -> str:
 
 A mouse that crosses 11 years of candles: {smooth:.0f} ms a frame, {worst:.0f} ms the slowest one (medians).
 
-Other work on both cores makes all of it up to twice as slow, and a step slower than it should be; here nothing went before it
-(`nice -n -10`).
+Other work on both cores makes all of it up to twice as slow, and a step slower than it should be; here nothing went
+before it (`nice -n -10`).
 
 VALE3 since 2015, in headless Chromium on the server's own machine, {rounds} rounds, each with a new server on a fresh
 home and new browsers. On: {machine()}. Again: `nice -n -10 python benchmarks/dashboard.py DIR`.
