@@ -3,6 +3,7 @@
 Their own files stay without outputs, so that a change of them is a change of what they say.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from pregao.settings import settings
 
 NOTEBOOKS = Path(__file__).parent
 SECONDS_A_CELL = 300
+
+INLINE = "module://matplotlib_inline.backend_inline"
+"""What draws into a notebook, whatever the shell's environment has chosen."""
 
 
 def execute(file: Path, folder: Path) -> Path:
@@ -31,6 +35,7 @@ def execute(file: Path, folder: Path) -> Path:
 
 def main(names: list[str]) -> None:
     """Run those named, or all."""
+    os.environ["MPLBACKEND"] = INLINE
     for file in sorted(NOTEBOOKS.glob("*.ipynb")):
         if not names or file.stem in names:
             Console().print(str(execute(file, settings().outputs / "notebooks")), highlight=False, soft_wrap=True)

@@ -36,11 +36,13 @@ STATE = """return [
 
 
 @pytest.fixture(scope="module")
-def address(home_with_runs, stocks):
+def address(home_with_runs, stocks, tmp_path_factory):
+    # A copy: the server adds the shipped models to it, and the training that a test cancels.
+    home = shutil.copytree(home_with_runs, tmp_path_factory.mktemp("browser") / "home")
     port = free_port()
     command = [sys.executable, "-m", "pregao.dashboard", f"port={port}", "source=csv", f"source.path={stocks}"]
-    log = home_with_runs / "dashboard.log"
-    env = environment(home_with_runs)
+    log = home / "dashboard.log"
+    env = environment(home)
     with log.open("w") as file:
         process = subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=file, stderr=file)
     end = time.monotonic() + 60
