@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from browser import STILL, chromium, dashboard, resize, until
+from browser import STILL, chromium, dashboard, until
 from PIL import Image
 
 from pregao import tracking
@@ -20,7 +20,7 @@ from pregao.settings import REPOSITORY
 
 PICTURES = REPOSITORY / "docs/pictures"
 STOCK = "VALE3"
-PAGES = {"dashboard": ("forecast", 1280, 960), "telephone": ("forecast", 390, 1310)}
+PAGE, WIDTH, HEIGHT = "forecast", 1280, 960
 
 
 def of_the_model(prices: Path) -> None:
@@ -37,16 +37,13 @@ def of_the_model(prices: Path) -> None:
 
 def of_the_dashboard(prices: Path, home: Path) -> None:
     """What a visitor sees."""
-    with dashboard(prices, home) as address:
-        for name, (page, width, height) in PAGES.items():
-            with chromium(width, height) as driver:
-                driver.get(f"{address}/{page}?language=English")
-                until(driver, STILL)
-                until(driver, "return document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length > 0")
-                resize(driver, width, height)
-                time.sleep(1.5)  # Vega draws once more when it knows its width
-                image = Image.open(BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-                image.quantize(128).save(PICTURES / f"{name}.png", optimize=True)
+    with dashboard(prices, home) as address, chromium(WIDTH, HEIGHT) as driver:
+        driver.get(f"{address}/{PAGE}?language=English")
+        until(driver, STILL)
+        until(driver, "return document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length > 0")
+        time.sleep(1.5)  # Vega draws once more when it knows its width
+        image = Image.open(BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+        image.quantize(128).save(PICTURES / "dashboard.png", optimize=True)
 
 
 def main(prices: Path) -> None:
