@@ -1,9 +1,7 @@
 """tune.py: Optuna over the Pipeline, by validation alone; what it refuses; many workers on one storage."""
 
 import json
-import os
 import shlex
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from pregao.search import Search
 from pregao.search_space import distributions
 from pregao.settings import REPOSITORY
 from tests.conftest import SMALL, environment, run
+from tests.postgres import postgres  # noqa: F401 - a fixture
 
 SPACE = "sweep.space={model.hidden_size: 'choice(3, 4, 5)', optimizer.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}"
 ONLY_SIZE = {"model.hidden_size": "choice(3, 4, 5)"}
@@ -207,47 +206,23 @@ def test_the_command_that_it_prints_trains_with_the_best(home, prices):
 
 
 @pytest.fixture
-def postgres(tmp_path):
-    """The address of a PostgreSQL server of this test's own."""
-    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
-        pytest.skip("PostgreSQL is not installed here")
-    pytest.importorskip("psycopg", reason="psycopg is not installed here")
-    # A server refuses to run as root; the folder must then be another user's.
-    other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    folder = tmp_path.parent.parent / f"postgres-{os.getpid()}"
-    folder.mkdir()
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o055)
-    if other:
-        shutil.chown(folder, "postgres", "postgres")
-
-    def call(*command):
-        return subprocess.run([*other, *command], capture_output=True, text=True, cwd=folder)
-
-    data, options = str(folder / "data"), f"-k {folder} -c listen_addresses= -c fsync=off"
-    for command in (
-        ("initdb", "-D", data, "-U", "studies", "-A", "trust"),
-        ("pg_ctl", "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start"),
-    ):
-        done = call(*command)
-        if done.returncode:
-            shutil.rmtree(folder, ignore_errors=True)
-            pytest.skip(f"PostgreSQL does not start here: {done.stderr.strip()[-200:]}")
-    yield f"postgresql://studies@/postgres?host={folder}"
-    call("pg_ctl", "-D", data, "-m", "immediate", "stop")
-    shutil.rmtree(folder, ignore_errors=True)
+def studies(postgres):  # noqa: F811
+    """The address of a database that is empty."""
+    postgres.run("createdb", "-h", "127.0.0.1", "-p", postgres.port, "-U", "pregao", "studies")
+    yield postgres.uri.replace("/postgres", "/studies")
+    postgres.run("dropdb", "-h", "127.0.0.1", "-p", postgres.port, "-U", "pregao", "studies")
 
 
 @pytest.mark.slow
-def test_two_workers_share_a_study_on_postgresql(home, prices, postgres):
+def test_two_workers_share_a_study_on_postgresql(home, prices, studies):
     small = (*SMALL, "source=csv", f"source.path={prices}", "end=2024-12-30", "trainer.max_epochs=1")
-    command = [sys.executable, str(REPOSITORY / "tune.py"), *small, "trials=8", f"storage='{postgres}'", SPACE]
+    command = [sys.executable, str(REPOSITORY / "tune.py"), *small, "trials=8", f"storage='{studies}'", SPACE]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     workers = [subprocess.Popen(command, env=environment(home), **pipes) for _ in range(2)]
     for worker in workers:
         _, stderr = worker.communicate(timeout=200)
         assert worker.returncode == 0, stderr
-    storage = optuna.storages.RDBStorage(postgres)
+    storage = optuna.storages.RDBStorage(studies)
     [study] = optuna.get_all_study_summaries(storage)
     trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
     storage.remove_session()
