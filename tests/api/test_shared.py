@@ -17,7 +17,7 @@ from pregao.config import ServeConfig, parse
 from pregao.forecasting import forecast_closes, forecast_stock
 from pregao.pipeline import Pipeline
 from pregao.prices.symbols import Symbol
-from pregao.trained_model import TrainedModel
+from pregao.trained_model import TrainedModel, Window
 from tests.conftest import random_walk, small_config, with_ranges
 
 
@@ -28,7 +28,7 @@ class Here:
         self.app = FastAPI()
 
     async def ask(self, trip):
-        return [TrainedModel.load(Path(folder)).rows(window) for folder, window in trip]
+        return [TrainedModel.load(Path(folder)).rows(Window(*seen)) for folder, seen in trip]
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from pregao.api.worker import Rows, Trip
+from pregao.api.worker import Rows, Seen, Trip
 from pregao.tracking import Served
 from pregao.trained_model import Window
 
@@ -31,13 +31,14 @@ class Inference:
         self.ask = ask
         self.free = 2 * processes
         self.seconds = deadline / TRIES
-        self._waiting: deque[tuple[str, Window, asyncio.Future[Rows | None]]] = deque()
+        self._waiting: deque[tuple[str, Seen, asyncio.Future[Rows | None]]] = deque()
         self._trips: set[asyncio.Task[None]] = set()
 
     async def __call__(self, served: Served, window: Window) -> Rows:
         """The model's rows; from this process's own memory, where the model's files are gone."""
         future: asyncio.Future[Rows | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((os.fspath(served.folder), window, future))
+        seen = (window.closes, window.volatilities, window.width)
+        self._waiting.append((os.fspath(served.folder), seen, future))
         self._depart()
         rows = await future
         return await asyncio.to_thread(served.model.rows, window) if rows is None else rows
@@ -51,10 +52,10 @@ class Inference:
             self._trips.add(trip)
             trip.add_done_callback(self._trips.discard)
 
-    async def _travel(self, passengers: list[tuple[str, Window, asyncio.Future[Rows | None]]]) -> None:
+    async def _travel(self, passengers: list[tuple[str, Seen, asyncio.Future[Rows | None]]]) -> None:
         try:
             present = [passenger for passenger in passengers if not passenger[2].done()]  # some may have gone away
-            rows = await self._persist([(folder, window) for folder, window, _ in present]) if present else []
+            rows = await self._persist([(folder, seen) for folder, seen, _ in present]) if present else []
             for (_, _, future), found in zip(present, rows, strict=True):
                 if not future.done():
                     future.set_result(found)

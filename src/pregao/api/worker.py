@@ -14,10 +14,12 @@ import litserve
 from pregao.errors import CorruptModel
 
 if TYPE_CHECKING:  # torch takes seconds, and the server's starter does without
-    from pregao.trained_model import Window
+    from pregao.trained_model import TrainedModel
 
 Rows = list[dict[str, Any]]
-Trip = list[tuple[str, "Window"]]
+Seen = tuple[list[float], list[float], float]
+"""A Window's closes, volatilities and width: plain, or the process of LitServe's queues would import torch for it."""
+Trip = list[tuple[str, Seen]]
 
 MODELS_IN_MEMORY = 64
 
@@ -32,8 +34,9 @@ class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no type
         """Import what a forecast needs, before the first request."""
         import torch
 
-        from pregao.trained_model import TrainedModel
+        from pregao.trained_model import TrainedModel, Window
 
+        self.window = Window
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's to pass on
         threading.Thread(target=_end_with_the_parent, daemon=True).start()
         # One thread: a network of this size is several times slower on two.
@@ -46,18 +49,18 @@ class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no type
 
     def predict(self, x: Trip) -> list[Rows | None]:
         """`TrainedModel.rows` of each; None where a model's files are gone or damaged."""
-        return [self._rows(Path(folder), window) for folder, window in x]
+        return [self._rows(Path(folder), seen) for folder, seen in x]
 
     def encode_response(self, output: list[Rows | None]) -> list[Rows | None]:
         """As it is: the HTTP process adds the dates and the stock."""
         return output
 
-    def _rows(self, folder: Path, window: "Window") -> Rows | None:
+    def _rows(self, folder: Path, seen: Seen) -> Rows | None:
         try:
-            found: Rows = self.load(folder).rows(window)
+            model: TrainedModel = self.load(folder)
+            return model.rows(self.window(*seen))
         except CorruptModel:
             return None
-        return found
 
 
 def _end_with_the_parent() -> None:
