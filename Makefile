@@ -51,7 +51,7 @@ serve: setup ## the API, on port 5000
 	$(BIN)/python serve.py
 
 dashboard: setup ## the dashboard, on port 8501
-	$(BIN)/python -m pregao.dashboard
+	$(BIN)/pregao dashboard
 
 notebooks: setup ## run the notebooks; with their outputs they go to outputs/notebooks/
 	$(BIN)/python notebooks/execute.py
@@ -61,7 +61,7 @@ pictures: setup ## draw the README's pictures anew, from PRICES=folder of STOCK.
 	$(BIN)/python benchmarks/pictures.py $(PRICES)
 
 mlflow: setup ## MLflow's own page, on port 5001
-	$(BIN)/python -m pregao.tracking
+	$(BIN)/python -m pregao.tracking.registry
 
 bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv and QUOTES=folder of B3's sample
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv and others, make bench PRICES=DIR"; exit 2; }

@@ -5,7 +5,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pregao.cli import command
+from pregao.cli.command import command
 from pregao.config import BacktestConfig, parse
 
 
@@ -16,9 +16,9 @@ def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     # Late: torch and MLflow take seconds that --help and a refused choice need not wait for.
-    from pregao.backtest import Backtest, telling_how_to_go_on
-    from pregao.progress import parts_progress
-    from pregao.terminal import show_backtest
+    from pregao.backtesting.backtest import Backtest, telling_how_to_go_on
+    from pregao.cli.progress import parts_progress
+    from pregao.cli.terminal import show_backtest
 
     with telling_how_to_go_on(folder), parts_progress("backtest") as progress:
         outcome = Backtest(config, folder, progress).run()

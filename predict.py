@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from pregao.cli import command
+from pregao.cli.command import command
 from pregao.config import PredictConfig, parse
 
 
@@ -12,8 +12,8 @@ def main(cfg: DictConfig) -> None:
     config = parse(PredictConfig, cfg)
 
     # Late: torch and MLflow take seconds that --help and a refused choice need not wait for.
-    from pregao.forecasting import forecast_closes, forecast_stock
-    from pregao.terminal import show_forecast
+    from pregao.cli.terminal import show_forecast
+    from pregao.forecasting.compose import forecast_closes, forecast_stock
 
     if config.closes is None:
         forecast = forecast_stock(config.stock, config.source.name, config.source.path)

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from pregao.cli import command
+from pregao.cli.command import command
 from pregao.config import ServeConfig, parse
 
 

@@ -6,10 +6,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pregao.cli import command
+from pregao.cli.command import command
 from pregao.config import TrainConfig, parse
 from pregao.errors import InvalidChoice
-from pregao.sweep import run_job
+from pregao.tuning.sweep import run_job
 
 
 @command("train")
@@ -25,9 +25,9 @@ def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     # Late: torch and MLflow take seconds that --help and a refused choice need not wait for.
-    from pregao.pipeline import Pipeline
-    from pregao.progress import EpochProgress
-    from pregao.terminal import show_result
+    from pregao.cli.progress import EpochProgress
+    from pregao.cli.terminal import show_result
+    from pregao.training.pipeline import Pipeline
 
     show_result(Pipeline(config, folder, [EpochProgress()]).run())
 

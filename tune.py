@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pregao.cli import command
+from pregao.cli.command import command
 from pregao.config import TuneConfig, parse
 from pregao.errors import InvalidChoice
 
@@ -20,9 +20,9 @@ def main(cfg: DictConfig) -> None:
     config = parse(TuneConfig, cfg)
 
     # Late: torch and Optuna take seconds that --help and a refused choice need not wait for.
-    from pregao.progress import parts_progress
-    from pregao.search import Search
-    from pregao.terminal import show_search
+    from pregao.cli.progress import parts_progress
+    from pregao.cli.terminal import show_search
+    from pregao.tuning.search import Search
 
     with parts_progress("search") as progress:
         found = Search(config, Path(hydra.runtime.output_dir), list(hydra.overrides.task), progress).run()

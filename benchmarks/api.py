@@ -335,8 +335,8 @@ def life(prices: Path, rounds: int) -> list[str]:
 def fill(home: Path, runs: int = 1000, metrics: int = 30) -> None:
     """An MLflow database with many runs."""
     os.environ["PREGAO_HOME"] = str(home)
-    from pregao import tracking
     from pregao.prices.symbols import Symbol
+    from pregao.tracking import registry as tracking
 
     for stock in ("VALE3", "PETR4"):
         for number in range(runs // 2):

@@ -30,7 +30,7 @@ def dashboard(prices: Path, home: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "pregao.dashboard", f"port={port}", "source=csv", f"source.path={prices}"]
+    command = [sys.executable, "-m", "pregao.cli", "dashboard", f"port={port}", "source=csv", f"source.path={prices}"]
     env = {**os.environ, "PREGAO_HOME": str(home), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"

@@ -18,10 +18,10 @@ from arch import arch_model
 from hydra import compose, initialize_config_dir
 from machine import machine
 
-from pregao.backtest import Backtest
-from pregao.cli import CONF
+from pregao.backtesting.backtest import Backtest
+from pregao.cli.command import CONF
 from pregao.config import BacktestConfig, parse
-from pregao.drift import SESSIONS, STRIDE, drift, summary
+from pregao.evaluation.drift import SESSIONS, STRIDE, drift, summary
 from pregao.evaluation.scores import pinball_by_window
 from pregao.prices.downloader import Downloader
 from pregao.quantiles import LEVELS

@@ -4,8 +4,8 @@ import runpy
 import sys
 from pathlib import Path
 
-from pregao.api.memory import Memory
-from pregao.forecast_log import Record
+from pregao.api.forecast_log_service import Memory
+from pregao.forecasting.log import Record
 
 ROOT = Path(__file__).resolve().parents[1]
 

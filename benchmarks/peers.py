@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from flask import Flask, Response, request
 from pydantic import BaseModel
 
-from pregao.trained_model import TrainedModel
+from pregao.models.trained import TrainedModel
 
 torch.set_num_threads(1)
 

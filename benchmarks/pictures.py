@@ -8,15 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from browser import STILL, chromium, dashboard, until
+from diagram import draw
 from PIL import Image
 
-from pregao import tracking
-from pregao.diagram import draw
 from pregao.evaluation import plots
-from pregao.judging import served_on_latest
+from pregao.forecasting.evaluate import served_on_latest
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
+from pregao.tracking import registry as tracking
 
 PICTURES = REPOSITORY / "docs/pictures"
 STOCK = "VALE3"

@@ -18,19 +18,19 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from machine import machine
 
-from pregao.cli import CONF
+from pregao.cli.command import CONF
 from pregao.config import TrainConfig, parse
+from pregao.data.panel import Panel
+from pregao.data.windows import day
 from pregao.errors import PregaoError
 from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
 from pregao.evaluation.scores import pinball_by_window
 from pregao.evaluation.significance import panel_diebold_mariano
-from pregao.panel import Panel
-from pregao.pipeline import Pipeline
+from pregao.forecasting.historical import rolling_forecasts
+from pregao.models.trained import TrainedModel
 from pregao.quantiles import LEVELS
-from pregao.rolling import rolling_forecasts
-from pregao.tracking import Served
-from pregao.trained_model import TrainedModel
-from pregao.windows import day
+from pregao.tracking.registry import Served
+from pregao.training.pipeline import Pipeline
 
 TABLE = Path(__file__).with_suffix(".md")
 PUBLISHED = "| VALE3 | published model | 2.992 | 1.864 | 4.27 | 2.481 | -72.1 | – | – | – |"

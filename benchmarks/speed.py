@@ -26,18 +26,18 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pregao.cli import CONF
+from pregao.cli.command import CONF
 from pregao.config import TrainConfig, parse
-from pregao.datamodule import PricesDataModule, tensors
+from pregao.data.datamodule import PricesDataModule, tensors
+from pregao.data.panel import Panel
+from pregao.data.windows import Windows
 from pregao.evaluation.metrics import point_scores
 from pregao.evaluation.report import NAIVE, baseline_forecasts
-from pregao.forecaster import LOSSES, Forecaster
-from pregao.panel import Panel
-from pregao.pipeline import Pipeline
 from pregao.quantiles import MEDIAN
 from pregao.settings import REPOSITORY
-from pregao.training import Fitted
-from pregao.windows import Windows
+from pregao.training.fit import Fitted
+from pregao.training.module import LOSSES, Forecaster
+from pregao.training.pipeline import Pipeline
 
 TABLE = Path(__file__).with_suffix(".md")
 LONG = ("trainer.patience=null", "trainer.max_epochs=40")

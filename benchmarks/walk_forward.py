@@ -14,10 +14,10 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from machine import machine
 
-from pregao.backtest import Backtest
-from pregao.cli import CONF
+from pregao.backtesting.backtest import Backtest
+from pregao.backtesting.scores import ALL
+from pregao.cli.command import CONF
 from pregao.config import BacktestConfig, parse
-from pregao.evaluation.walk_forward import ALL
 
 TABLE = Path(__file__).with_suffix(".md")
 MODELS = "models=[shared,last close,drift,mean return,rolling volatility,EWMA,GJR-GARCH]"

@@ -13,11 +13,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from pregao import cli, tracking
+from pregao.cli import command as cli
 from pregao.config import TrainConfig, parse
 from pregao.prices.calendar import sessions
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
+from pregao.tracking import registry as tracking
 
 torch.set_num_threads(1)
 # A shell's background job ignores ctrl-C, and so would every command that a test starts from there.
@@ -78,7 +79,7 @@ def prices(tmp_path):
 @pytest.fixture(scope="session")
 def shared_model(tmp_path_factory, empty_database):
     """A folder of models with a SHARED of two stocks; it has seen no close after June 2024."""
-    from pregao.pipeline import Pipeline  # Lightning takes seconds, and few tests need it
+    from pregao.training.pipeline import Pipeline  # Lightning takes seconds, and few tests need it
 
     folder = tmp_path_factory.mktemp("shared")
     for seed, stock in enumerate(("PETR4", "ITUB4"), start=1):

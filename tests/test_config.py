@@ -8,10 +8,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
 from pregao import config
-from pregao.cli import CONF
+from pregao.cli.command import CONF
 from pregao.config import TrainConfig, parse
 from pregao.errors import InvalidChoice
-from pregao.network import AbsoluteNetwork, build_network
+from pregao.models.network import AbsoluteNetwork, build_network
 from pregao.prices.symbols import Symbol
 
 PROGRAMS = {path.stem: getattr(config, f"{path.stem.title()}Config") for path in sorted(CONF.glob("*.yaml"))}

@@ -13,9 +13,9 @@ import hydra
 import pytest
 import yaml
 
-from pregao import cli
 from pregao.api.collectors import ServedStocks, ServerProcesses
 from pregao.api.monitoring import Monitoring
+from pregao.cli import command as cli
 from pregao.config import DashboardConfig, parse
 from pregao.settings import REPOSITORY
 
@@ -125,8 +125,8 @@ def test_ports_are_open_to_this_machine_only():
 
 
 def test_the_dashboard_is_started_by_its_own_command_with_choices_that_it_knows():
-    python, module, name, *overrides = SERVICES["dashboard"]["command"]
-    assert (python, module, name) == ("python", "-m", "pregao.dashboard")
+    program, name, *overrides = SERVICES["dashboard"]["command"]
+    assert (program, name) == ("pregao", "dashboard")
     with hydra.initialize_config_dir(str(cli.CONF), version_base=None):
         config = parse(DashboardConfig, hydra.compose("dashboard", overrides))
     assert SERVICES["dashboard"]["ports"] == [f"127.0.0.1:{config.port}:{config.port}"]

@@ -1,10 +1,10 @@
 import re
 
 import pytest
+from diagram import draw, stages
 
-from pregao.diagram import draw, stages
-from pregao.network import QuantileNetwork
-from pregao.trained_model import TrainedModel
+from pregao.models.network import QuantileNetwork
+from pregao.models.trained import TrainedModel
 
 
 @pytest.fixture

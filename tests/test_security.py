@@ -19,14 +19,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pregao import tracking
 from pregao.errors import BadCheckpoint, CorruptModel, InvalidSymbol, TrackingUnavailable
-from pregao.forecasting import forecast_closes, forecast_stock
-from pregao.pipeline import Pipeline
+from pregao.forecasting.compose import forecast_closes, forecast_stock
 from pregao.prices import Downloader
 from pregao.prices.cache import Cache
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
+from pregao.tracking import registry as tracking
+from pregao.training.pipeline import Pipeline
 from tests.conftest import environment, random_walk, run, small_config
 
 sys.path.insert(0, str(REPOSITORY / ".ci"))

@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pregao.api import collectors
 from pregao.api.collectors import ServedStocks, ServerProcesses
-from pregao.api.gate import Gate
+from pregao.api.middleware import Gate
 from pregao.api.monitoring import OUTCOMES, Monitoring
-from pregao.jobs import Job
 from pregao.prices.calendar import last_finished_session, sessions
+from pregao.training.jobs import Job
 from tests.api.conftest import training
 from tests.api.test_train import idle
 

@@ -11,13 +11,14 @@ import pytest
 from fastapi import FastAPI
 from hydra import compose, initialize_config_dir
 
-from pregao import cli, tracking
 from pregao.api.app import dress
+from pregao.cli import command as cli
 from pregao.config import ServeConfig, parse
-from pregao.forecasting import forecast_closes, forecast_stock
-from pregao.pipeline import Pipeline
+from pregao.forecasting.compose import forecast_closes, forecast_stock
+from pregao.models.trained import TrainedModel, Window
 from pregao.prices.symbols import Symbol
-from pregao.trained_model import TrainedModel, Window
+from pregao.tracking import registry as tracking
+from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config, with_ranges
 
 

@@ -8,12 +8,12 @@ import streamlit as st
 from hydra import compose, initialize_config_dir
 from streamlit.testing.v1 import AppTest
 
-from pregao import cli
+from pregao.cli import command as cli
+from pregao.cli.dashboard import APP
 from pregao.config import DashboardConfig, parse
-from pregao.dashboard.__main__ import APP
-from pregao.forecast_log import ForecastLog
-from pregao.pipeline import Pipeline
+from pregao.forecasting.log import ForecastLog
 from pregao.settings import settings
+from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config
 
 
@@ -63,7 +63,7 @@ def log(with_runs):
 
 @pytest.fixture
 def open_page(home, stocks, monkeypatch):
-    """A page as a visitor sees it; further overrides are those of python -m pregao.dashboard."""
+    """A page as a visitor sees it; further overrides are those of pregao dashboard."""
     st.cache_resource.clear()
 
     def opened(page="prices", *overrides, language="en", stock=None):

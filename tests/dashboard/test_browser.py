@@ -40,7 +40,7 @@ def address(home_with_runs, stocks, tmp_path_factory):
     # A copy: the server adds the shipped models to it, and the training that a test cancels.
     home = shutil.copytree(home_with_runs, tmp_path_factory.mktemp("browser") / "home")
     port = free_port()
-    command = [sys.executable, "-m", "pregao.dashboard", f"port={port}", "source=csv", f"source.path={stocks}"]
+    command = [sys.executable, "-m", "pregao.cli", "dashboard", f"port={port}", "source=csv", f"source.path={stocks}"]
     log = home / "dashboard.log"
     env = environment(home)
     with log.open("w") as file:

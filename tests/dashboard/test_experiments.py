@@ -1,7 +1,7 @@
 import pytest
 
-from pregao import tracking
-from pregao.statistics import table
+from pregao.tracking import registry as tracking
+from pregao.tracking.run_table import table
 from tests.dashboard.conftest import told
 from tests.dashboard.test_prices import CHARTS
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from pregao.dashboard import state
-from pregao.forecasting import forecast_closes, forecast_stock
-from pregao.trained_model import MOST_CLOSES
+from pregao.forecasting.compose import forecast_closes, forecast_stock
+from pregao.models.trained import MOST_CLOSES
 from tests.conftest import random_walk
 from tests.dashboard.conftest import figures, told
 

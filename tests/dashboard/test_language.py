@@ -4,7 +4,7 @@ import string
 import pytest
 
 from pregao import errors
-from pregao.dashboard.__main__ import APP
+from pregao.cli.dashboard import APP
 from pregao.dashboard.language import LANGUAGES
 from pregao.dashboard.sentences import SENTENCES
 from pregao.evaluation.baselines import BASELINES

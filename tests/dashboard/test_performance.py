@@ -1,12 +1,12 @@
 import pandas as pd
 import pytest
 
-from pregao import tracking
-from pregao.evaluation.live import accuracy
 from pregao.evaluation.report import NAIVE
-from pregao.forecasting import forecast_stock
+from pregao.forecasting.accuracy import accuracy
+from pregao.forecasting.compose import forecast_stock
 from pregao.prices.symbols import Symbol
-from pregao.statistics import Page, table
+from pregao.tracking import registry as tracking
+from pregao.tracking.run_table import Page, table
 from tests.dashboard.conftest import figures, told
 from tests.dashboard.test_prices import CHARTS
 

@@ -2,12 +2,13 @@ import time
 
 import pytest
 
-from pregao import jobs, tracking
 from pregao.config import SourceChoices
 from pregao.dashboard.state import the_jobs
-from pregao.jobs import Jobs
+from pregao.tracking import registry as tracking
+from pregao.training import jobs
+from pregao.training.jobs import Jobs
 from tests.dashboard.conftest import figures, told
-from tests.test_jobs import LONG, SMALL
+from tests.training.test_jobs import LONG, SMALL
 
 START, CANCEL = "Train", "Cancel"
 

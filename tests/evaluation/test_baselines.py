@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from statsmodels.tsa.statespace.api import SARIMAX
 
+from pregao.data.windows import REFERENCE_BORDER, REFERENCE_END
 from pregao.errors import InvalidChoice, InvalidCloses
 from pregao.evaluation.baselines import (
     BASELINES,
@@ -26,7 +27,6 @@ from pregao.evaluation.baselines import (
 )
 from pregao.evaluation.scores import coverage, pinball
 from pregao.quantiles import LEVELS, MEDIAN, at
-from pregao.windows import REFERENCE_BORDER, REFERENCE_END
 
 SIMPLE = [LastClose, Drift, MeanReturn, RollingVolatility, Ewma]
 ESTIMATED = [GjrGarch, Ets, Arima]

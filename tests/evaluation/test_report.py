@@ -8,12 +8,12 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from pregao.data.panel import build_panel
+from pregao.data.windows import fraction_borders
 from pregao.evaluation import plots
 from pregao.evaluation.baselines import BASELINES
 from pregao.evaluation.report import BESIDE, FIGURES, NAIVE, Evaluation, baseline_forecasts
-from pregao.panel import build_panel
 from pregao.quantiles import LEVELS
-from pregao.windows import fraction_borders
 from tests.conftest import random_walk
 
 

@@ -20,12 +20,12 @@ import httpx
 import pandas as pd
 import sqlalchemy as sa
 
-from pregao import tracking
 from pregao.api.schemas import CLOSES
-from pregao.forecast_log import FORECASTS
-from pregao.forecasting import last_window
+from pregao.forecasting.compose import last_window
+from pregao.forecasting.log import FORECASTS
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
+from pregao.tracking import registry as tracking
 from tests.api.conftest import free_port
 
 BAD = (
@@ -140,7 +140,7 @@ class Supervised:
                 roles = {
                     "starter": pid == self.process.pid,
                     "inference": b"spawn_main" in line,
-                    "training": b"pregao.jobs" in line,
+                    "training": b"pregao.training.jobs" in line,
                     "HTTP": pid != self.process.pid and any("eventpoll" in link for link in links),
                 }
                 if roles[role]:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from pregao.api.schemas import CLOSES
-from pregao.forecast_log import ForecastLog
+from pregao.forecasting.log import ForecastLog
 from pregao.prices.calendar import last_finished_session
 from pregao.settings import settings
 from tests.api.conftest import free_port, training

@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: LitServe with the routes of the contract."""
+"""The HTTP API on LitServe: routes, schemas, middleware, monitoring. Forecasts are made by the package forecasting."""

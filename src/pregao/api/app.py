@@ -5,19 +5,19 @@ import os
 from collections.abc import Awaitable
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from pregao.api import refusals
 from pregao.api.collectors import ServedStocks, ServerProcesses
+from pregao.api.forecast_log_service import Memory
 from pregao.api.forecasts import Forecasts
-from pregao.api.gate import Gate
-from pregao.api.inference import Inference
-from pregao.api.memory import Memory
+from pregao.api.inference import Ask, Inference
+from pregao.api.middleware import Gate
 from pregao.api.monitoring import Monitoring
 from pregao.api.routes import SECONDS_BETWEEN_TRIES, open_routes, routes
 from pregao.api.schemas import PredictRequest
@@ -29,9 +29,6 @@ from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 
-if TYPE_CHECKING:  # the server imports this file while its inference processes start
-    from pregao.api.server import Server
-
 LONGEST_SHORT_BODY = 100
 MOST_DEFECTS = 20
 DOCUMENTATION = ("/docs", "/docs/oauth2-redirect", "/openapi.json")
@@ -41,14 +38,19 @@ ABOUT = """Forecasts the next 10 daily closes of B3 stocks, with bands, and trai
 Field names and the success message are those that existing clients know. Errors are one sentence in `detail`."""
 
 
-def dress(server: "Server", config: ServeConfig) -> None:
-    """Put our routes in place of LitServe's own.
+def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
+    """Replace LitServe's routes with ours.
+
+    Args:
+        app: LitServe's application.
+        ask: sends windows to the inference processes.
+        config: of the server.
 
     Raises:
         InvalidChoice: a source that is not allowed.
     """
     Downloader(config.source.name, config.source.path)
-    app, monitoring = server.app, Monitoring()
+    monitoring = Monitoring()
     app.title, app.version, app.description = "Pregão", version("pregao"), ABOUT
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") in DOCUMENTATION]
     app.include_router(open_routes)
@@ -56,7 +58,7 @@ def dress(server: "Server", config: ServeConfig) -> None:
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     memory = Memory(config.poll, monitoring)
-    forecasts = Forecasts(config, Inference(server.ask, config.workers, config.deadline), monitoring, memory)
+    forecasts = Forecasts(config, Inference(ask, config.workers, config.deadline), monitoring, memory)
     monitoring.registry.register(ServedStocks(forecasts))
     monitoring.registry.register(ServerProcesses(os.getpid()))  # the HTTP process is forked from this one
     app.state.service = Service(config, forecasts, Trainings(config.source, monitoring), monitoring, memory)

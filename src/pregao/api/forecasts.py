@@ -19,13 +19,12 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from pregao import tracking
-from pregao.api.memory import Memory
+from pregao.api.forecast_log_service import Memory
 from pregao.api.monitoring import Monitoring
 from pregao.config import ServeConfig
-from pregao.drift import Drift
 from pregao.errors import NoModel, PregaoError, refusal, sentence_for_clients
-from pregao.forecasting import (
+from pregao.evaluation.drift import Drift
+from pregao.forecasting.compose import (
     Forecast,
     dated,
     last_close,
@@ -35,13 +34,14 @@ from pregao.forecasting import (
     refuse_too_few,
     undated,
 )
+from pregao.models.trained import ModelCard, Window
 from pregao.prices import calendar
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.prices.table import PriceBasis
 from pregao.settings import settings
-from pregao.tracking import Served
-from pregao.trained_model import ModelCard, Window
+from pregao.tracking import registry as tracking
+from pregao.tracking.registry import Served
 
 logger = logging.getLogger(__name__)
 

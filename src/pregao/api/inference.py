@@ -9,13 +9,17 @@ import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from pregao.api.worker import Rows, Seen, Trip
-from pregao.tracking import Served
-from pregao.trained_model import Window
+from pregao.api.inference_worker import Rows, Seen, Trip
+from pregao.models.trained import Window
+from pregao.tracking.registry import Served
 
 MOST_WINDOWS = 32
 TRIES = 3
 """A trip is made again if the process that was asked died: a forecast changes nothing, so that twice is as good."""
+
+
+Ask = Callable[[Trip], Awaitable[list[Rows | None]]]
+"""Sends model folders and windows to an inference process; rows come back, None where a folder has no model."""
 
 
 class Inference:
@@ -27,7 +31,7 @@ class Inference:
         deadline: seconds for all tries together.
     """
 
-    def __init__(self, ask: Callable[[Trip], Awaitable[list[Rows | None]]], processes: int, deadline: float) -> None:
+    def __init__(self, ask: Ask, processes: int, deadline: float) -> None:
         self.ask = ask
         self.free = 2 * processes
         self.seconds = deadline / TRIES

@@ -28,9 +28,9 @@ from pregao.api.schemas import (
 from pregao.api.service import Service
 from pregao.api.trainings import STOPPED, as_json, outcome
 from pregao.errors import sentence_for_clients
-from pregao.jobs import Job
 from pregao.prices.symbols import Symbol
-from pregao.statistics import Page, statistics
+from pregao.tracking.run_table import Page, statistics
+from pregao.training.jobs import Job
 
 SECONDS_BETWEEN_TRIES = "30"
 """What a client is told to wait while another training runs."""

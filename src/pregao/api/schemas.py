@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, model_validator
 
-from pregao.trained_model import MOST_CLOSES
+from pregao.models.trained import MOST_CLOSES
 
 CLOSES = [54.1, 53.9, 54.4, 54.0, 53.2, 53.5, 52.8, 53.1, 53.9, 54.6, 54.2, 55.0, 55.3, 54.9, 55.6, 55.1, 54.8, 55.4]
 CLOSES += [55.9, 55.5]

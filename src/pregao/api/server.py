@@ -25,7 +25,7 @@ from fastapi import FastAPI
 from litserve import LitServer
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
-from pregao.api.worker import ForecastAPI, Rows, Trip
+from pregao.api.inference_worker import ForecastAPI, Rows, Trip
 from pregao.config import ServeConfig
 from pregao.errors import InvalidChoice
 from pregao.prices.symbols import Symbol
@@ -55,11 +55,11 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
 
     def verify_worker_status(self) -> None:
         """LitServe waits here until an inference process is up; importing torch and MLflow meanwhile takes as long."""
-        from pregao import tracking
-        from pregao.api.app import dress
+        from pregao.api.app import configure_app
+        from pregao.tracking import registry as tracking
 
         tracking.preload()
-        dress(self, self.config)
+        configure_app(self.app, self.ask, self.config)
         super().verify_worker_status()
         # The HTTP process is forked next: a garbage collection in either would unshare what both only read.
         gc.collect()

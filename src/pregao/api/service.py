@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pregao.api.forecast_log_service import Memory
 from pregao.api.forecasts import Forecasts
-from pregao.api.memory import Memory
 from pregao.api.monitoring import Monitoring
 from pregao.api.trainings import Trainings
 from pregao.config import ServeConfig

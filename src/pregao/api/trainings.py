@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from pregao import jobs
 from pregao.api.monitoring import Monitoring
 from pregao.api.schemas import TrainRequest
 from pregao.config import SourceChoices
 from pregao.errors import sentence_for_clients
-from pregao.jobs import Job, Jobs
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import Symbol
+from pregao.training import jobs
+from pregao.training.jobs import Job, Jobs
 
 T = TypeVar("T")
 

@@ -1,1 +1,1 @@
-"""What a person looks at in the browser; every figure is the package's own."""
+"""The Streamlit dashboard: one file per page, charts, sentences in two languages. No statistics are computed here."""

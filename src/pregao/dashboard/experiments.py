@@ -5,11 +5,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pregao import tracking
 from pregao.dashboard import charts, tables
 from pregao.dashboard.language import say
 from pregao.dashboard.state import configuration, remembered
-from pregao.statistics import table
+from pregao.tracking import registry as tracking
+from pregao.tracking.run_table import table
 
 SERVED = "served"
 FIGURES = ("final_mape", "naive_mape", "skill_mape", "coverage_90", "pinball")

@@ -15,8 +15,9 @@ from pregao.dashboard.language import day, language, number, say
 from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import configuration, remembered
 from pregao.dashboard.stocks import choose_stock
+from pregao.dashboard.uploads import as_source_csv, bare_closes, closes_in, has_dates
 from pregao.errors import InvalidCloses
-from pregao.forecasting import (
+from pregao.forecasting.compose import (
     Forecast,
     forecast_and_keep,
     forecast_closes,
@@ -24,11 +25,10 @@ from pregao.forecasting import (
     latest_prices,
     served_model,
 )
-from pregao.prices.brazilian import as_source_csv, bare_closes, closes_in, has_dates
+from pregao.models.trained import MOST_CLOSES
 from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.tracking import Served
-from pregao.trained_model import MOST_CLOSES
+from pregao.tracking.registry import Served
 
 RECENT = 60
 """Sessions that are shown before the forecast."""

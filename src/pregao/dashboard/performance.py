@@ -12,9 +12,9 @@ from pregao.dashboard.refusals import guarded
 from pregao.dashboard.runs import Choice, choices, judged, name_of
 from pregao.dashboard.stocks import choose_stock
 from pregao.evaluation.judged import Judged
-from pregao.evaluation.live import accuracy
 from pregao.evaluation.report import NAIVE
-from pregao.keeper import Keeper
+from pregao.forecasting.accuracy import accuracy
+from pregao.forecasting.writer import Keeper
 from pregao.prices.symbols import Symbol
 
 FIGURES = ("mape", "skill_mape", "coverage_90", "coverage_80", "pinball", "rmse", "mae")

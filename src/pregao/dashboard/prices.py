@@ -12,11 +12,11 @@ from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import prices, remembered, training_defaults
 from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.tables import figures
+from pregao.data.windows import day as day_of
 from pregao.errors import PregaoError, sentence_for_clients
 from pregao.prices.downloader import Prices
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import PriceBasis
-from pregao.windows import day as day_of
 
 RANGES = {"month": 1, "half": 6, "year": 12, "five": 60, "all": None, "own": None}
 """Months; None for what is not counted in months."""
@@ -106,7 +106,7 @@ def _parts(found: Prices, basis: PriceBasis) -> charts.Parts:
 
 def _divided(found: Prices) -> charts.Parts:
     # Late: Lightning takes seconds, and the server has imported it by the time that a page is opened.
-    from pregao.pipeline import Pipeline
+    from pregao.training.pipeline import Pipeline
 
     config = training_defaults(found.symbol)
     pipeline = Pipeline(config, Path())

@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from pregao import tracking
 from pregao.dashboard.language import day, number, say
 from pregao.dashboard.state import prices, remembered
 from pregao.errors import NoModel
 from pregao.evaluation.judged import FILES, Judged
-from pregao.forecasting import served_model
-from pregao.judging import served_on_latest
+from pregao.forecasting.compose import served_model
+from pregao.forecasting.evaluate import served_on_latest
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.statistics import Page, table
-from pregao.tracking import Served
+from pregao.tracking import registry as tracking
+from pregao.tracking.registry import Served
+from pregao.tracking.run_table import Page, table
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from pregao import jobs, tracking
 from pregao.config import DashboardConfig, TrainConfig
 from pregao.errors import PregaoError, refusal
-from pregao.jobs import Jobs
 from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.prices.table import PriceBasis
 from pregao.settings import settings
+from pregao.tracking import registry as tracking
+from pregao.training import jobs
+from pregao.training.jobs import Jobs
 
 T = TypeVar("T")
 

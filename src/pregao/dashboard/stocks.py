@@ -4,12 +4,12 @@ from contextlib import suppress
 
 import streamlit as st
 
-from pregao import tracking
 from pregao.dashboard.language import say
 from pregao.dashboard.state import configuration, remembered
 from pregao.errors import PregaoError
 from pregao.prices.symbols import SAMPLES, SHARED, Symbol
 from pregao.settings import settings
+from pregao.tracking import registry as tracking
 
 LAST = "last stock"
 """Where a visit keeps it: Streamlit forgets what was chosen on a page that is left."""

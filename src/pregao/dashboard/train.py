@@ -5,7 +5,6 @@ from typing import Any
 
 import streamlit as st
 
-from pregao import jobs
 from pregao.config import TrainConfig
 from pregao.dashboard import refusals
 from pregao.dashboard.language import day_format, number, say
@@ -13,9 +12,10 @@ from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import EARLIEST, configuration, the_jobs, training_defaults
 from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.tables import figures
-from pregao.jobs import Job
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SAMPLES, Symbol
+from pregao.training import jobs
+from pregao.training.jobs import Job
 
 SHOWN = 10
 """Trainings in the list of past ones."""

@@ -1,1 +1,1 @@
-"""Judging forecasts: arrays in, tables and plots out. Knows no model."""
+"""Arrays in, tables out: metrics, baselines, tests of significance, reports. No model is known here."""

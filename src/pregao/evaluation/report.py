@@ -13,12 +13,12 @@ from jaxtyping import Float
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pregao.data.windows import Windows, day
 from pregao.errors import PregaoError
 from pregao.evaluation.baselines import BASELINES, LastClose
 from pregao.evaluation.metrics import point_scores
 from pregao.evaluation.scores import coverage, pinball, skill
 from pregao.quantiles import LEVELS, MEDIAN, at, bands
-from pregao.windows import Windows, day
 
 logger = logging.getLogger(__name__)
 

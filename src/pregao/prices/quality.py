@@ -178,7 +178,7 @@ def _large_moves(table: pd.DataFrame) -> list[Finding]:
 
 
 def _unapplied_splits(table: pd.DataFrame) -> list[Finding]:
-    """Listed, and never applied on a jump's word: `python -m pregao.prices --help` tells how to confirm one."""
+    """Listed, and never applied on a jump's word: `pregao prices --help` tells how to confirm one."""
     found = suspected(table)
     ratios = sorted({suspicion.ratio for suspicion in found})
     return [

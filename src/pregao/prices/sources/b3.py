@@ -136,7 +136,7 @@ class B3Source:
         if counts:
             notes.append(
                 f"{symbol}: B3 marks a bonus or reverse split on {_listed(counts)} that nobody has confirmed; it stays "
-                f"in the prices. With its ratio: python -m pregao.prices {symbol} confirm=DATE:RATIO (a bonus of 10 %: "
+                f"in the prices. With its ratio: pregao prices {symbol} confirm=DATE:RATIO (a bonus of 10 %: "
                 "1.1)."
             )
         if paid:

@@ -1,0 +1,105 @@
+"""A network drawn from itself: what its modules are, what went through them, how many weights they have."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor, nn
+
+from pregao.data.volatility import NAMES
+from pregao.models.network import Network
+from pregao.quantiles import LEVELS
+
+Hook = Callable[[nn.Module, Any, Any], None]
+
+BOX, INK, LINE = "#e3f1ec", "#222222", "#0b6e4f"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A module without children, as one forward pass met it.
+
+    Attributes:
+        name: its path in the network.
+        kind: its class, and what it was made with.
+        taken: the shape of its input; B is the number of windows.
+        given: the shape of its output.
+        weights: how many it learns.
+    """
+
+    name: str
+    kind: str
+    taken: str
+    given: str
+    weights: int
+
+
+def stages(network: Network, lookback: int) -> list[Stage]:
+    """The modules in the order in which a forecast passes them."""
+    found: list[Stage] = []
+    hooks = []
+    for name, module in network.named_modules():
+        if not list(module.children()):
+            hooks.append(module.register_forward_hook(_watch(name, found)))
+    known = torch.full((1, len(NAMES[network.inputs])), 0.02)
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.linspace(50, 55, lookback, dtype=torch.float64)[None], known)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def draw(network: Network, lookback: int, horizon: int, path: Path) -> None:
+    """One box a module, from the closes down to the quantiles."""
+    found = stages(network, lookback)
+    measures = NAMES[network.inputs]
+    first = f"closes [B, {lookback}]  ·  volatilities [B, {len(measures)}]: {', '.join(measures)}"
+    last = f"closes at {len(LEVELS)} quantiles [B, {horizon}, {len(LEVELS)}]"
+    boxes = [
+        ("prices in", first),
+        *((f"{stage.name}: {stage.kind}", _told(stage)) for stage in found),
+        ("prices out", last),
+    ]
+    with matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "pregao"}):
+        figure = Figure(figsize=(8, 0.95 * len(boxes)), layout="constrained")
+        axis = figure.add_subplot()
+        axis.set(xlim=(0, 1), ylim=(-len(boxes) + 0.4, 0.6))
+        axis.axis("off")
+        for place, (title, text) in enumerate(boxes):
+            edge = FancyBboxPatch((0.02, -place - 0.28), 0.96, 0.56, "round,pad=0,rounding_size=0.04", fc=BOX, ec=LINE)
+            axis.add_patch(edge)
+            axis.text(0.5, -place + 0.1, title, ha="center", va="center", color=INK, fontweight="bold")
+            axis.text(0.5, -place - 0.13, text, ha="center", va="center", color=INK, fontsize=8)
+            if place:
+                arrow = {"arrowstyle": "->", "color": LINE}
+                axis.annotate("", (0.5, -place + 0.28), (0.5, -place + 0.72), arrowprops=arrow)
+        weights = sum(parameter.numel() for parameter in network.parameters())
+        kind = type(network).__name__
+        figure.suptitle(f"{kind}: {weights:,} weights", x=0.03, ha="left", fontsize=10, fontweight="bold")
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _watch(name: str, found: list[Stage]) -> Hook:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ANN401 - torch's
+        out = output[0] if isinstance(output, tuple) else output
+        weights = sum(parameter.numel() for parameter in module.parameters())
+        kind = f"{type(module).__name__}({module.extra_repr()})"
+        found.append(Stage(name, kind, _shape(inputs[0]), _shape(out), weights))
+
+    return hook
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"[{', '.join(['B', *map(str, tensor.shape[1:])])}]"
+
+
+def _told(stage: Stage) -> str:
+    weights = f"  ·  {stage.weights:,} weights" if stage.weights else ""
+    return f"{stage.taken} → {stage.given}{weights}"

@@ -1,0 +1,1 @@
+"""Walk-forward backtests: origins, resumable folder, scores, pictures. Nothing here is registered or served."""

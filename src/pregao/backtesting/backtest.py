@@ -1,0 +1,374 @@
+"""Walk-forward backtest: rolling origins, refits on what was known, forecasts and truths handed out apart."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pregao.backtesting import plots
+from pregao.backtesting.folder import BacktestFolder
+from pregao.backtesting.scores import COLUMNS, WalkForward
+from pregao.config import BacktestConfig, TrainConfig, parse
+from pregao.data.panel import build_panel
+from pregao.data.windows import Windows, borders_before, day, sliding_windows
+from pregao.errors import (
+    InvalidChoice,
+    PregaoError,
+    StorageError,
+    TooFewSessions,
+    TrackingUnavailable,
+    UnknownStock,
+    refusal,
+)
+from pregao.evaluation.baselines import BASELINES
+from pregao.forecasting.historical import rolling_forecasts
+from pregao.prices.calendar import last_finished_session
+from pregao.prices.dates import parse_dates
+from pregao.prices.symbols import SHARED, Symbol
+from pregao.tracking import registry as tracking
+from pregao.training.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+Prices = Mapping[str, pd.DataFrame]
+Cutoffs = Mapping[str, np.ndarray]
+Progress = Callable[[int, int, str], None]
+"""Called with the parts that are done, their number, and what comes next."""
+
+NETWORKS = ("shared", "own")
+
+
+@dataclass(frozen=True)
+class Period:
+    """Cutoffs from `refit` on and before `end`, for models that know what lies before `refit`."""
+
+    number: int
+    refit: pd.Timestamp
+    end: pd.Timestamp
+
+
+class RollingOrigins:
+    """Hands out what was known, and, by another call, what came.
+
+    Args:
+        prices: `date close …` by ticker.
+        lookback: closes that a forecast sees.
+        horizon: closes that it forecasts.
+        first: the day from which forecasts are made.
+        months: between refits.
+        years: of history before a refit; None for all.
+    """
+
+    def __init__(
+        self, prices: Prices, lookback: int, horizon: int, first: pd.Timestamp, months: int, years: float | None
+    ) -> None:
+        self._prices = prices
+        self.years = years
+        self._windows: dict[str, Windows] = {}
+        for stock, table in prices.items():
+            windows = sliding_windows(table, lookback, horizon, stock=stock)
+            self._windows[stock] = windows.where(windows.cutoffs >= first.to_datetime64())
+        cutoffs = [cutoff for windows in self._windows.values() for cutoff in windows.cutoffs[-1:]]
+        ends = [first]
+        while cutoffs and ends[-1] <= max(cutoffs):
+            ends.append(first + pd.DateOffset(months=months * len(ends)))
+        whole = [Period(number, *pair) for number, pair in enumerate(pairwise(ends))]
+        self.periods = [period for period in whole if any(len(self._of(period, stock)) for stock in prices)]
+
+    def history(self, period: Period) -> dict[str, pd.DataFrame]:
+        """What a model may learn from: closes before the refit."""
+        begin = pd.Timestamp.min if self.years is None else period.refit - pd.Timedelta(days=365.25 * self.years)
+        cut = {name: t[(t["date"] < period.refit) & (t["date"] >= begin)] for name, t in self._prices.items()}
+        return {name: table.reset_index(drop=True) for name, table in cut.items() if len(table)}
+
+    def inputs(self, period: Period) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+        """The days that forecasts are made on, by stock, and the prices up to the last of them."""
+        cutoffs = {name: self._of(period, name).cutoffs for name in self._prices}
+        cutoffs = {name: days for name, days in cutoffs.items() if len(days)}
+        seen = {name: self._prices[name][self._prices[name]["date"] <= days[-1]] for name, days in cutoffs.items()}
+        return seen, cutoffs
+
+    def truths(self, period: Period, stock: str) -> Windows:
+        """The closes that came after each of them."""
+        return self._of(period, stock)
+
+    def _of(self, period: Period, stock: str) -> Windows:
+        windows = self._windows[stock]
+        mask = (windows.cutoffs >= period.refit.to_datetime64()) & (windows.cutoffs < period.end.to_datetime64())
+        return windows.where(mask)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a backtest left behind."""
+
+    folder: Path
+    walk: WalkForward
+    seconds: float
+
+
+class Backtest:
+    """Forecasts of years past.
+
+    Args:
+        config: what decides it.
+        folder: where its files go; one that an interrupted backtest left is gone on with.
+        progress: told before each part.
+    """
+
+    def __init__(self, config: BacktestConfig, folder: Path, progress: Progress = lambda done, of, text: None) -> None:
+        self.config = config
+        self.folder = folder
+        self.progress = progress
+        symbols = [Symbol.parse(stock) for stock in config.stocks or [config.stock]]
+        self.symbols = list(dict.fromkeys(symbols))
+        self.models = list(dict.fromkeys(config.models))
+        self._refuse_unknown()
+        self.first, end = parse_dates(config.first_cutoff, config.end, name="first_cutoff")
+        # A session that has not finished everywhere would be there when an interrupted backtest is gone on with.
+        finished = min(last_finished_session(symbol.calendar) for symbol in self.symbols)
+        self.end = finished if end is None else min(end, finished)
+        with TemporaryDirectory() as nowhere:
+            self._pipeline(Path(nowhere))  # a choice that it refuses is refused now
+
+    def run(self) -> Outcome:
+        """The whole way, or the rest of it.
+
+        Raises:
+            PregaoError: no stock is left, no model made a forecast, or the folder is another backtest's.
+            KeyboardInterrupt: ctrl-C; what was finished is kept.
+        """
+        started = perf_counter()
+        files = BacktestFolder(self.folder)
+        self.end = files.claim(self.config.model_dump(mode="json"), self.end)
+        prices, left_out = self.download()
+        files.hold_to(prices)
+        origins = self.origins(prices)
+        parts = [(period, model) for period in origins.periods for model in self.models]
+        with tracking.start_run("backtest", self.folder.name) as run:
+            run.params(_flat(self.config.model_dump(mode="json")) | {"stocks": " ".join(prices), "end": self.end})
+            for done, (period, model) in enumerate(parts):
+                self.progress(done, len(parts), f"{model}, from {period.refit.date()}")
+                if files.read(period.number, model) is None:
+                    files.write(period.number, model, *self.part(origins, period, model))
+            self.progress(len(parts), len(parts), "scores")
+            walk = self._gather(files, origins, left_out)
+            walk.forecasts.to_parquet(self.folder / "forecasts.parquet", index=False)
+            walk.scores.to_csv(self.folder / "scores.csv", index=False, float_format="%.6f")
+            plots.backtest(walk, self.folder / "backtest.png")
+            run.metrics(_overall(walk))
+            run.artifacts(self.folder)
+        return Outcome(self.folder, walk, perf_counter() - started)
+
+    def download(self) -> tuple[Prices, list[str]]:
+        """The prices of each stock, and why some are left out; raises PregaoError where none is left."""
+        training = self._pipeline(self.folder)
+        prices = training.download()
+        return prices, [f"{stock} is left out: {reason}" for stock, reason in training.left_out.items()]
+
+    def origins(self, prices: Prices) -> RollingOrigins:
+        """The origins of these histories; raises InvalidChoice where there is none, or nothing to learn from."""
+        data, first = self.config.data, pd.Timestamp(self.first)
+        begin, end = (pick(table["date"].iloc[at] for table in prices.values()) for pick, at in ((min, 0), (max, -1)))
+        if first <= begin:
+            raise InvalidChoice(
+                f"first_cutoff={self.first}: the prices begin on {day(begin)}, and a model learns from what lies "
+                "before the first cutoff. Choose a later first_cutoff, or an earlier start."
+            )
+        origins = RollingOrigins(
+            prices, data.lookback, data.horizon, first, self.config.refit_every, self.config.history
+        )
+        if not origins.periods:
+            raise InvalidChoice(
+                f"first_cutoff={self.first}: the prices end on {day(end)}, and no forecast from that day on has "
+                f"{data.horizon} closes to be judged by. Choose an earlier first_cutoff, or a later end."
+            )
+        return origins
+
+    def part(self, origins: RollingOrigins, period: Period, model: str) -> tuple[pd.DataFrame, list[str]]:
+        """One model's forecasts of one period, and what failed."""
+        history, (seen, cutoffs) = origins.history(period), origins.inputs(period)
+        forecast = self._network if model in NETWORKS else self._baseline
+        found, failures = forecast(model, history, seen, cutoffs, period)
+        tables = [_tidy(origins.truths(period, stock), model, quantiles) for stock, quantiles in found.items()]
+        return pd.concat(tables or [pd.DataFrame(columns=COLUMNS)], ignore_index=True), failures
+
+    def _baseline(
+        self, model: str, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period
+    ) -> tuple[dict[str, np.ndarray], list[str]]:
+        found, failures = {}, []
+        for stock, table in seen.items():
+            days, closes = table["date"].to_numpy("datetime64[ns]"), table["close"].to_numpy(np.float64)
+            past = history[stock]["close"].to_numpy(np.float64) if stock in history else np.empty(0)
+            try:
+                fitted = BASELINES[model]().fit(past)
+                origins = np.searchsorted(days, cutoffs[stock])
+                found[stock] = fitted.quantiles(closes, origins, self.config.data.horizon)
+            except PregaoError as error:
+                failures.append(_failure(model, stock, period, error))
+        return found, failures
+
+    def _network(
+        self, model: str, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period
+    ) -> tuple[dict[str, np.ndarray], list[str]]:
+        if model == "shared":
+            try:
+                return self._fitted(history, seen, cutoffs, period), []
+            except PregaoError as error:
+                return {}, [_failure(model, "all stocks", period, error)]
+        found: dict[str, np.ndarray] = {}
+        failures = []
+        for stock in seen:
+            try:
+                own = {stock: history[stock]} if stock in history else {}
+                found |= self._fitted(own, {stock: seen[stock]}, cutoffs, period)
+            except PregaoError as error:
+                failures.append(_failure(model, stock, period, error))
+        return found, failures
+
+    def _fitted(self, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period) -> dict[str, np.ndarray]:
+        """Train on the history, and forecast what was asked."""
+        data = self.config.data
+        rule = partial(borders_before, test=period.refit.to_datetime64(), train=1 - self.config.validation)
+        panel = None
+        if history:
+            needed = ("train", "validation")
+            panel = build_panel(history, data.lookback, data.horizon, data.inputs, rule, needed=needed)
+        if panel is None:
+            longest = max(map(len, history.values()), default=0)
+            raise TooFewSessions(
+                "the history",
+                parse_dates(self.config.start, None)[0],
+                period.refit.date(),
+                longest,
+                2 * (data.lookback + data.horizon),
+                "windows for training and for validation",
+            )
+        with TemporaryDirectory() as folder:
+            pipeline = self._pipeline(Path(folder))
+            model, _ = pipeline.fit(pipeline.prepare(panel), panel)
+        since = day(panel.borders[0])
+        return {
+            stock: rolling_forecasts(model, table, since, stock).at(cutoffs[stock]).quantiles
+            for stock, table in seen.items()
+        }
+
+    def _pipeline(self, folder: Path) -> Pipeline:
+        """The pieces of a training run, with this backtest's choices."""
+        config = self.config.model_dump(mode="json")
+        same = ("start", "seed", "source", "data", "model", "optimizer", "trainer")
+        many = len(self.symbols) > 1
+        choices = {name: config[name] for name in same} | {
+            "end": str(self.end),
+            "stock": SHARED if many else self.symbols[0].ticker,
+            "stocks": [symbol.ticker for symbol in self.symbols] if many else None,
+            "promote": "never",
+            "if_drifted": False,
+            "ckpt_path": None,
+            "evaluation": {
+                "split": "date",
+                "train": 1 - self.config.validation - 0.01,
+                "validation": self.config.validation,
+            },
+            "train": {"init": "none", "learning_rate_factor": 1.0},
+        }
+        return Pipeline(parse(TrainConfig, choices), folder)
+
+    def _refuse_unknown(self) -> None:
+        unknown = [name for name in self.models if name not in (*NETWORKS, *BASELINES)]
+        if unknown:
+            allowed = ", ".join((*NETWORKS, *BASELINES))
+            raise InvalidChoice(f"models: {', '.join(unknown)}: there is no such model. Allowed: {allowed}.")
+        if SHARED in [symbol.ticker for symbol in self.symbols]:
+            raise UnknownStock(SHARED, "a backtest", SHARED, "It is the model of many stocks: stocks=[VALE3,PETR4].")
+
+    def _gather(self, files: BacktestFolder, origins: RollingOrigins, failures: list[str]) -> WalkForward:
+        kept = [files.read(period.number, model) for model in self.models for period in origins.periods]
+        found = [part for part in kept if part is not None]
+        failures = failures + [failure for _, failed in found for failure in failed]
+        tables = [table for table, _ in found if len(table)]
+        if not tables:
+            raise InvalidChoice(
+                f"models: none of {', '.join(self.models)} made a forecast ({failures[0]}) Choose an earlier start, a "
+                "later first_cutoff, or other models."
+            )
+        walk = WalkForward(pd.concat(tables, ignore_index=True), self.currency, tuple(failures))
+        return replace(walk, failures=(*failures, *self._missing(walk)))
+
+    def _missing(self, walk: WalkForward) -> list[str]:
+        """What the table does not show; raises InvalidChoice where nothing is left of it."""
+        absent = [f"{model} made no forecast and is in no table." for model in self.models if model not in walk.models]
+        judged, made = len(walk.judged[walk.models[0]].y), len(walk.forecasts[["stock", "cutoff"]].drop_duplicates())
+        if not judged:
+            raise InvalidChoice(
+                f"models: {', '.join(walk.models)} have no forecast of the same stock and day, so that nothing "
+                f"compares ({walk.failures[0]}) Leave one of them out."
+            )
+        unjudged = f"{made - judged} of {made} forecasts are not judged: not every model made them."
+        return absent + [unjudged] * (judged < made)
+
+    @property
+    def currency(self) -> str | None:
+        """Of all stocks; None where they have several."""
+        currencies = {symbol.currency for symbol in self.symbols}
+        return currencies.pop() if len(currencies) == 1 else None
+
+
+@contextmanager
+def telling_how_to_go_on(folder: Path) -> Iterator[None]:
+    """After ctrl-C, a full disk or a tracker that went away: nothing that is finished is lost."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt) or isinstance(refusal(error), StorageError | TrackingUnavailable)
+        if stopped and BacktestFolder(folder).can_be_gone_on_with():
+            logger.warning("What is finished is kept; to go on, give the same command hydra.run.dir=%s", folder)
+        raise
+
+
+def _overall(walk: WalkForward) -> dict[str, float]:
+    """The scores over all stocks and steps, as `mape.last_close`."""
+    scores = walk.scores
+    rows = scores[(scores["stock"] == "all") & (scores["step"] == "all")].drop(columns=["stock", "step"])
+    return {
+        f"{name}.{str(model).replace(' ', '_')}": value
+        for model, row in rows.set_index("model").to_dict("index").items()
+        for name, value in row.items()
+    }
+
+
+def _tidy(windows: Windows, model: str, quantiles: np.ndarray) -> pd.DataFrame:
+    n, horizon = windows.targets.shape
+    flat = quantiles.reshape(n * horizon, -1)
+    table: dict[str, Any] = {
+        "stock": np.repeat(windows.stocks, horizon),
+        "model": model,
+        "cutoff": np.repeat(windows.cutoffs, horizon),
+        "date": windows.dates.ravel(),
+        "step": np.tile(np.arange(1, horizon + 1), n),
+        "y": windows.targets.ravel(),
+        "y_hat": flat[:, flat.shape[1] // 2],
+    }
+    return pd.DataFrame(table | dict(zip(COLUMNS[7:], flat.T, strict=True)))
+
+
+def _failure(model: str, stock: str, period: Period, error: PregaoError) -> str:
+    sentence = f"{model}, {stock}, refit {period.refit.date()}: {error}"
+    logger.warning("%s", sentence)
+    return sentence
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

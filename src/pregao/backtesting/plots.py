@@ -1,0 +1,88 @@
+"""The picture of a backtest."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pregao.backtesting.scores import ALL, GARCH, Judged, WalkForward, saved
+from pregao.evaluation.plots import INK, PALETTE
+from pregao.evaluation.report import NAIVE
+from pregao.quantiles import LEVELS, at
+
+
+def backtest(walk: WalkForward, path: Path) -> None:
+    """Pinball saved by half-year, coverage by stock, skill against last close per step, calibration."""
+    colours = dict(zip(walk.models, PALETTE * 3, strict=False))
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(11, 7.5), layout="constrained")
+        axes = figure.subplots(2, 2)
+        _saved_by_half_year(axes[0, 0], walk, colours)
+        _coverage_by_stock(axes[0, 1], walk, colours)
+        _skill_per_step(axes[1, 0], walk, colours)
+        _all_calibrations(axes[1, 1], walk, colours)
+        handles, labels = axes[1, 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+        figure.savefig(path, dpi=110)
+
+
+def _saved_by_half_year(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
+    against = next((name for name in (GARCH, NAIVE) if name in walk.judged), walk.models[0])
+    other = walk.judged[against]
+    days = pd.DatetimeIndex(other.cutoffs)
+    halves = 2 * days.year + (days.month > 6)
+    times = np.unique(halves)
+    for model, colour in colours.items():
+        own = walk.judged[model]
+        figures = [saved(_where(own, halves == time), _where(other, halves == time)) for time in times]
+        if model != against:
+            axis.plot(times, figures, "o-", color=colour, ms=4, lw=1.2, label=model)
+    axis.axhline(0, color=INK, lw=0.8, ls=":")
+    axis.set_title(f"pinball saved against {against}, by half-year of the forecast, %", loc="left")
+    shown = times[:: max(1, -(-len(times) // 7))]
+    axis.set_xticks(shown, [f"{time // 2}H{time % 2 + 1}" for time in shown])
+
+
+def _where(judged: Judged, mask: np.ndarray) -> Judged:
+    return Judged(judged.stocks[mask], judged.cutoffs[mask], judged.y[mask], judged.quantiles[mask])
+
+
+def _coverage_by_stock(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
+    stocks = sorted(set(walk.judged[walk.models[0]].stocks))
+    for model, colour in colours.items():
+        own = walk.judged[model]
+        inside = (at(own.quantiles, 0.05) <= own.y) & (own.y <= at(own.quantiles, 0.95))
+        held = [100 * inside[own.stocks == stock].mean() for stock in stocks]
+        axis.plot(held, np.arange(len(stocks)), "o", color=colour, ms=4, label=model, alpha=0.8)
+    axis.axvline(90, color=INK, lw=0.8, ls=":")
+    axis.set_yticks(np.arange(len(stocks)), stocks, fontsize=7 if len(stocks) > 10 else 9)
+    axis.margins(y=0.05 if len(stocks) > 1 else 1)
+    axis.set_title("closes inside the 90 % band, %", loc="left")
+
+
+def _skill_per_step(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
+    """Of the MAPE; errors themselves would be one line, so alike are they."""
+    steps = np.arange(1, walk.judged[walk.models[0]].y.shape[1] + 1)
+    scores = walk.scores[(walk.scores["stock"] == ALL) & (walk.scores["step"] != ALL)]
+    for model, colour in colours.items():
+        skill = scores.loc[scores["model"] == model, "skill_mape"].to_numpy(np.float64)
+        if model != NAIVE and np.isfinite(skill).all():
+            axis.plot(steps, skill, "o-", color=colour, ms=3, lw=1.2, label=model, alpha=0.8)
+    axis.axhline(0, color=INK, lw=0.8, ls=":")
+    axis.set_title("MAPE saved against last close, per step, %", loc="left")
+    axis.set_xlabel("sessions ahead")
+    axis.set_xticks(steps[:: max(1, len(steps) // 10)])
+
+
+def _all_calibrations(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
+    nominal = 100 * np.array(LEVELS)
+    for model, colour in colours.items():
+        own = walk.judged[model]
+        below = 100 * (own.y[..., None] <= own.quantiles).mean(axis=(0, 1))
+        axis.plot(nominal, below - nominal, "o-", color=colour, ms=4, lw=1.2, label=model)
+    axis.axhline(0, color=INK, lw=0.8, ls=":")
+    axis.set_title("closes below each quantile, less what it should be, points", loc="left")
+    axis.set_xlabel("quantile, %")

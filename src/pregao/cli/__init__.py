@@ -1,0 +1,1 @@
+"""The commands: Hydra around a stage, refusals as one sentence, exit codes, terminal tables."""

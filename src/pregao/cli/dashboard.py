@@ -1,0 +1,61 @@
+"""The dashboard's server: pregao dashboard port=8501."""
+
+from contextlib import suppress
+from importlib import import_module
+
+from omegaconf import DictConfig
+
+from pregao.cli.command import command
+from pregao.config import DashboardConfig, parse
+from pregao.settings import REPOSITORY
+
+APP = REPOSITORY / "src/pregao/dashboard/app.py"
+
+SLOW = (
+    "altair",
+    "streamlit.elements.arrow",
+    "pregao.training.pipeline",
+    "pregao.tracking.registry",
+    "pregao.prices.downloader",
+)
+"""Imported before the port opens, so that the first visitor does not wait for it."""
+
+GREEN = "#0b6e4f"
+
+
+@command("dashboard")
+def main(cfg: DictConfig) -> None:
+    """Serve until SIGTERM or ctrl-C."""
+    config = parse(DashboardConfig, cfg)
+
+    # Late: they take seconds that --help and a refused choice need not wait for.
+    from streamlit.web import bootstrap
+
+    from pregao.errors import PregaoError
+    from pregao.prices.downloader import Downloader
+    from pregao.prices.symbols import Symbol
+    from pregao.tracking import registry as tracking
+
+    Symbol.parse(config.stock)
+    Downloader(config.source.name, config.source.path)
+    for name in SLOW:
+        import_module(name)
+    with suppress(PregaoError):  # each page says what is wrong with it
+        tracking.served_stocks()  # makes the database where there is none, which takes seconds too
+    options = _of_streamlit(config)
+    bootstrap.load_config_options(options)
+    bootstrap.run(str(APP), is_hello=False, args=[config.model_dump_json()], flag_options=options)
+
+
+def _of_streamlit(config: DashboardConfig) -> dict[str, object]:
+    return {
+        "server_address": config.host,
+        "server_port": config.port,
+        "server_maxUploadSize": config.upload,
+        "server_fileWatcherType": "none",
+        "runner_magicEnabled": False,  # it would show the docstrings of a page's constants
+        "browser_gatherUsageStats": False,
+        "client_showErrorDetails": "none",  # what went wrong is for the log; people read a sentence
+        "client_toolbarMode": "minimal",
+        "theme_primaryColor": GREEN,
+    }

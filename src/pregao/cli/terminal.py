@@ -1,0 +1,109 @@
+"""What a person reads on the terminal, and the JSON that a program reads."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from pregao.forecasting.compose import Forecast, iso
+
+if TYPE_CHECKING:  # predict.py shall not wait for Lightning
+    from pregao.backtesting.backtest import Outcome
+    from pregao.training.pipeline import Result
+    from pregao.tuning.search import Found
+    from pregao.tuning.sweep import Swept
+
+SWEPT = {
+    "final_mape": "MAPE %",
+    "skill_mape": "skill %",
+    "coverage_90": "in 90 %",
+    "pinball": "pinball",
+}
+"""What a table of many trainings says of the test part."""
+
+
+def show_result(result: "Result") -> None:
+    """The table of model and baselines, whether the model is served, and the run's folder as the last line."""
+    console = Console()
+    console.print(result.evaluation.terminal_table())
+    state = "is served now" if result.verdict.promoted else "is registered, not served"
+    console.print(f"{result.stock} version {result.version} {state}: {result.verdict.reason}.", highlight=False)
+    # Plain, so that a program can take the last line as a path, however narrow the terminal is.
+    console.out(str(result.folder), highlight=False)
+
+
+def show_backtest(outcome: "Outcome") -> None:
+    """The table of models, what failed, and the folder as the last line."""
+    console = Console()
+    console.print(outcome.walk.terminal_table())
+    for failure in outcome.walk.failures:
+        console.print(failure, highlight=False, markup=False, style="yellow")
+    console.out(str(outcome.folder), highlight=False)
+
+
+def show_sweep(swept: "Swept") -> None:
+    """The jobs, best by the validation metric first, those that failed, and the folder as the last line."""
+    console = Console()
+    table, metric, settings = swept.table, swept.metric, swept.settings
+    title = f"{len(table)} jobs by {metric}; the test figures beside it choose nothing"
+    grid = _grid(title, ("job", *settings, metric, *SWEPT.values()))
+    done = table[table["reason"].isna()]
+    for row in done.to_dict("records"):
+        figures = [f"{row[name]:.3f}" for name in (metric, *SWEPT)]
+        grid.add_row(str(row["job"]), *(str(row[key]) for key in settings), *figures)
+    console.print(grid)
+    for row in table[table["reason"].notna()].to_dict("records"):
+        console.print(f"job {row['job']} failed: {row['reason']}", highlight=False, style="yellow")
+    console.out(str(swept.folder), highlight=False)
+
+
+def show_search(found: "Found") -> None:
+    """The best ten trials, the command that trains with the best, and the folder as the last line."""
+    console = Console()
+    counts = found.trials["state"].value_counts()
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    columns = [str(name) for name in found.trials if name not in ("state", "reason")]
+    grid = _grid(f"study {found.study}: {told}", columns)
+    for row in found.trials[found.trials["state"] == "complete"].head(10).to_dict("records"):
+        grid.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in columns))
+    console.print(grid)
+    console.out(found.command or "No trial came to its end: see trials.csv for the reasons.", highlight=False)
+    console.out(str(found.folder), highlight=False)
+
+
+def _grid(title: str, columns: Sequence[str]) -> Table:
+    """An empty table of figures: settings without their group, and headings in lines, since eighty columns are few."""
+    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in columns:
+        grid.add_column(name.rpartition(".")[2].replace("_", "\n"), justify="right", no_wrap=True)
+    return grid
+
+
+def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
+    """A table for a person, or JSON under the API's names."""
+    console = Console()
+    if form == "json":
+        console.out(json.dumps(forecast.as_json(), ensure_ascii=False, indent=2), highlight=False)
+    else:
+        console.print(_table(forecast))
+
+
+def _table(forecast: Forecast) -> Table:
+    unit = forecast.symbol.currency
+    since = f"after {forecast.as_of}" if forecast.as_of else "after the given closes"
+    served = forecast.served
+    table = Table(
+        title=f"{forecast.symbol}: the next {len(forecast.table)} closes {since}, {unit}",
+        caption=f"model {served.stock} version {served.version}, trained {served.model.card.trained_at}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("step", "date", "close", "80 % band", "90 % band"):
+        table.add_column(name, justify="right")
+    for row in forecast.table.to_dict("records"):
+        bands = [f"{row[f'lower_{n}']:.2f} – {row[f'upper_{n}']:.2f}" for n in (80, 90)]
+        table.add_row(str(row["step"]), iso(row["date"]) or "–", f"{row['close']:.2f}", *bands)
+    return table

@@ -1,0 +1,85 @@
+"""Histories of one or many stocks → one panel of windows, divided by dates that hold for all of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from pregao.data.volatility import typical_volatility, volatilities
+from pregao.data.windows import BorderRule, Borders, Split, Windows, joined, sliding_windows, split_at
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Windows of many stocks, in parts.
+
+    Attributes:
+        prices: the histories by ticker: `date close` and where known `open high low`.
+        split: their windows.
+        borders: the first date of the validation part, the first date of the test part.
+        typical: root mean square daily log return over all stocks before the validation part.
+    """
+
+    prices: Mapping[str, pd.DataFrame]
+    split: Split
+    borders: Borders
+    typical: float
+
+    @property
+    def stocks(self) -> list[str]:
+        """The tickers."""
+        return list(self.prices)
+
+
+def build_panel(
+    prices: Mapping[str, pd.DataFrame],
+    lookback: int,
+    horizon: int,
+    inputs: str,
+    rule: BorderRule,
+    typical: float | None = None,
+    needed: Sequence[str] = ("train", "validation", "test"),
+) -> Panel | None:
+    """The panel of these histories, or None where a part of the split that is needed would be empty.
+
+    Args:
+        prices: the histories by ticker.
+        lookback: closes that a forecast sees.
+        horizon: closes that it forecasts.
+        inputs: what it sees beyond them, a key of `volatility.NAMES`.
+        rule: where the parts begin.
+        typical: of the model that a training begins at; without one it is found in the training part.
+        needed: parts that may not be empty.
+    """
+    dated = joined([sliding_windows(table, lookback, horizon, stock=name) for name, table in prices.items()])
+    try:
+        borders = rule(dated)
+    except IndexError:  # a border would lie beyond the last window
+        return None
+    if typical is None:
+        typical = typical_volatility([known_before(table, borders[0]) for table in prices.values()])
+    windows = joined([_windows(name, table, lookback, horizon, inputs, typical) for name, table in prices.items()])
+    split = split_at(windows, borders)
+    # A stock without a window before the test part has no past to fit a baseline on, and no score stands without one.
+    known = np.concatenate([split.train.stocks, split.validation.stocks])
+    split = replace(split, test=split.test.where(np.isin(split.test.stocks, known)))
+    if not all(len(getattr(split, part)) for part in needed):
+        return None
+    return Panel(prices, split, borders, typical)
+
+
+def _windows(name: str, table: pd.DataFrame, lookback: int, horizon: int, inputs: str, typical: float) -> Windows:
+    measures = volatilities(columns(table), inputs, typical)
+    return sliding_windows(table, lookback, horizon, measures, name)
+
+
+def columns(prices: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What volatilities are computed from."""
+    return {name: prices[name].to_numpy(np.float64) for name in ("open", "high", "low", "close") if name in prices}
+
+
+def known_before(prices: pd.DataFrame, border: np.datetime64) -> np.ndarray:
+    """A table's closes until the day before a border."""
+    closes: np.ndarray = prices.loc[prices["date"] < border, "close"].to_numpy(np.float64)
+    return closes

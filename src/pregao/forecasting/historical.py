@@ -1,0 +1,63 @@
+"""A model's forecasts at every origin of a stock's history, with the online width that each had at its time."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from pregao.data.panel import columns
+from pregao.data.windows import Windows, sliding_windows
+from pregao.models.calibration import band_scores, online_widths
+from pregao.models.trained import TrainedModel, Window
+from pregao.quantiles import widened
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """Forecasts at consecutive origins.
+
+    Attributes:
+        windows: what each forecast saw and what came; targets are NaN, and dates NaT, where nothing has come yet.
+        widths: factors on the network's bands, from outcomes that were known at each origin.
+        quantiles: of the closes, with these widths.
+    """
+
+    windows: Windows
+    widths: Float[np.ndarray, " n"]
+    quantiles: Float[np.ndarray, "n horizon 7"]
+
+    @property
+    def last(self) -> Window:
+        """What a forecast at the last origin is made from."""
+        return Window(self.windows.inputs[-1].tolist(), self.windows.volatilities[-1].tolist(), float(self.widths[-1]))
+
+    def at(self, cutoffs: np.ndarray) -> "Rolling":
+        """The forecasts that were made on these days."""
+        mask = np.isin(self.windows.cutoffs, cutoffs)
+        return replace(self, windows=self.windows.where(mask), widths=self.widths[mask], quantiles=self.quantiles[mask])
+
+
+def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | str, stock: object = "") -> Rolling:
+    """Forecasts from every session on whose day before `since` or later a whole window of the table reaches to.
+
+    Args:
+        model: as it is now, at every origin.
+        prices: `date close …`, at least one lookback long; what lies before `since` feeds volatilities.
+        since: the first session whose close is forecast; of a model's own past, its `validation_start`.
+        stock: the ticker.
+    """
+    lookback, horizon = model.card.lookback, model.card.network["horizon"]
+    # Sessions that have not come: their closes are unknown, so that the last origins have windows too.
+    coming = pd.DataFrame({"date": [pd.NaT] * horizon, "close": np.nan}).astype({"date": prices["date"].dtype})
+    known = model.volatilities(columns(prices))
+    measures = np.concatenate([known, np.full((horizon, known.shape[1]), np.nan)])
+    extended = pd.concat([prices[["date", "close"]], coming], ignore_index=True)
+    windows = sliding_windows(extended, lookback, horizon, measures, stock)
+    last = windows.cutoffs[-1]
+    recent = (windows.dates[:, 0] >= np.datetime64(pd.Timestamp(since))) | (windows.cutoffs == last)
+    windows = windows.where(recent)
+    raw = model.quantiles(windows.inputs, windows.volatilities)
+    widths = online_widths(band_scores(windows.targets, raw))
+    return Rolling(windows, widths, widened(raw, widths))

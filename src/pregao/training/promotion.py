@@ -1,0 +1,82 @@
+"""The promotion rule: a served model is never worse by accident."""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from pregao.data.windows import Windows, day
+from pregao.errors import CorruptModel, NoModel
+from pregao.evaluation.metrics import point_scores
+from pregao.forecasting.historical import rolling_forecasts
+from pregao.prices.symbols import Symbol
+from pregao.quantiles import MEDIAN
+from pregao.tracking import registry as tracking
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1.02
+"""A new model may be 2 % worse, relative, before it counts as clearly worse: less is noise between trainings."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a new version is served, and the reason as a sentence's end."""
+
+    promoted: bool
+    reason: str
+
+
+def judge(
+    mode: Literal["auto", "always", "never"], mape: float, former: float | None, naive: float, finite: bool
+) -> Verdict:
+    """Decide by the MAPE, in percent, of the new model, the former champion's and last close's on the same windows.
+
+    `former` is None when there is no champion, and NaN when there is one that cannot be compared; `finite` says that a
+    forecast of the new version, read back from the registry, holds positive finite prices only.
+    """
+    if not (finite and math.isfinite(mape)):
+        return Verdict(False, "its forecast is not finite")
+    if mode != "auto":
+        return Verdict(mode == "always", f"promote={mode}")
+    if former is None:
+        return Verdict(True, "there is no former champion to compare with")
+    if math.isnan(former):
+        worse, to = mape > TOLERANCE * naive, f"last close's {naive:.3f} %; the former champion cannot be compared"
+    else:
+        worse = mape > TOLERANCE * max(former, naive)
+        to = (
+            f"the former champion's {former:.3f} % and last close's {naive:.3f} % "
+            "(the former champion may have trained on some of these windows)"
+        )
+    return Verdict(not worse, f"{'clearly worse: ' * worse}MAPE {mape:.3f} % against {to}")
+
+
+def champion_mape(symbol: Symbol, prices: Mapping[str, pd.DataFrame], judged: Windows) -> float | None:
+    """The served model's MAPE, in percent, on the judged windows; None without one, NaN where it cannot be compared.
+
+    `prices` are the whole histories: the champion's lookback may be another than the windows'.
+    """
+    try:
+        former = tracking.champion(symbol).model
+    except NoModel:
+        return None
+    except CorruptModel as error:
+        logger.warning("The former champion is not compared with: %s", error)
+        return math.nan
+    parts = []
+    for stock, place in judged.by_stock():
+        cutoffs = judged.cutoffs[place]
+        if len(prices[stock]) < former.card.lookback:
+            logger.warning("The former champion needs a longer history and is not compared with.")
+            return math.nan
+        own = rolling_forecasts(former, prices[stock], day(judged.dates[place].min()), stock).at(cutoffs)
+        if own.windows.horizon != judged.horizon or len(own.windows) != len(cutoffs):
+            logger.warning("The former champion has another lookback or horizon and is not compared with.")
+            return math.nan
+        parts.append(own.quantiles[..., MEDIAN])
+    return point_scores(judged.targets, np.concatenate(parts))["mape"]

@@ -1,0 +1,285 @@
+"""Search: Optuna over the same Pipeline, judged by validation alone; any number of workers on one storage."""
+
+import json
+import logging
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.distributions import distribution_to_json
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from sqlalchemy.exc import SQLAlchemyError
+
+from pregao.config import TrainConfig, TuneConfig, parse
+from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable
+from pregao.tracking import registry as tracking
+from pregao.training.pipeline import Pipeline
+from pregao.tuning import plots
+from pregao.tuning.space import corners, distributions, suggested
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+logger = logging.getLogger(__name__)
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+CONNECT = 10
+"""Seconds that a storage has to answer."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a study holds; `command` trains with the best."""
+
+    folder: Path
+    study: str
+    metric: str
+    trials: pd.DataFrame
+    command: str | None
+
+
+class Pruning(Callback):
+    """Gives a trial up whose validation loss is worse than that of others at the same epoch."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation has been by now."""
+        self.trial.report(trainer.callback_metrics["val_loss"].item(), trainer.current_epoch)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
+
+
+class Search:
+    """A worker of a study.
+
+    Args:
+        config: what decides it.
+        folder: where its table and pictures go; it exists.
+        overrides: what the user chose on the command line, repeated in the command that trains with the best.
+        progress: told before each trial how many the study has, how many it shall have, and the best so far.
+    """
+
+    def __init__(
+        self,
+        config: TuneConfig,
+        folder: Path,
+        overrides: Sequence[str] = (),
+        progress: Callable[[int, int, str], None] = lambda done, of, text: None,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.overrides = overrides
+        self.progress = progress
+        self.metric = config.sweep.metric
+        self.space = distributions(config.sweep.space)
+        self.name = config.study or config.stock
+        if (config.trainer.devices or 1) > 1:
+            raise InvalidChoice(
+                f"trainer.devices={config.trainer.devices}: a trial is given up in one process. Search with "
+                "trainer=cpu or gpu, and with as many tune.py at once as there are processors."
+            )
+        for values in corners(self.space):
+            chosen(config, values)
+        self.pipeline = Pipeline(chosen(config, {}), folder)
+
+    def run(self) -> Found:
+        """Trials until the study has as many as it shall have.
+
+        Raises:
+            PregaoError: the prices or the storage are refused, or the study was begun with other choices.
+            KeyboardInterrupt: ctrl-C; the study keeps its trials.
+        """
+        prices = self.pipeline.download()
+        with _storage(self.config.storage) as storage:
+            study = self._study(storage)
+            tags = tracking.child_tags(self.pipeline.symbol, self.name)
+            try:
+                while (ended := len(study.get_trials(deepcopy=False, states=ENDED))) < self.config.trials:
+                    self.progress(ended, self.config.trials, self._best(study))
+                    self._trial(study, prices, tags)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"Interrupted; study={self.name} keeps its {ended} trials, and the same command goes on with it."
+                ) from None
+            return self._report(study)
+
+    def _study(self, storage: RDBStorage) -> Study:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=self.name,
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(
+                self.config.pruner.startup_trials, n_warmup_steps=self.config.pruner.warmup_epochs
+            ),
+        )
+        asked = self._asked()
+        begun = study.user_attrs.get("asked")
+        if begun is None:
+            study.set_user_attr("asked", asked)
+        elif begun != asked:
+            other = ", ".join(sorted(key for key in begun.keys() | asked.keys() if begun.get(key) != asked.get(key)))
+            raise InvalidChoice(
+                f"study={self.name}: it was begun with other choices or another space ({other} differ), and its trials "
+                f"cannot be compared with these. Give the same, or another name: study={self.name}-2."
+            )
+        return study
+
+    def _asked(self) -> dict[str, str]:
+        """What all trials of a study share, and the space, by key."""
+        fixed = _flat(chosen(self.config, {}).model_dump(mode="json", exclude={"promote", "source", "ckpt_path"}))
+        searched = {f"sweep.space.{key}": distribution_to_json(one) for key, one in self.space.items()}
+        same = {key: json.dumps(value) for key, value in fixed.items() if key not in self.space}
+        return same | searched | {"sweep.metric": self.metric}
+
+    def _trial(self, study: Study, prices: Mapping[str, pd.DataFrame], tags: Mapping[str, str]) -> None:
+        trial = study.ask()
+        # By the trial's number: workers at one storage draw different values, and one worker the same ones again.
+        study.sampler = optuna.samplers.TPESampler(seed=self.config.seed + trial.number, multivariate=False)
+        values = {key: suggested(trial, key, one) for key, one in self.space.items()}
+        try:
+            value = self._train(trial, chosen(self.config, values), prices, tags)
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED)
+        except PregaoError as error:
+            logger.warning("Trial %d failed: %s", trial.number, error)
+            trial.set_user_attr("reason", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+        except BaseException:
+            study.tell(trial, state=TrialState.FAIL)
+            raise
+        else:
+            study.tell(trial, value)
+
+    def _train(
+        self, trial: Trial, config: TrainConfig, prices: Mapping[str, pd.DataFrame], tags: Mapping[str, str]
+    ) -> float:
+        """The validation metric of a training with these choices; the test part is not looked at."""
+        pruned = False
+        with TemporaryDirectory() as folder:
+            pipeline = Pipeline(config, Path(folder), [Pruning(trial)])
+            panel = pipeline.panel(prices)
+            training = pipeline.prepare(panel)
+            own = {"trial": str(trial.number), "promoted": "False"}
+            with tracking.start_run(pipeline.symbol, f"{self.name} {trial.number}", {**tags, **own}) as run:
+                run.params(pipeline.params(panel, None))
+                try:
+                    model, fitted = pipeline.fit(training, panel)
+                except optuna.TrialPruned:
+                    pruned = True
+                    run.tags({"pruned": True})
+                else:
+                    run.history({"history_train_loss": fitted.train_loss, "history_val_loss": fitted.val_loss})
+                    figures = {"best_val_loss": min(fitted.val_loss), **pipeline.validate(model, panel)}
+                    run.metrics(figures | {"training_time": fitted.seconds})
+        if pruned:
+            raise optuna.TrialPruned
+        return figures[self.metric]
+
+    def _best(self, study: Study) -> str:
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return f"search · best {self.metric} {study.best_value:.4f}" if done else "search"
+
+    def _report(self, study: Study) -> Found:
+        ended = study.get_trials(deepcopy=False, states=ENDED)
+        table = tabulate(ended, self.metric)
+        table.to_csv(self.folder / "trials.csv", index=False, float_format="%.6g")
+        done = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+        command = self._command(study.best_params) if done else None
+        plots.history(
+            [trial.number for trial in done], [float(trial.value or 0) for trial in done], self.metric, self.folder
+        )
+        plots.importance(_importances(study, done), self.metric, self.folder)
+        best = {f"best_{self.metric}": study.best_value, "command": command} if done else {}
+        tracking.end_sweep(self.pipeline.symbol, self.name, {"search": self.name, "trials": len(ended), **best})
+        return Found(self.folder, self.name, self.metric, table, command)
+
+    def _command(self, best: Mapping[str, object]) -> str:
+        """What the user chose, without what is the search's own; the best; and where every trial began."""
+        own = ("trials", "study", "storage", "pruner", "sweep", "hydra", "promote", "train.init")
+        given = [text for text in self.overrides if not text.lstrip("+~").startswith(own)]
+        values = [f"{key}={value}" for key, value in best.items()]
+        return shlex.join(["python", "train.py", *given, "train.init=none", *values])
+
+
+def chosen(config: TuneConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """A trial's training: with these values, begun afresh as every other trial, never served.
+
+    Raises:
+        InvalidChoice: they are not allowed.
+    """
+    choices = config.training
+    choices["promote"] = "never"
+    choices["train"]["init"] = "none"  # at SHARED only trials of its own architecture could begin
+    for key, value in values.items():
+        group, _, name = key.partition(".")
+        choices[group][name] = value
+    return parse(TrainConfig, choices)
+
+
+def tabulate(trials: Sequence[FrozenTrial], metric: str) -> pd.DataFrame:
+    """A row a trial, the best first; `state` is complete, pruned or fail."""
+    rows = [
+        {"trial": trial.number, "state": trial.state.name.lower(), metric: trial.value, **trial.params}
+        | {"epochs": len(trial.intermediate_values), "reason": trial.user_attrs.get("reason")}
+        for trial in trials
+    ]
+    return pd.DataFrame(rows).sort_values([metric, "trial"], na_position="last", ignore_index=True)
+
+
+def _importances(study: Study, done: Sequence[FrozenTrial]) -> dict[str, float]:
+    """By setting, the share of the metric's variance (fANOVA, Hutter et al. 2014); needs two different values."""
+    if len({trial.value for trial in done}) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+@contextmanager
+def _storage(url: str) -> Iterator[RDBStorage]:
+    """The storage of studies; workers that make its tables at once get in each other's way, and try again."""
+    patience: dict[str, Any] = {"connect_timeout": CONNECT} if url.startswith("postgresql") else {}
+    if url.startswith("sqlite:///"):
+        patience = {"timeout": 60}  # seconds that one worker waits for another's transaction
+        try:
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyUnavailable(url, str(error)) from error
+    for attempt in range(3):
+        try:
+            storage = RDBStorage(url, engine_kwargs={"connect_args": patience})
+            break
+        except Exception as error:  # of SQLAlchemy, Alembic, the driver, or Optuna's own for a foreign database
+            if attempt == 2 or "exist" not in str(error):
+                raise StudyUnavailable(url, _first_line(error)) from error
+            time.sleep(1)
+    try:
+        yield storage
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StudyUnavailable(url, _first_line(error)) from error
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0][:200]

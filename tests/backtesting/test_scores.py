@@ -1,0 +1,209 @@
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from pregao.backtesting import plots
+from pregao.backtesting.scores import COLUMNS, WalkForward
+from pregao.evaluation.scores import pinball_by_window
+from pregao.evaluation.significance import panel_diebold_mariano
+from pregao.quantiles import LEVELS
+
+FAN = np.array([-1.64, -1.28, -0.67, 0, 0.67, 1.28, 1.64])
+ALL_MODELS = (
+    *("shared", "own", "last close", "drift", "mean return", "rolling volatility", "EWMA", "GJR-GARCH", "ETS"),
+    "ARIMA",
+)
+
+
+def forecasts(models, stocks=("VALE3",), n=60, horizon=3, scale=0.02, shift=0.0, seed=0):
+    """Random walks and fans around the last close; `models` are names, each with a width of its own."""
+    rows = []
+    for number, stock in enumerate(stocks):
+        days = pd.bdate_range("2022-05-02", periods=n + horizon + 1)
+        steps = np.random.default_rng((seed, number)).normal(0, scale, len(days))
+        closes = 30 * np.exp(np.cumsum(steps))
+        for place, model in enumerate(models):
+            for t in range(n):
+                for step in range(1, horizon + 1):
+                    spread = scale * np.sqrt(step) * (1 + 0.3 * place)
+                    point = closes[t] * np.exp(shift * place)
+                    fan = point * np.exp(FAN * spread)
+                    rows.append([stock, model, days[t], days[t + step], step, closes[t + step], point, *fan])
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def walk(*given, **choices):
+    return WalkForward(forecasts(*given, **choices), "R$")
+
+
+def shown(found, width=80):
+    console = Console(width=width, file=StringIO())
+    console.print(found.terminal_table())
+    return console.file.getvalue()
+
+
+def score(found, model, column, stock="all", step="all"):
+    rows = found.scores
+    [value] = rows[(rows["stock"] == stock) & (rows["model"] == model) & (rows["step"] == step)][column]
+    return value
+
+
+def test_models_keep_the_order_that_they_were_asked_for():
+    assert walk(["EWMA", "shared", "last close"]).models == ["EWMA", "shared", "last close"]
+
+
+def test_a_window_that_one_model_lacks_judges_none():
+    table = forecasts(["shared", "last close"], ["VALE3", "PETR4"])
+    days = sorted(table["cutoff"].unique())
+    gone = (table["model"] == "shared") & (table["stock"] == "PETR4") & (table["cutoff"] < days[20])
+    found = WalkForward(table[~gone].sample(frac=1, random_state=0), "R$")
+    for judged in found.judged.values():
+        assert len(judged.y) == 60 + 40
+        assert judged.cutoffs[judged.stocks == "PETR4"].min() == days[20]
+    one, other = found.judged.values()
+    assert np.array_equal(one.y, other.y)
+    assert score(found, "last close", "windows") == 100
+
+
+def test_a_window_of_which_a_step_is_missing_judges_none():
+    table = forecasts(["shared", "last close"])
+    found = WalkForward(table.drop(index=table[table["model"] == "shared"].index[4]), "R$")
+    assert {len(judged.y) for judged in found.judged.values()} == {59}
+
+
+def test_the_order_of_the_rows_changes_no_score():
+    table = forecasts(["shared", "GJR-GARCH", "last close"], ["VALE3", "PETR4"])
+    turned = table.sort_values(["step", "cutoff", "stock", "model"], ascending=False, kind="stable")
+    scores = [
+        WalkForward(rows, "R$").scores.sort_values(["stock", "model", "step"], key=lambda c: c.astype(str))
+        for rows in (table, turned)
+    ]
+    pd.testing.assert_frame_equal(*(frame.reset_index(drop=True) for frame in scores))
+
+
+def test_a_model_beside_itself_saves_nothing():
+    found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"])
+    for name, column in (("last close", "naive"), ("GJR-GARCH", "garch")):
+        assert score(found, name, f"against_{column}") == 0
+        assert np.isnan(score(found, name, f"p_{column}"))
+    assert score(found, "last close", "skill_mape") == 0
+
+
+def test_a_worse_point_has_negative_skill_and_a_wider_fan_less_saved():
+    found = walk(["last close", "shared"], shift=0.05)
+    assert score(found, "shared", "skill_mape") < 0
+    assert score(found, "shared", "against_naive") < 0
+
+
+def test_the_p_value_is_diebold_and_marianos_over_the_dates():
+    found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"])
+    wide = {}
+    for model, judged in found.judged.items():
+        losses = pinball_by_window(judged.y, judged.quantiles, np.array(LEVELS))
+        wide[model] = np.stack([losses[judged.stocks == stock] for stock in ("VALE3", "PETR4")], axis=1)
+    for name, column in (("last close", "naive"), ("GJR-GARCH", "garch")):
+        wanted = panel_diebold_mariano(wide["shared"], wide[name], 3).p_value
+        assert score(found, "shared", f"p_{column}") == pytest.approx(wanted)
+    one = panel_diebold_mariano(wide["shared"][:, :1], wide["last close"][:, :1], 3).p_value
+    assert score(found, "shared", "p_naive", stock="VALE3") == pytest.approx(one)
+
+
+def test_too_few_origins_have_no_p_value_but_scores():
+    found = walk(["shared", "last close", "GJR-GARCH"], n=11)
+    assert np.isnan(score(found, "shared", "p_naive"))
+    assert np.isfinite(score(found, "shared", "against_naive"))
+    [line] = [line for line in shown(found).splitlines() if line.startswith("shared")]
+    assert line.endswith(" –")
+
+
+def test_without_garch_or_last_close_nothing_stands_against_them():
+    scores = walk(["EWMA", "drift"]).scores
+    assert scores[["skill_mape", "against_naive", "p_naive", "against_garch", "p_garch"]].isna().all(axis=None)
+    assert scores[["rmse", "mape", "pinball"]].notna().all(axis=None)
+
+
+def test_a_benchmark_that_lost_nothing_on_a_stock_says_nothing_of_it():
+    table = forecasts(["shared", "last close"], ["VALE3", "PETR4"])
+    still = table["stock"] == "PETR4"
+    prices = ["y", "y_hat", *COLUMNS[7:]]
+    table.loc[still & (table["model"] == "last close"), prices] = 20.0
+    table.loc[still, "y"] = 20.0
+    found = WalkForward(table, "R$")
+    other = score(found, "shared", "against_naive", stock="VALE3")
+    assert score(found, "shared", "against_naive") == pytest.approx(other)
+    assert np.isnan(score(found, "shared", "against_naive", stock="PETR4"))
+
+
+def test_errors_of_several_currencies_are_not_added_up():
+    found = WalkForward(forecasts(["shared", "last close"], ["VALE3", "SP500"]), None)
+    assert np.isnan(score(found, "shared", "rmse"))
+    assert score(found, "shared", "rmse", stock="SP500") > 0
+    assert score(found, "shared", "mape") > 0
+
+
+@pytest.mark.parametrize("stocks", [("VALE3",), ("VALE3", "PETR4")])
+def test_the_terminal_table_shows_every_model_within_80_columns(stocks):
+    found = walk(ALL_MODELS, stocks, n=20, scale=0.03, shift=0.02)
+    text = shown(found)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for model in ALL_MODELS:
+        [line] = [line for line in text.splitlines() if line.startswith(f"{model} ")]
+        assert f"{score(found, model, 'mape'):.3f}" in line
+        assert f"{score(found, model, 'coverage_90'):.1f}" in line
+    assert f"{20 * len(stocks)} forecasts, made 2022-05-02 to " in text
+    assert ("2 stocks" if len(stocks) > 1 else "VALE3") in text
+
+
+# the picture
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """The axes of the picture of a walk, and its file."""
+    figures = []
+
+    class Kept(plots.Figure):
+        def __init__(self, *given, **choices):
+            figures.append(self)
+            super().__init__(*given, **choices)
+
+    monkeypatch.setattr(plots, "Figure", Kept)
+
+    def draw(found):
+        plots.backtest(found, tmp_path / "backtest.png")
+        assert imread(tmp_path / "backtest.png").shape[:2] == (825, 1210)
+        return figures[-1].axes
+
+    return draw
+
+
+def lines(axis):
+    return {line.get_label(): line for line in axis.lines if not line.get_label().startswith("_")}
+
+
+def test_the_picture_has_half_years_and_skill_per_step(drawn):
+    found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"], n=420, horizon=2, shift=0.01)
+    halves, held, skill, calibration = drawn(found)
+    ticks = [label.get_text() for label in halves.get_xticklabels()]
+    assert ticks == ["2022H1", "2022H2", "2023H1", "2023H2"]
+    assert set(lines(halves)) == {"shared", "last close"}
+    first = lines(halves)["shared"].get_ydata()[0]
+    early = found.forecasts[found.forecasts["cutoff"] < "2022-07-01"]
+    assert first == pytest.approx(score(WalkForward(early, "R$"), "shared", "against_garch"))
+    assert set(lines(skill)) == {"shared", "GJR-GARCH"}
+    wanted = [score(found, "GJR-GARCH", "skill_mape", step=step) for step in (1, 2)]
+    assert list(lines(skill)["GJR-GARCH"].get_ydata()) == pytest.approx(wanted)
+    assert set(lines(held)) == set(lines(calibration)) == {"shared", "last close", "GJR-GARCH"}
+
+
+@pytest.mark.parametrize("models", [["shared"], ["EWMA", "drift"], ["last close", "EWMA"], list(ALL_MODELS)], ids=len)
+def test_the_picture_is_drawn_whatever_the_models(drawn, models):
+    halves = drawn(walk(models, n=5, horizon=1))[0]
+    against = next((name for name in ("GJR-GARCH", "last close") if name in models), models[0])
+    assert f"against {against}," in halves.get_title(loc="left")
+    assert set(lines(halves)) == set(models) - {against}
