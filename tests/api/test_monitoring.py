@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pregao.api import collectors
 from pregao.api.collectors import ServedStocks, ServerProcesses
-from pregao.api.middleware import Gate
+from pregao.api.middleware import RequestMiddleware
 from pregao.api.monitoring import OUTCOMES, Monitoring
 from pregao.prices.calendar import last_finished_session, sessions
 from pregao.training.jobs import Job
@@ -245,7 +245,7 @@ def test_prometheus_comes_in_with_the_key_as_it_sends_it(path, header, given, st
         sent.append(message)
 
     sent = []
-    gate = Gate(behind, api_key="a key", max_body=1, deadline=5, monitoring=Monitoring(), short_way=lambda body: None)
+    middleware = RequestMiddleware(behind, api_key="a key", max_body=1, deadline=5, monitoring=Monitoring())
     scope = {"type": "http", "method": "GET", "path": path, "headers": [(header.encode(), given)]}
-    asyncio.run(gate(scope, receive, send))
+    asyncio.run(middleware(scope, receive, send))
     assert sent[0]["status"] == status

@@ -80,12 +80,6 @@ def test_a_stock_that_the_source_does_not_know_is_not_found(client):
     assert "knows no such stock" in answer.json()["detail"]
 
 
-def test_the_short_way_and_the_long_way_answer_alike(client):
-    short = client.post("/predict", json={"stock": "VALE3"})
-    long = client.post("/predict", json={"stock": "VALE3", "historical_data": None})
-    assert short.json() == long.json()
-
-
 @pytest.mark.slow
 def test_new_prices_are_picked_up_after_a_while_and_not_before(start, tmp_path, folder_of_prices):
     prices = tmp_path / "own"

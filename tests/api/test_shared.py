@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from hydra import compose, initialize_config_dir
 
-from pregao.api.app import dress
+from pregao.api.app import configure_app
 from pregao.cli import command as cli
 from pregao.config import ServeConfig, parse
 from pregao.forecasting.compose import forecast_closes, forecast_stock
@@ -22,25 +22,20 @@ from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config, with_ranges
 
 
-class Here:
-    """What `dress` needs of a LitServer, with the inference process's work done in this one."""
-
-    def __init__(self):
-        self.app = FastAPI()
-
-    async def ask(self, trip):
-        return [TrainedModel.load(Path(folder)).rows(Window(*seen)) for folder, seen in trip]
+async def ask(batch):
+    """The inference process's work, done in this process."""
+    return [TrainedModel.load(Path(folder)).rows(Window(*seen)) for folder, seen in batch]
 
 
 @asynccontextmanager
 async def client_of(prices):
     with initialize_config_dir(str(cli.CONF), version_base=None):
         config = parse(ServeConfig, compose("serve", ["source=csv", f"source.path={prices}"]))
-    here = Here()
-    dress(here, config)
-    forecasts = here.app.state.service.forecasts
+    app = FastAPI()
+    configure_app(app, ask, config)
+    forecasts = app.state.service.forecasts
     await forecasts.start()
-    transport = httpx.ASGITransport(here.app, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
         client.remembered = forecasts.remembered
         yield client

@@ -145,7 +145,7 @@ class Forecasts:
         self._window_thread.shutdown(wait=False, cancel_futures=True)
 
     def remembered(self, ticker: str) -> bytes | None:
-        """The answer for a stock, if nothing has changed since it was made. Fast: each request asks."""
+        """The answer for a stock, if nothing has changed since it was made."""
         answer = self._answers.get(ticker)
         if answer is None or not answer.since <= time.time() < answer.until or self._stamp_now() != self._stamp:
             return None
@@ -163,12 +163,15 @@ class Forecasts:
         return found
 
     async def of_stock(self, symbol: Symbol) -> bytes:
-        """The forecast from a stock's latest closes, written down before it is told.
+        """The forecast from a stock's latest closes, logged before it is returned.
 
         Raises:
             NoModel: no version of this stock is served.
             PregaoError: no prices, or too few.
         """
+        remembered = self.remembered(symbol.ticker)
+        if remembered is not None:
+            return remembered
         served = await self.model(symbol)
         latest = await self._latest(symbol, served.model.card)
         window, drift = await self._window(symbol, served, latest)

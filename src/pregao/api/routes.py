@@ -63,7 +63,7 @@ Here = Annotated[Service, Depends(service)]
 
 
 def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals that a route documents; the gate's own come to any."""
+    """The refusals that a route documents, with those of the middleware."""
     return {status: {"model": Busy if status == 409 else Detail} for status in (400, 401, 413, 504, *statuses)}
 
 

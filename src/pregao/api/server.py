@@ -25,7 +25,7 @@ from fastapi import FastAPI
 from litserve import LitServer
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
-from pregao.api.inference_worker import ForecastAPI, Rows, Trip
+from pregao.api.inference_worker import Batch, ForecastAPI, Rows
 from pregao.config import ServeConfig
 from pregao.errors import InvalidChoice
 from pregao.prices.symbols import Symbol
@@ -79,12 +79,12 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
             with suppress(OSError, EOFError):  # the manager has gone too
                 self._shutdown_event.set()
 
-    async def ask(self, payload: Trip) -> list[Rows | None]:
+    async def ask(self, batch: Batch) -> list[Rows | None]:
         """What LitServe's own route does, without a leak where the client gives up."""
         item, uid = ResponseBufferItem(event=asyncio.Event()), uuid4().hex
         self.response_buffer[uid] = item
         try:
-            request = (self.app.response_queue_id, uid, time.monotonic(), payload)
+            request = (self.app.response_queue_id, uid, time.monotonic(), batch)
             self.litapi_request_queues["/predict"].put(request)
             await item.event.wait()
         finally:
