@@ -1,1 +1,1 @@
-"""Tables of prices become windows: volatilities, splits by date, panels, the DataModule. No price source is used here."""
+"""Tables of prices become windows: volatilities, splits by date, panels, the DataModule. Knows no price source."""
