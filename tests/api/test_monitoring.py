@@ -20,7 +20,7 @@ from pregao.api.collectors import ServedStocks, ServerProcesses
 from pregao.api.middleware import RequestMiddleware
 from pregao.api.monitoring import OUTCOMES, Monitoring
 from pregao.prices.calendar import last_finished_session, sessions
-from pregao.training.jobs import Job
+from pregao.training.job import Job
 from tests.api.conftest import training
 from tests.api.test_train import idle
 

@@ -153,7 +153,7 @@ def test_a_server_that_is_killed_ends_its_training_and_says_so_later(start):
     job = begin(server)
     processes = server.family()
     for pid in processes:  # all but the training, which is to find out by itself
-        if b"pregao.training.jobs" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"pregao.training.worker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     server.process.wait()
     again = start(home=server.home)
@@ -169,7 +169,7 @@ def test_a_killed_training_fails_and_leaves_the_served_model(server):
     idle(server)
     before = server.client.post("/predict", json={"stock": "VALE3"}).json()["model"]
     job = begin(server)
-    [pid] = [pid for pid, line in server.command_lines().items() if "pregao.training.jobs" in line]
+    [pid] = [pid for pid, line in server.command_lines().items() if "pregao.training.worker" in line]
     os.kill(pid, signal.SIGKILL)
     told = server.until(job, lambda job: job["state"] == "failed")
     assert "killed" in told["error"]

@@ -5,7 +5,7 @@ import pytest
 from pregao.config import SourceChoices
 from pregao.dashboard.state import the_jobs
 from pregao.tracking import registry as tracking
-from pregao.training import jobs
+from pregao.training.compose import train_config
 from pregao.training.jobs import Jobs
 from tests.dashboard.conftest import figures, told
 from tests.training.test_jobs import LONG, SMALL
@@ -30,9 +30,9 @@ def begin(home, vale3, stocks):
     made = Jobs()
 
     def started(overrides, start="2015-01-01"):
-        config = jobs.configuration(vale3, start, None, SourceChoices(name="csv", path=stocks), overrides)
-        with made.turn() as turn:
-            return made.start(turn, config)
+        config = train_config(vale3, start, None, SourceChoices(name="csv", path=stocks), overrides)
+        with made.lock() as lock:
+            return made.start(lock, config)
 
     yield started
     made.cancel_own("The test is over.")
@@ -92,7 +92,7 @@ def test_a_second_tab_sees_the_training_and_can_cancel_it(open_page, begin):
 
 def test_two_tabs_that_start_at_once_start_one_training(open_page, begin):
     first, second = open_page("train"), open_page("train")
-    with the_jobs().turn():  # the first one's, which is about to start
+    with the_jobs().lock():  # the first one's, which is about to start
         button(second, START).click().run()
         assert "one at a time is allowed" in told(second)
     begin(LONG)

@@ -140,7 +140,7 @@ class Supervised:
                 roles = {
                     "starter": pid == self.process.pid,
                     "inference": b"spawn_main" in line,
-                    "training": b"pregao.training.jobs" in line,
+                    "training": b"pregao.training.worker" in line,
                     "HTTP": pid != self.process.pid and any("eventpoll" in link for link in links),
                 }
                 if roles[role]:

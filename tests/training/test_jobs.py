@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from pregao.config import SourceChoices
 from pregao.errors import InvalidChoice, NoModel, NoSuchJob, TrainingRuns
 from pregao.settings import settings
 from pregao.tracking import registry as tracking
-from pregao.training import jobs
+from pregao.training import jobs, worker
+from pregao.training.compose import train_config
 from pregao.training.jobs import Jobs
 
 SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2}
@@ -28,14 +30,14 @@ def here(home):
 @pytest.fixture
 def configure(vale3, prices):
     def made(overrides=SMALL, start="2015-01-01", end="2024-12-30"):
-        return jobs.configuration(vale3, start, end, SourceChoices(name="csv", path=prices), overrides)
+        return train_config(vale3, start, end, SourceChoices(name="csv", path=prices), overrides)
 
     return made
 
 
 def begin(here, config):
-    with here.turn() as turn:
-        return here.start(turn, config)
+    with here.lock() as lock:
+        return here.start(lock, config)
 
 
 def until(here, job, condition, seconds=60):
@@ -64,14 +66,14 @@ def test_a_job_trains_registers_and_remembers(here, configure, vale3):
 
 
 def test_one_training_at_a_time(here, configure):
-    with here.turn(), pytest.raises(TrainingRuns, match="just starting"), Jobs().turn():
+    with here.lock(), pytest.raises(TrainingRuns, match="just starting"), Jobs().lock():
         pass
     job = begin(here, configure(LONG))
-    with pytest.raises(TrainingRuns, match=job.id), Jobs().turn():
+    with pytest.raises(TrainingRuns, match=job.id), Jobs().lock():
         pass
     assert here.running().id == job.id
     here.cancel(job.id)
-    with here.turn():
+    with here.lock():
         pass
     assert here.running() is None
 
@@ -118,7 +120,7 @@ def test_a_job_whose_starter_is_killed_ends_and_says_so(here, configure, tmp_pat
         "import sys, json, time; from pathlib import Path; from pregao.training.jobs import Jobs; "
         "from pregao.config import *\n"
         "jobs = Jobs(); config = parse(TrainConfig, json.loads(Path(sys.argv[1]).read_text()))\n"
-        "with jobs.turn() as turn: print(jobs.start(turn, config).id, flush=True)\n"
+        "with jobs.lock() as lock: print(jobs.start(lock, config).id, flush=True)\n"
         "time.sleep(600)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE, text=True)
@@ -126,7 +128,7 @@ def test_a_job_whose_starter_is_killed_ends_and_says_so(here, configure, tmp_pat
     until(here, job, lambda job: job.epoch >= 1)
     starter.kill()
     starter.communicate()
-    with pytest.raises(TrainingRuns), here.turn():
+    with pytest.raises(TrainingRuns), here.lock():
         pass
     found = until(here, job, lambda job: job.ended)
     assert (found.state, found.error) == ("failed", "The server ended while this training ran.")
@@ -138,6 +140,22 @@ def test_unknown_jobs_are_refused(here):
         with pytest.raises(NoSuchJob):
             here.read(id)
     assert here.all() == []
+
+
+def test_a_job_of_the_previous_version_is_read(here):
+    id = "0123456789abcdef" * 2
+    folder = settings().jobs / id
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(
+        json.dumps(
+            {"id": id, "stock": "VALE3", "state": "done", "created": "2025-07-28T12:00:00.123+00:00"}
+            | {"finished": "2025-07-28T12:00:09.456+00:00", "progress": 1.0, "epoch": 9, "epochs": 9}
+            | {"train_loss": None, "val_loss": 0.15, "result": {"version": 1}, "error": None, "refusal": None}
+        )
+    )
+    (settings().jobs / "latest").write_text(id)
+    assert here.all() == [here.read(id)]
+    assert (here.read(id).val_loss, here.read(id).result, here.running()) == (0.15, {"version": 1}, None)
 
 
 def test_a_configuration_is_what_train_py_would_make(configure):
@@ -155,7 +173,7 @@ def test_a_path_with_signs_of_hydras_grammar_is_read_as_it_is(vale3, tmp_path):
     folder = tmp_path / "a {b}, 'c' ${d}=e"
     folder.mkdir()
     source = SourceChoices(name="csv", path=folder)
-    assert jobs.configuration(vale3, "2020-01-01", None, source, {}).source.path == folder
+    assert train_config(vale3, "2020-01-01", None, source, {}).source.path == folder
 
 
 def test_old_jobs_are_forgotten(here, configure, monkeypatch):
@@ -170,6 +188,6 @@ def test_old_jobs_are_forgotten(here, configure, monkeypatch):
 def test_a_training_is_nice(here, configure):
     job = begin(here, configure(LONG))
     until(here, job, lambda job: job.state == "running")
-    assert os.getpriority(os.PRIO_PROCESS, here._children[job.id].pid) == jobs.NICENESS
+    assert os.getpriority(os.PRIO_PROCESS, here._children[job.id].pid) == worker.NICENESS
     os.kill(here._children[job.id].pid, signal.SIGTERM)
     assert until(here, job, lambda job: job.ended).state == "cancelled"

@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from pregao.training.jobs import Job
+from pregao.training.job import Job
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
 TRAINING_BUCKETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 10800)

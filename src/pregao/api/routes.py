@@ -30,7 +30,7 @@ from pregao.api.trainings import STOPPED, as_json, outcome
 from pregao.errors import sentence_for_clients
 from pregao.prices.symbols import Symbol
 from pregao.tracking.run_table import Page, statistics
-from pregao.training.jobs import Job
+from pregao.training.job import Job
 
 SECONDS_BETWEEN_TRIES = "30"
 """What a client is told to wait while another training runs."""

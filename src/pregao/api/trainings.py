@@ -14,8 +14,9 @@ from pregao.config import SourceChoices
 from pregao.errors import sentence_for_clients
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import Symbol
-from pregao.training import jobs
-from pregao.training.jobs import Job, Jobs
+from pregao.training.compose import train_config
+from pregao.training.job import Job
+from pregao.training.jobs import Jobs
 
 T = TypeVar("T")
 
@@ -52,10 +53,10 @@ class Trainings:
         symbol = Symbol.parse(request.stock)
         start, end = request.inicio.strip(), request.fim.strip()
         parse_dates(start, end)
-        with self.jobs.turn() as turn:
+        with self.jobs.lock() as lock:
             overrides = request.overrides.chosen()
-            config = await self._in_thread(jobs.configuration, symbol, start, end, self.source, overrides)
-            job = await self._in_thread(self.jobs.start, turn, config)
+            config = await self._in_thread(train_config, symbol, start, end, self.source, overrides)
+            job = await self._in_thread(self.jobs.start, lock, config)
         self.monitoring.training.set(1)
         task = asyncio.create_task(self.ended(job.id))  # also reaps the process of a client that went away
         self._watched.add(task)

@@ -17,7 +17,7 @@ from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.prices.table import PriceBasis
 from pregao.settings import settings
 from pregao.tracking import registry as tracking
-from pregao.training import jobs
+from pregao.training.compose import train_config
 from pregao.training.jobs import Jobs
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def training_defaults(symbol: Symbol) -> TrainConfig:
     """What train.py would do for this stock; for a sample, whose prices end in 2018, the quickstart."""
     overrides = {"experiment": "quickstart"} if symbol.ticker in SAMPLES else {}
     source = configuration().source
-    return remembered("defaults", lambda: jobs.configuration(symbol, None, None, source, overrides), symbol.ticker)
+    return remembered("defaults", lambda: train_config(symbol, None, None, source, overrides), symbol.ticker)
 
 
 def the_jobs() -> Jobs:

@@ -14,8 +14,8 @@ from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.tables import figures
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SAMPLES, Symbol
-from pregao.training import jobs
-from pregao.training.jobs import Job
+from pregao.training.compose import train_config
+from pregao.training.job import Job
 
 SHOWN = 10
 """Trainings in the list of past ones."""
@@ -86,9 +86,9 @@ def _start(symbol: Symbol, start: date | None, end: date | None, overrides: dict
     source = configuration().source
     if symbol.ticker in SAMPLES:
         overrides = {"experiment": "quickstart"} | overrides
-    with the_jobs().turn() as turn:
-        config = jobs.configuration(symbol, str(start), None if end is None else str(end), source, overrides)
-        the_jobs().start(turn, config)
+    with the_jobs().lock() as lock:
+        config = train_config(symbol, str(start), None if end is None else str(end), source, overrides)
+        the_jobs().start(lock, config)
 
 
 @st.fragment(run_every=1.0)

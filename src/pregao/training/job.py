@@ -1,0 +1,81 @@
+"""A background training as its folder describes it: one JSON file, replaced whole at each change."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pregao.errors import NoSuchJob
+
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The state of a training.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        stock: the ticker.
+        state: queued, running, done, failed or cancelled.
+        created: ISO 8601, UTC.
+        finished: ISO 8601, UTC; None before the end.
+        progress: 0..1.
+        epoch: finished epochs.
+        epochs: the maximum number of epochs.
+        train_loss: of the last epoch.
+        val_loss: of the last epoch.
+        result: stock, version, run_id, metrics, training_time, promoted and promotion, once it is done.
+        error: why it failed or was cancelled, as a sentence.
+        refusal: the name of the PregaoError that it failed with; None for another failure.
+    """
+
+    id: str
+    stock: str
+    state: str
+    created: str
+    finished: str | None = None
+    progress: float = 0.0
+    epoch: int = 0
+    epochs: int | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    refusal: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is final."""
+        return self.state in ENDED
+
+    @classmethod
+    def read(cls, folder: Path) -> "Job":
+        """Read the job of a folder; raises NoSuchJob."""
+        try:
+            return cls(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise NoSuchJob(folder.name) from None
+
+    def write(self, folder: Path) -> None:
+        """Replace the file of the job, whole or not at all."""
+        temporary = folder / f".{uuid4().hex}.tmp"
+        temporary.write_text(json.dumps(_finite(asdict(self)), indent=1), encoding="utf-8")
+        os.replace(temporary, folder / "job.json")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
