@@ -5,8 +5,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pregao.backtesting.config import BacktestConfig
 from pregao.cli.command import command
-from pregao.config import BacktestConfig, parse
+from pregao.config import parse
 
 
 @command("backtest")

@@ -3,7 +3,8 @@
 from omegaconf import DictConfig
 
 from pregao.cli.command import command
-from pregao.config import PredictConfig, parse
+from pregao.config import parse
+from pregao.forecasting.config import PredictConfig
 
 
 @command("predict")

@@ -2,8 +2,9 @@
 
 from omegaconf import DictConfig
 
+from pregao.api.config import ServeConfig
 from pregao.cli.command import command
-from pregao.config import ServeConfig, parse
+from pregao.config import parse
 
 
 @command("serve")

@@ -7,8 +7,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pregao.cli.command import command
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice
+from pregao.training.config import TrainConfig
 from pregao.tuning.sweep import run_job
 
 

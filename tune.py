@@ -7,8 +7,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pregao.cli.command import command
-from pregao.config import TuneConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice
+from pregao.tuning.config import TuneConfig
 
 
 @command("tune")

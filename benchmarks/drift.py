@@ -19,8 +19,9 @@ from hydra import compose, initialize_config_dir
 from machine import machine
 
 from pregao.backtesting.backtest import Backtest
+from pregao.backtesting.config import BacktestConfig
 from pregao.cli.command import CONF
-from pregao.config import BacktestConfig, parse
+from pregao.config import parse
 from pregao.evaluation.drift import SESSIONS, STRIDE, drift, summary
 from pregao.evaluation.scores import pinball_by_window
 from pregao.prices.downloader import Downloader

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from machine import machine
 
 from pregao.cli.command import CONF
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.data.panel import Panel
 from pregao.data.windows import day
 from pregao.errors import PregaoError
@@ -30,6 +30,7 @@ from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.trained import TrainedModel
 from pregao.quantiles import LEVELS
 from pregao.tracking.registry import Served
+from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 
 TABLE = Path(__file__).with_suffix(".md")

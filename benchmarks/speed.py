@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from pregao.cli.command import CONF
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.data.datamodule import PricesDataModule, tensors
 from pregao.data.panel import Panel
 from pregao.data.windows import Windows
@@ -35,6 +35,7 @@ from pregao.evaluation.metrics import point_scores
 from pregao.evaluation.report import NAIVE, baseline_forecasts
 from pregao.quantiles import MEDIAN
 from pregao.settings import REPOSITORY
+from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted
 from pregao.training.module import LOSSES, Forecaster
 from pregao.training.pipeline import Pipeline

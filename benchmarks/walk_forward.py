@@ -15,9 +15,10 @@ from hydra import compose, initialize_config_dir
 from machine import machine
 
 from pregao.backtesting.backtest import Backtest
+from pregao.backtesting.config import BacktestConfig
 from pregao.backtesting.scores import ALL
 from pregao.cli.command import CONF
-from pregao.config import BacktestConfig, parse
+from pregao.config import parse
 
 TABLE = Path(__file__).with_suffix(".md")
 MODELS = "models=[shared,last close,drift,mean return,rolling volatility,EWMA,GJR-GARCH]"

@@ -14,11 +14,12 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from pregao.cli import command as cli
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.prices.calendar import sessions
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
 from pregao.tracking import registry as tracking
+from pregao.training.config import TrainConfig
 
 torch.set_num_threads(1)
 # A shell's background job ignores ctrl-C, and so would every command that a test starts from there.

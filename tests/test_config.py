@@ -1,5 +1,6 @@
 """Every choice of conf/ composes and is accepted; what is not allowed is refused in a sentence."""
 
+from importlib import import_module
 from itertools import product
 
 import pytest
@@ -7,14 +8,20 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
-from pregao import config
 from pregao.cli.command import CONF
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice
 from pregao.models.network import AbsoluteNetwork, build_network
 from pregao.prices.symbols import Symbol
+from pregao.training.config import TrainConfig
 
-PROGRAMS = {path.stem: getattr(config, f"{path.stem.title()}Config") for path in sorted(CONF.glob("*.yaml"))}
+STAGES = {"train": "training", "backtest": "backtesting", "tune": "tuning", "predict": "forecasting", "serve": "api"}
+"""The package that holds the settings of a command, where the command is not called as the package is."""
+
+PROGRAMS = {
+    name: getattr(import_module(f"pregao.{STAGES.get(name, name)}.config"), f"{name.title()}Config")
+    for name in sorted(path.stem for path in CONF.glob("*.yaml"))
+}
 
 
 def groups(program):

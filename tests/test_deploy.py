@@ -16,7 +16,8 @@ import yaml
 from pregao.api.collectors import ServedStocks, ServerProcesses
 from pregao.api.monitoring import Monitoring
 from pregao.cli import command as cli
-from pregao.config import DashboardConfig, parse
+from pregao.config import parse
+from pregao.dashboard.config import DashboardConfig
 from pregao.settings import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"

@@ -12,8 +12,9 @@ from fastapi import FastAPI
 from hydra import compose, initialize_config_dir
 
 from pregao.api.app import configure_app
+from pregao.api.config import ServeConfig
 from pregao.cli import command as cli
-from pregao.config import ServeConfig, parse
+from pregao.config import parse
 from pregao.forecasting.compose import forecast_closes, forecast_stock
 from pregao.models.trained import TrainedModel, Window
 from pregao.prices.symbols import Symbol

@@ -8,9 +8,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from pregao.backtesting.backtest import Backtest, RollingOrigins, telling_how_to_go_on
+from pregao.backtesting.config import BacktestConfig
 from pregao.backtesting.scores import COLUMNS
 from pregao.cli import command as cli
-from pregao.config import BacktestConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice, PregaoError, StorageError, TrackingUnavailable, UnknownStock
 from pregao.evaluation.baselines import BASELINES
 from pregao.prices import calendar

@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from pregao.cli import command as cli
 from pregao.cli.dashboard import APP
-from pregao.config import DashboardConfig, parse
+from pregao.config import parse
+from pregao.dashboard.config import DashboardConfig
 from pregao.forecasting.log import ForecastLog
 from pregao.settings import settings
 from pregao.training.pipeline import Pipeline

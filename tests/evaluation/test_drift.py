@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 from scipy.stats import ks_2samp
 
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice
 from pregao.evaluation.drift import SESSIONS, drift, summary
 from pregao.forecasting.compose import forecast_stock
 from pregao.models.trained import TrainedModel
+from pregao.training.config import TrainConfig
 from tests.conftest import SMALL, random_walk, run
 
 

@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 import torch
 
-from pregao.config import TrainerChoices
 from pregao.data.datamodule import EpochShuffle, PricesDataModule, tensors
 from pregao.data.panel import build_panel
 from pregao.data.windows import fraction_borders
 from pregao.errors import InvalidChoice
 from pregao.training import fit as training
+from pregao.training.config import TrainerChoices
 from pregao.training.fit import Training
 from pregao.training.module import Forecaster
 from tests.conftest import random_walk, small_config

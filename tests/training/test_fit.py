@@ -3,8 +3,8 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from pregao.config import TrainerChoices
 from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
+from pregao.training.config import TrainerChoices
 from pregao.training.fit import Training
 from pregao.training.module import Forecaster
 from tests.conftest import random_walk

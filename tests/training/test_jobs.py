@@ -118,7 +118,7 @@ def test_a_job_whose_starter_is_killed_ends_and_says_so(here, configure, tmp_pat
     file.write_text(configure(LONG).model_dump_json())
     code = (
         "import sys, json, time; from pathlib import Path; from pregao.training.jobs import Jobs; "
-        "from pregao.config import *\n"
+        "from pregao.config import parse; from pregao.training.config import TrainConfig\n"
         "jobs = Jobs(); config = parse(TrainConfig, json.loads(Path(sys.argv[1]).read_text()))\n"
         "with jobs.lock() as lock: print(jobs.start(lock, config).id, flush=True)\n"
         "time.sleep(600)"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.errors import TooFewSessions, TrackingUnavailable
 from pregao.forecasting.compose import forecast_stock, last_window
 from pregao.forecasting.historical import rolling_forecasts
@@ -17,6 +17,7 @@ from pregao.prices import calendar
 from pregao.prices.calendar import sessions
 from pregao.settings import settings
 from pregao.tracking import registry as tracking
+from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config, with_ranges
 

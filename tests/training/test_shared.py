@@ -9,12 +9,13 @@ import pytest
 from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.errors import BadCheckpoint, InvalidChoice, UnknownStock
 from pregao.prices.calendar import sessions
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.settings import settings
 from pregao.tracking import registry as tracking
+from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, settle, small_config, with_ranges
 

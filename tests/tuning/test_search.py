@@ -14,11 +14,12 @@ from hydra import compose, initialize_config_dir
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pregao.cli import command as cli
-from pregao.config import TuneConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice, StudyUnavailable
 from pregao.settings import REPOSITORY
 from pregao.tracking import registry as tracking
 from pregao.training.pipeline import Pipeline
+from pregao.tuning.config import TuneConfig
 from pregao.tuning.search import Search
 from pregao.tuning.space import distributions
 from tests.conftest import SMALL, environment, run

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from pregao.api import refusals
 from pregao.api.collectors import ServedStocks, ServerProcesses
+from pregao.api.config import ServeConfig
 from pregao.api.forecast_log_service import Memory
 from pregao.api.forecasts import Forecasts
 from pregao.api.inference import Ask, Inference
@@ -18,7 +19,6 @@ from pregao.api.monitoring import Monitoring
 from pregao.api.routes import SECONDS_BETWEEN_TRIES, open_routes, routes
 from pregao.api.service import Service
 from pregao.api.trainings import Trainings
-from pregao.config import ServeConfig
 from pregao.errors import NoModel, PregaoError, TrainingRuns
 from pregao.prices.downloader import Downloader
 from pregao.settings import settings

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from pregao.api.config import ServeConfig
 from pregao.api.forecast_log_service import Memory
 from pregao.api.monitoring import Monitoring
-from pregao.config import ServeConfig
 from pregao.errors import NoModel, PregaoError, refusal, sentence_for_clients
 from pregao.evaluation.drift import Drift
 from pregao.forecasting.compose import (

@@ -25,8 +25,8 @@ from fastapi import FastAPI
 from litserve import LitServer
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
+from pregao.api.config import ServeConfig
 from pregao.api.inference_worker import Batch, ForecastAPI, Rows
-from pregao.config import ServeConfig
 from pregao.errors import InvalidChoice
 from pregao.prices.symbols import Symbol
 

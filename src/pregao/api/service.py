@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pregao.api.config import ServeConfig
 from pregao.api.forecast_log_service import Memory
 from pregao.api.forecasts import Forecasts
 from pregao.api.monitoring import Monitoring
 from pregao.api.trainings import Trainings
-from pregao.config import ServeConfig
 from pregao.errors import refusal
 
 logger = logging.getLogger(__name__)

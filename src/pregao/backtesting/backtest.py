@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from pregao.backtesting import plots
+from pregao.backtesting.config import BacktestConfig
 from pregao.backtesting.folder import BacktestFolder
 from pregao.backtesting.scores import COLUMNS, WalkForward
-from pregao.config import BacktestConfig, TrainConfig, parse
+from pregao.config import parse
 from pregao.data.panel import build_panel
 from pregao.data.windows import Windows, borders_before, day, sliding_windows
 from pregao.errors import (
@@ -35,6 +36,7 @@ from pregao.prices.calendar import last_finished_session
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import registry as tracking
+from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)

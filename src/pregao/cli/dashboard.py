@@ -6,7 +6,8 @@ from importlib import import_module
 from omegaconf import DictConfig
 
 from pregao.cli.command import command
-from pregao.config import DashboardConfig, parse
+from pregao.config import parse
+from pregao.dashboard.config import DashboardConfig
 from pregao.settings import REPOSITORY
 
 APP = REPOSITORY / "src/pregao/dashboard/app.py"

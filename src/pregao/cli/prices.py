@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from pregao.cli.command import command
-from pregao.config import PricesConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice, PregaoError
+from pregao.prices.config import PricesConfig
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 

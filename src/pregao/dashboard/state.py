@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from pregao.config import DashboardConfig, TrainConfig
+from pregao.dashboard.config import DashboardConfig
 from pregao.errors import PregaoError, refusal
 from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SAMPLES, Symbol
@@ -18,6 +18,7 @@ from pregao.prices.table import PriceBasis
 from pregao.settings import settings
 from pregao.tracking import registry as tracking
 from pregao.training.compose import train_config
+from pregao.training.config import TrainConfig
 from pregao.training.jobs import Jobs
 
 T = TypeVar("T")

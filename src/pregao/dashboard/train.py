@@ -5,7 +5,6 @@ from typing import Any
 
 import streamlit as st
 
-from pregao.config import TrainConfig
 from pregao.dashboard import refusals
 from pregao.dashboard.language import day_format, number, say
 from pregao.dashboard.refusals import guarded
@@ -15,6 +14,7 @@ from pregao.dashboard.tables import figures
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.training.compose import train_config
+from pregao.training.config import TrainConfig
 from pregao.training.job import Job
 
 SHOWN = 10

@@ -9,10 +9,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from pregao.config import SourceChoices, TrainConfig, parse
+from pregao.config import SourceChoices, parse
 from pregao.errors import InvalidChoice
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
+from pregao.training.config import TrainConfig
 
 _COMPOSING = threading.Lock()  # Hydra keeps one configuration per process
 

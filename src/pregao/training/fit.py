@@ -16,9 +16,9 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 
-from pregao.config import TrainerChoices
 from pregao.data.datamodule import PricesDataModule
 from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
+from pregao.training.config import TrainerChoices
 from pregao.training.module import Forecaster
 
 logger = logging.getLogger(__name__)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pregao.config import TrainConfig
 from pregao.errors import NoSuchJob, TrainingRuns
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
+from pregao.training.config import TrainConfig
 from pregao.training.job import Job, now
 
 if TYPE_CHECKING:

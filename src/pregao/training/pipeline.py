@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from pytorch_lightning.callbacks import Callback
 
-from pregao.config import TrainConfig
 from pregao.data.datamodule import PricesDataModule, tensors
 from pregao.data.panel import Panel, build_panel, known_before
 from pregao.data.windows import REFERENCE_END, BorderRule, day, fraction_borders, reference_borders, too_few
@@ -37,6 +36,7 @@ from pregao.prices.symbols import SHARED, Symbol
 from pregao.quantiles import LEVELS, MEDIAN
 from pregao.tracking import registry as tracking
 from pregao.tracking.registry import Run, Served
+from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted, Training
 from pregao.training.module import Forecaster
 from pregao.training.promotion import Verdict, champion_mape, judge

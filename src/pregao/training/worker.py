@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from pregao.config import TrainConfig, parse
+from pregao.config import parse
 from pregao.errors import refusal
 from pregao.settings import settings
+from pregao.training.config import TrainConfig
 from pregao.training.job import Job, now
 
 if TYPE_CHECKING:

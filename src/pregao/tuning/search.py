@@ -21,11 +21,13 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from sqlalchemy.exc import SQLAlchemyError
 
-from pregao.config import TrainConfig, TuneConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable
 from pregao.tracking import registry as tracking
+from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 from pregao.tuning import plots
+from pregao.tuning.config import TuneConfig
 from pregao.tuning.space import corners, distributions, suggested
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

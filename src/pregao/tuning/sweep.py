@@ -16,10 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from pregao.config import SweepConfig, TrainConfig, parse
+from pregao.config import parse
 from pregao.errors import InvalidChoice, InvalidSymbol, JobsFailed, RayUnavailable, refusal
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
+from pregao.training.config import TrainConfig
+from pregao.tuning.config import SweepConfig
 
 if TYPE_CHECKING:  # a refused choice shall not wait for it
     import pandas as pd

@@ -1,0 +1,142 @@
+"""The settings of a training run, checked and typed. No default lives here: hyper-parameters are conf/'s."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pregao.config import Choices, Fraction, GivenPath, PositiveInt, SourceChoices, Text
+
+
+def _none_for_auto(given: object) -> object:
+    return None if given == "auto" else given
+
+
+class ModelChoices(Choices):
+    """The network and its loss."""
+
+    scaling: Literal["window", "none"]
+    cell: Literal["lstm", "gru"]
+    hidden_size: Annotated[int, Field(gt=0, le=4096)]
+    num_layers: Annotated[int, Field(gt=0, le=16)]
+    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+    shrinkage: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None  # only scaling=window has it
+    loss: Literal["pinball", "mse"]
+
+    @model_validator(mode="after")
+    def _what_belongs_to_a_scaling(self) -> "ModelChoices":
+        if (self.scaling == "window") != (self.shrinkage is not None):
+            raise ValueError("shrinkage belongs to scaling=window alone: choose model=lstm or model=absolute")
+        if (self.scaling == "window") != (self.loss == "pinball"):
+            raise ValueError(
+                "loss=pinball belongs to scaling=window and loss=mse to scaling=none, which has one output"
+            )
+        return self
+
+    def network(self, horizon: int, inputs: str) -> dict[str, Any]:
+        """The arguments of `build_network`."""
+        return {"horizon": horizon, "inputs": inputs, **self.model_dump(exclude={"loss"}, exclude_none=True)}
+
+
+class OptimizerChoices(Choices):
+    """Adam's settings."""
+
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    schedule: Literal["cosine", "constant"]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class TrainerChoices(Choices):
+    """How long to train and on which device. Those with a default are added by `+trainer.…=`."""
+
+    threads: Annotated[Annotated[int, Field(gt=0, le=256)] | None, BeforeValidator(_none_for_auto)]
+    max_epochs: PositiveInt
+    patience: PositiveInt | None
+    accelerator: Literal["cpu", "gpu", "auto"]
+    gradient_clip_val: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    devices: PositiveInt | None = None
+    strategy: Literal["ddp_fork"] | None = None  # spawned processes would run the whole command again
+    detect_anomaly: bool | None = None
+    profiler: Literal["simple", "advanced"] | None = None
+
+    def of_the_trainer(self) -> dict[str, Any]:
+        """The arguments of pytorch_lightning.Trainer, max_epochs among them."""
+        return self.model_dump(exclude={"threads", "patience", "gradient_clip_val"}, exclude_none=True)
+
+
+class DataChoices(Choices):
+    """The windows and their price basis."""
+
+    lookback: Annotated[int, Field(ge=2, le=1000)]
+    horizon: Annotated[int, Field(gt=0, le=250)]
+    price: Literal["adjusted", "close"]
+    inputs: Literal["window", "history", "ohlc"]
+    batch_size: PositiveInt
+
+
+class EvaluationChoices(Choices):
+    """How the windows are split."""
+
+    split: Literal["date", "reference"]
+    train: Fraction
+    validation: Fraction
+
+    @model_validator(mode="after")
+    def _a_test_part_remains(self) -> "EvaluationChoices":
+        if self.train + self.validation >= 1:
+            raise ValueError(f"train={self.train} and validation={self.validation} leave no test part; their sum < 1")
+        return self
+
+
+class BeginningChoices(Choices):
+    """Which weights the training of a stock starts from."""
+
+    init: Literal["auto", "shared", "none"]
+    learning_rate_factor: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class SweepChoices(Choices):
+    """How trainings are compared: by a metric of the validation part, never of the test part.
+
+    `space` is the search space of tune.py.
+    """
+
+    metric: Literal["val_pinball", "val_mape", "best_val_loss"]
+    space: dict[str, Text] | None = None
+
+
+class TrainConfig(Choices):
+    """Everything that decides a training run."""
+
+    stock: Text
+    stocks: Annotated[list[Text], Field(min_length=1)] | None
+    start: Text
+    end: Text | None
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    promote: Literal["auto", "always", "never"]
+    if_drifted: bool
+    ckpt_path: GivenPath | None
+    source: SourceChoices
+    data: DataChoices
+    model: ModelChoices
+    optimizer: OptimizerChoices
+    evaluation: EvaluationChoices
+    trainer: TrainerChoices
+    train: BeginningChoices
+    sweep: SweepChoices | None = None  # None outside a sweep
+
+    @model_validator(mode="after")
+    def _many_stocks_make_the_shared_model(self) -> "TrainConfig":
+        if (self.stocks is not None) != (self.stock.upper() == "SHARED"):
+            raise ValueError("stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa")
+        if self.if_drifted and self.stocks is not None:
+            raise ValueError("if_drifted=true asks about one stock; the shared model has many")
+        return self
+
+    @model_validator(mode="after")
+    def _processes_share_a_batch(self) -> "TrainConfig":
+        rows, devices = self.data.batch_size, self.trainer.devices or 1
+        if rows % devices:
+            raise ValueError(
+                f"data.batch_size={rows} cannot be shared by trainer.devices={devices}: give a multiple of it"
+            )
+        return self
