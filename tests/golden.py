@@ -1,0 +1,150 @@
+"""The values that a change of the structure must keep; run as a program, it writes them to golden.json.
+
+`golden.json` holds the values of commit 157f4ea. To compute them again, from the root of this repository:
+
+    git worktree add BASE 157f4ea
+    cd BASE && PREGAO_HOME=/home/pregao PYTHONPATH=$PWD/src:$PWD python ../tests/golden.py
+
+The values come from the code on PYTHONPATH, and the file is written next to this one. All prices are synthetic.
+"""
+
+import importlib
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pregao.settings import REPOSITORY
+from pregao.trained_model import TrainedModel
+from tests.conftest import environment, random_walk, with_ranges
+
+FILE = Path(__file__).with_name("golden.json")
+
+SHIPPED = ("VALE3", "SHARED")
+ORIGINS = (60, 250, 399)
+"""Sessions, from 0, that a forecast is made after."""
+
+TRAININGS = {
+    "default": ("stock=VALE3",),
+    "absolute": ("stock=VALE3", "model=absolute"),
+    "panel": ("stock=SHARED", "stocks=[PETR4,ITUB4]"),
+}
+SMALL = (
+    *("start=2015-01-01", "end=2024-12-30", "model.hidden_size=8", "trainer.max_epochs=3"),
+    *("train.init=none", "promote=never"),
+)
+
+COMPOSED = {
+    "train": (
+        *("", "experiment=quickstart", "experiment=reference", "experiment=ibovespa", "model=absolute"),
+        *("panel=ibovespa", "trainer=gpu", "trainer=ddp", "sweep=optuna"),
+        *("source=b3", "source=csv", "source=sample", "source=yahoo"),
+    ),
+    "backtest": ("", "panel=ibovespa", "model=absolute", "trainer=gpu"),
+    "tune": ("", "model=absolute", "experiment=ibovespa"),
+    **dict.fromkeys(("predict", "serve", "dashboard", "prices"), ("",)),
+}
+"""For each command, the overrides that its configuration is composed with."""
+
+
+def history():
+    """Closes and ranges of 400 sessions."""
+    return with_ranges(random_walk(seed=7), seed=7)
+
+
+def forecasts():
+    """Quantiles [origin, step, level] of both shipped models, and the rows of a forecast from bare closes."""
+    table, found = history(), {}
+    windows = np.stack([table["close"].to_numpy()[at - 19 : at + 1] for at in ORIGINS])
+    for stock in SHIPPED:
+        model = TrainedModel.load(REPOSITORY / "models" / stock)
+        for name, columns in (("ranges", ["close", "open", "high", "low"]), ("closes", ["close"])):
+            known = model.volatilities({column: table[column].to_numpy() for column in columns})
+            found[f"{stock} {name}"] = model.quantiles(windows, known[list(ORIGINS)]).tolist()
+        found[f"{stock} bare"] = model.forecast(table["close"].tolist()).to_numpy().tolist()
+        found[f"{stock} shortest"] = model.forecast(table["close"].tolist()[-20:]).to_numpy().tolist()
+    return found
+
+
+def commands(home, prices):
+    """Two answers of predict.py; the metrics, the losses by epoch and forecast.csv of three trainings."""
+    for seed, stock in enumerate(("VALE3", "PETR4", "ITUB4"), start=7):
+        with_ranges(random_walk(seed=seed), seed=seed).to_csv(prices / f"{stock}.csv", index=False)
+    source = ("source=csv", f"source.path={prices}")
+    stocks = ("VALE3", "PETR4")  # of its own model, and of the shared one; both with the online width
+    asked = [("predict", f"stock={stock}", "format=json", *source) for stock in stocks]
+    asked += [("train", *SMALL, *chosen, *source) for chosen in TRAININGS.values()]
+    *answers, one, two, three = said(asked, home)
+    predicted = {f"predict {stock}": json.loads(answer) for stock, answer in zip(stocks, answers, strict=True)}
+    for answer in predicted.values():
+        del answer["model"]["run_id"]  # a random number
+    folders = [Path(text.splitlines()[-1]) for text in (one, two, three)]
+    return predicted | {name: left_in(folder, home) for name, folder in zip(TRAININGS, folders, strict=True)}
+
+
+PROGRAM = """
+import importlib, json, sys
+for name, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [name, *arguments]
+    try:
+        importlib.import_module(name).main()
+    except SystemExit as stop:
+        assert not stop.code, sys.argv
+    sys.stdout.write(chr(12))
+"""
+"""The root's commands one after another in one process: the imports take longer than all of them."""
+
+
+def said(asked, home):
+    """What each command writes to stdout."""
+    command = [sys.executable, "-c", PROGRAM, json.dumps(asked)]
+    run = {"cwd": REPOSITORY, "env": environment(home), "timeout": 240}
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **run).stdout.split("\f")[:-1]
+
+
+def left_in(folder, home):
+    """What a training left in its folder, and its losses in MLflow's database."""
+    query = "SELECT value FROM metrics JOIN runs USING (run_uuid) WHERE key = ? AND name = ? ORDER BY step"
+    with closing(sqlite3.connect(home / "mlruns/mlflow.db")) as database:
+        losses = {
+            key: [value for (value,) in database.execute(query, (key, folder.name))]
+            for key in ("history_train_loss", "history_val_loss")
+        }
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    forecast = pd.read_csv(folder / "forecast.csv")
+    return {
+        "metrics": {key: None if key.endswith("_time") else value for key, value in metrics.items()},
+        "losses": losses,
+        "forecast": {column: forecast[column].tolist() for column in forecast},
+    }
+
+
+def configurations():
+    """The resolved configuration of each command with each of its overrides; it names folders of PREGAO_HOME."""
+    importlib.import_module("train")  # registers the resolvers
+    found = {}
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base=None):
+        for name, overrides in COMPOSED.items():
+            for override in overrides:
+                composed = compose(name, [override] if override else [])
+                found[f"{name} {override}".strip()] = OmegaConf.to_container(composed, resolve=True)
+    return found
+
+
+def main():
+    """Write the values of the code on PYTHONPATH."""
+    with TemporaryDirectory() as home, TemporaryDirectory() as prices:
+        found = {"forecasts": forecasts(), "commands": commands(Path(home), Path(prices))}
+    FILE.write_text(json.dumps(found | {"configurations": configurations()}, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
