@@ -1,6 +1,82 @@
-"""Locks that several modules share."""
+"""Locks between processes, atomic writes, and calls with a time limit."""
 
-from threading import Lock
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import datetime
+from errno import EACCES, EPERM, EROFS
+from pathlib import Path
+from threading import Lock, Thread
+from typing import TypeVar
+from uuid import uuid4
+
+from filelock import FileLock
 
 ALEMBIC = Lock()
 """Held while alembic changes tables, MLflow's included: alembic's context is one per process."""
+
+T = TypeVar("T")
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold the exclusive lock of a file, between processes and between threads; wait for it without a limit.
+
+    The file and its folder are created. On a disk that cannot be written the block runs without the lock: nothing can
+    change there, and a model must be readable from a read-only folder too.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, poll_interval=0.01)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (EACCES, EPERM, EROFS):
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file to write; the end of the block renames it to `path`, in the same folder.
+
+    So no reader and no crash ever sees a partial file. The folder is created; an OSError leaves the previous file
+    unchanged and no temporary file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, never delete it, and return its new path."""
+    aside = path.with_name(f"{path.stem}.corrupt-{datetime.now():%Y%m%dT%H%M%S}-{uuid4().hex[:6]}")
+    os.replace(path, aside)
+    return aside
+
+
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Start a call that may hang, such as a name resolution, in a daemon thread; return its result to come.
+
+    `in_background(work).result(seconds)` is a call with a time limit: it raises TimeoutError, while the thread
+    continues until its call returns or the program ends. `done()` of a stored future says whether it still runs.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # must reach the thread that waits
+            future.set_exception(error)
+
+    Thread(target=run, name=getattr(work, "__name__", "background"), daemon=True).start()
+    return future

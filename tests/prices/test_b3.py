@@ -272,7 +272,7 @@ def test_a_damaged_file_of_ours_is_set_aside_and_fetched_anew(published, home, v
     (folder(home) / "COTAHIST_A2024.ZIP").write_bytes(b"PK\x03\x04 half a zip")
     assert len(B3Source(None, NOW).history(vale)) == 4
     assert "the zip is damaged" in caplog.text
-    assert len(list(folder(home).glob("COTAHIST_A2024.ZIP.corrupt-*"))) == 1
+    assert len(list(folder(home).glob("COTAHIST_A2024.corrupt-*"))) == 1
 
 
 def test_a_file_put_there_by_hand_spares_the_fetching(published, home, vale):

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +13,7 @@ import pandas as pd
 
 from pregao.backtesting.scores import COLUMNS
 from pregao.errors import InvalidChoice
+from pregao.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +80,8 @@ class BacktestFolder:
         """Write a part whole or not at all; its name says that it is done."""
         file = self._part(number, model)
         file.with_suffix(".json").write_text(json.dumps(failures), encoding="utf-8")
-        temporary = file.with_suffix(".tmp")
-        table.to_parquet(temporary, index=False)
-        os.replace(temporary, file)
+        with atomic_write(file) as temporary:
+            table.to_parquet(temporary, index=False)
 
     def can_be_gone_on_with(self) -> bool:
         """Whether a part is done."""
@@ -102,9 +101,8 @@ class BacktestFolder:
             raise InvalidChoice(f"{file} is damaged, so that nobody knows whose parts lie here; {_REMEDY}") from None
 
     def _begin(self, begun: Mapping[str, Any]) -> None:
-        temporary = self.path / "backtest.tmp"
-        temporary.write_text(json.dumps(begun, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self.path / "backtest.json")
+        with atomic_write(self.path / "backtest.json") as file:
+            file.write_text(json.dumps(begun, indent=2) + "\n", encoding="utf-8")
 
 
 def _fingerprint(prices: Mapping[str, pd.DataFrame]) -> str:

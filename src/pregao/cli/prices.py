@@ -1,7 +1,5 @@
 """Can a stock's prices be trusted? pregao prices VALE3 [source=b3] [against=yahoo]."""
 
-import os
-from collections.abc import Callable
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +10,7 @@ from omegaconf import DictConfig
 from pregao.cli.command import command
 from pregao.config import parse
 from pregao.errors import InvalidChoice, PregaoError
+from pregao.files import atomic_write
 from pregao.prices.config import PricesConfig
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
@@ -59,18 +58,20 @@ def main(cfg: DictConfig) -> None:
 
 
 def _write(prices: "Prices", agreement: "Agreement | None") -> Path:
-    """Leave picture and tables, each whole or not at all; where."""
+    """Write the picture and the tables, and return their folder."""
     from pregao.prices.plots import draw
 
     folder = settings().outputs / "prices" / prices.symbol.ticker
-    folder.mkdir(parents=True, exist_ok=True)
-    _whole(folder / "report.png", lambda path: draw(prices, agreement, path))
-    _whole(folder / "findings.csv", lambda path: _findings(prices).to_csv(path, index=False))
+    with atomic_write(folder / "report.png") as file:
+        draw(prices, agreement, file)
+    with atomic_write(folder / "findings.csv") as file:
+        _findings(prices).to_csv(file, index=False)
     differences = folder / "differences.csv"
     if agreement is None:
         differences.unlink(missing_ok=True)  # an earlier call's
     else:
-        _whole(differences, lambda path: agreement.differing.to_csv(path, index=False))
+        with atomic_write(differences) as file:
+            agreement.differing.to_csv(file, index=False)
     return folder
 
 
@@ -124,16 +125,6 @@ def _findings(prices: "Prices") -> "pd.DataFrame":
 
     rows = [(finding.what, finding.verdict, day) for finding in prices.findings for day in finding.dates]
     return pd.DataFrame(rows, columns=["what", "verdict", "date"])
-
-
-def _whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file by a rename: nobody sees half of it."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _show(console: "Console", prices: "Prices", agreement: "Agreement | None") -> None:

@@ -10,19 +10,17 @@ those only, from the days on which somebody asked, and would know them by severa
 a second width would have to be reconciled with the first. What it adds is what was said to people, and how that did.
 """
 
-import fcntl
 import logging
 import math
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 import sqlalchemy as sa
@@ -30,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from pregao.errors import ForecastsUnavailable
-from pregao.files import ALEMBIC
+from pregao.files import ALEMBIC, locked, set_aside
 from pregao.prices.table import PriceBasis
 
 SCHEMA = "0001"
@@ -284,7 +282,6 @@ class ForecastLog:
         if self.file is None:
             self._migrate()
         else:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             with _alone(self.file):
                 self._migrate()
         self._prepared = self._identity()
@@ -325,10 +322,9 @@ class ForecastLog:
     def _set_aside(self, cause: sqlite3.DatabaseError) -> None:
         """Move a damaged file away, unless another process has just done so; the next call makes a new one."""
         assert self.file is not None
-        aside = self.file.with_name(f"{self.file.stem}.corrupt-{datetime.now():%Y%m%dT%H%M%S}-{uuid4().hex[:6]}")
         with suppress(OSError), _alone(self.file):
             if _is_damaged(self.file):
-                os.replace(self.file, aside)
+                aside = set_aside(self.file)
                 self.file.with_name(f"{self.file.name}-journal").unlink(missing_ok=True)
                 logger.warning("%s is damaged (%s); it is kept as %s, and a new one begun.", self.file, cause, aside)
 
@@ -362,6 +358,11 @@ def _error_name(error: sqlite3.Error) -> str:
     return str(getattr(error, "sqlite_errorname", ""))  # an error of the driver's own has none
 
 
+def _alone(file: Path) -> AbstractContextManager[None]:
+    """Hold the lock under which one process at a time creates or renames the file."""
+    return locked(file.with_name(f".{file.name}.lock"))
+
+
 def _leave_transactions_to_us(connection: Any, record: object) -> None:  # noqa: ANN401 - the driver's
     """Python's driver would begin no transaction for a change of the tables."""
     connection.isolation_level = None
@@ -370,15 +371,3 @@ def _leave_transactions_to_us(connection: Any, record: object) -> None:  # noqa:
 def _begin(connection: sa.Connection) -> None:
     # Who begins by reading and then writes may find the file locked by one who did the same, and neither could go on.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """One process at a time makes or moves the file."""
-    # Opened for reading: forecasts that were kept can be looked at from a read-only disk too.
-    lock = os.open(file.with_name(f".{file.name}.lock"), os.O_RDONLY | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from threading import Thread
 
 import pandas as pd
 
 from pregao.errors import ForecastsUnavailable
+from pregao.files import in_background
 from pregao.forecasting.log import ForecastLog, Key, Record
 from pregao.prices.table import PriceBasis
 from pregao.settings import own_forecasts_uri, settings
@@ -39,7 +39,7 @@ class Keeper:
         self._latest: dict[tuple[str, str], Record] = {}
         self._preparations = 0
         self._next_try = 0.0
-        self._asked: Future[None] | None = None
+        self._asked: Future[object] | None = None
 
     @property
     def waiting(self) -> int:
@@ -97,8 +97,7 @@ class Keeper:
         if self._asked is not None and not self._asked.done():
             return False  # it still hangs at what it was asked before
         # A thread that ends with its program: one that hangs must not keep a command from ending.
-        self._asked = Future()
-        Thread(target=_settle, args=(self._asked, work), name="forecast log", daemon=True).start()
+        self._asked = in_background(work)
         try:
             self._asked.result(SECONDS_TO_WRITE)
         except TimeoutError:
@@ -109,12 +108,3 @@ class Keeper:
             return True
         self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES
         return False
-
-
-def _settle(future: "Future[None]", work: Callable[[], object]) -> None:
-    try:
-        work()
-    except BaseException as error:  # must reach the thread that waits
-        future.set_exception(error)
-    else:
-        future.set_result(None)

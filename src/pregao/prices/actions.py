@@ -5,13 +5,11 @@ price cache; a person may confirm others. What neither knows shows as a jump of 
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from pregao.errors import BadPrices
+from pregao.files import atomic_write
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 
@@ -93,16 +92,8 @@ class Book:
             raise BadPrices(symbol, str(path), [reason], "Correct the file, or delete it.") from None
 
     def _write(self, path: Path, actions: Actions) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{uuid4().hex}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(actions.model_dump(mode="json"), indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(path) as file:
+            file.write_text(json.dumps(actions.model_dump(mode="json"), indent=1), encoding="utf-8")
 
 
 def of_yahoo(frame: pd.DataFrame, until: date) -> Actions:

@@ -2,13 +2,13 @@
 
 import logging
 import os
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
-from uuid import uuid4
 
 import pandas as pd
 
 from pregao.errors import BadPrices, PricesUnavailable
+from pregao.files import atomic_write, set_aside
 from pregao.prices import calendar, quality
 from pregao.prices.sources.csv import read_table
 from pregao.prices.symbols import Symbol
@@ -43,29 +43,19 @@ class Cache:
             return None
 
     def write(self, symbol: Symbol, table: pd.DataFrame) -> None:
-        """Replace a stock's file, by a rename, so that no reader and no crash ever sees half of it.
+        """Replace a stock's file.
 
         Raises:
-            OSError: nothing was written, the former file is as it was, and no temporary file is left.
+            OSError: nothing was written, and the previous file is unchanged.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{symbol}.{uuid4().hex}.tmp"
-        try:
-            with temporary.open("x", encoding="utf-8", newline="") as file:
-                table.to_csv(file, index=False, date_format="%Y-%m-%d")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path(symbol))
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(self.path(symbol)) as file:
+            table.to_csv(file, index=False, date_format="%Y-%m-%d")
 
     def _set_aside(self, symbol: Symbol) -> str:
-        aside = self.folder / f"{symbol}.corrupt-{datetime.now():%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
         try:
-            os.replace(self.path(symbol), aside)
+            return f"; it is kept as {set_aside(self.path(symbol))}"
         except OSError as error:
             return f"; it stays in its place ({error.strerror})"
-        return f"; it is kept as {aside}"
 
 
 def is_fresh(table: pd.DataFrame, symbol: Symbol, end: date | None) -> bool:

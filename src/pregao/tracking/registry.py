@@ -1,20 +1,18 @@
 """MLflow: runs, artifacts, the registry, and a stock's served model. The only file that knows MLflow's API."""
 
-import fcntl
 import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
 from typing import Any
-from uuid import uuid4
 
 # Read by MLflow at import: it would report its usage to its makers, and its own doings to the terminal.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -39,7 +37,7 @@ from pregao.errors import (
     refusal,
     refused_cause,
 )
-from pregao.files import ALEMBIC
+from pregao.files import ALEMBIC, atomic_write, locked
 from pregao.models.trained import CARD, TrainedModel, or_null
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import BANDS
@@ -329,10 +327,8 @@ def _register_shipped(symbol: Symbol) -> int:
 
 
 def _announce() -> None:
-    temporary = changes().with_name(f".{uuid4().hex}.tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.touch()
-    os.replace(temporary, changes())
+    with atomic_write(changes()) as file:
+        file.touch()
 
 
 def preload() -> None:
@@ -365,21 +361,9 @@ def _prepare() -> None:
         raise refusal(error) or TrackingUnavailable(settings().tracking_uri, repr(error)[:200]) from error
 
 
-@contextmanager
-def _alone(lock_file: str = ".lock") -> Iterator[None]:
-    """One process at a time, where the database is our own file."""
-    if not settings().tracking_uri.startswith("sqlite:"):
-        yield
-        return
-    folder = settings().mlruns
-    folder.mkdir(parents=True, exist_ok=True)
-    # Opened for reading: a served model must also answer from a read-only disk.
-    lock = os.open(folder / lock_file, os.O_RDONLY | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+def _alone(name: str = ".lock") -> AbstractContextManager[None]:
+    """Hold a lock between processes, where the database is a file of this installation."""
+    return locked(settings().mlruns / name) if settings().tracking_uri.startswith("sqlite:") else nullcontext()
 
 
 def _experiment(name: str) -> str:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pregao.config import parse
 from pregao.errors import InvalidChoice, InvalidSymbol, JobsFailed, RayUnavailable, refusal
+from pregao.files import atomic_write
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 from pregao.training.config import TrainConfig
@@ -53,9 +54,8 @@ class Outcome:
 
     def write(self, folder: Path) -> None:
         """Keep it, whole or not at all."""
-        temporary = folder / f".{OUTCOME}.tmp"
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / OUTCOME)
+        with atomic_write(folder / OUTCOME) as file:
+            file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

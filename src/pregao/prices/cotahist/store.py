@@ -5,12 +5,9 @@ groups, which the statistics in the file's footer name. An update writes all fil
 then the manifest, by a rename: readers see the former state or the new one.
 """
 
-import fcntl
 import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pregao.files import atomic_write, locked
 from pregao.prices.cotahist import parser
 
 ROWS_IN_A_GROUP = 8192  # a stock has 250 a year
@@ -74,8 +72,7 @@ class Store:
         given = {path.name: path for path in paths}
         if not given and not self.folder.exists():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with locked(self.folder / ".lock"):  # one update at a time; readers need no lock
             known = self.files()
             if known.keys() - given.keys():
                 known = {}  # what a file that is gone has said cannot be told apart any more
@@ -148,25 +145,8 @@ class Store:
             shutil.rmtree(self.folder / former, ignore_errors=True)
 
     def _replace_manifest(self, manifest: dict[str, Any]) -> None:
-        temporary = self.folder / f".{uuid4().hex}.tmp"
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                json.dump(manifest, file, default=asdict)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.folder / "manifest.json")
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One update at a time; readers need no lock."""
-        lock = os.open(self.folder / ".lock", os.O_RDONLY | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+        with atomic_write(self.folder / "manifest.json") as file:
+            file.write_text(json.dumps(manifest, default=asdict), encoding="utf-8")
 
 
 def _read(path: Path) -> tuple[pa.Table, Known]:

@@ -1,21 +1,18 @@
 """B3's own daily quotes (COTAHIST): of a user's folder, or fetched year by year from B3's public address."""
 
-import fcntl
 import hashlib
 import logging
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import ClassVar
-from uuid import uuid4
 
 import pandas as pd
 
 from pregao.errors import BadQuotesFile, InvalidChoice, PricesUnavailable, UnknownStock
+from pregao.files import locked, set_aside
 from pregao.prices import calendar
 from pregao.prices.actions import Actions, Book, applied
 from pregao.prices.cotahist.fetch import Fetcher, Unfetched
@@ -63,7 +60,7 @@ class B3Source:
         """All sessions of the files that are at hand or were fetched; see `Source.history`."""
         self._refuse_foreign(symbol)
         if self.path is None:
-            with self._alone():
+            with locked(self._folder / ".lock"):  # the second process finds the files that the first one fetched
                 self._fetch(symbol)
         files = self._files()
         if not files:
@@ -161,9 +158,7 @@ class B3Source:
             try:
                 return self._store.update(self._files())
             except BadQuotesFile as error:
-                aside = error.path.with_name(f"{error.path.name}.corrupt-{uuid4().hex[:6]}")
-                os.replace(error.path, aside)
-                logger.warning("%s It is kept as %s.", error, aside)
+                logger.warning("%s It is kept as %s.", error, set_aside(error.path))
 
     def _fetch_year(self, symbol: Symbol, year: int, needed: date) -> None:
         known = self._store.files()
@@ -186,17 +181,6 @@ class B3Source:
             self.notes += (
                 f"{symbol}: {name}, which ends on {last}, could not be renewed ({reason}); it is used as it is.",
             )
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One fetching at a time: whoever comes second finds the files there."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._folder / ".lock", os.O_RDONLY | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
 
 def _reaches(file: Known, needed: date) -> bool:

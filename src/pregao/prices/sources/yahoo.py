@@ -6,16 +6,15 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from datetime import date
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pandas as pd
 
 from pregao.errors import PricesUnavailable, UnknownStock
+from pregao.files import in_background
 from pregao.prices.actions import Book, of_yahoo
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import shaped
@@ -62,7 +61,8 @@ class YahooSource:
         """All days since Yahoo's first, today's unfinished one included; see `Source.history`."""
         end = time.monotonic() + self.deadline
         try:
-            return _within(self.deadline, partial(self._try_repeatedly, symbol, end))
+            # Name resolution and yfinance's locks have no time limit of their own.
+            return in_background(partial(self._try_repeatedly, symbol, end)).result(self.deadline)
         except TimeoutError:
             reason = f"time-out: no answer in {self.deadline:g} s"
             raise PricesUnavailable(symbol, [f"yahoo: {reason}"], _UNAVAILABLE) from None
@@ -117,24 +117,6 @@ def _keep_actions(symbol: Symbol, frame: pd.DataFrame, until: date) -> tuple[str
     except OSError as error:
         return (f"{symbol}: Yahoo's splits and dividends were not kept for source=b3 ({error.strerror or error}).",)
     return ()
-
-
-def _within(seconds: float, work: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The result of a work that may hang: name resolution and yfinance's locks know no time-out.
-
-    Raises:
-        TimeoutError: the work goes on in a daemon thread, which ends with its last request or with the program.
-    """
-    future: Future[pd.DataFrame] = Future()
-
-    def settle() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # must reach the thread that waits
-            future.set_exception(error)
-
-    Thread(target=settle, name="yahoo", daemon=True).start()
-    return future.result(seconds)
 
 
 def _ask(symbol: Symbol, timeout: float) -> pd.DataFrame:

@@ -1,0 +1,137 @@
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pregao.files import atomic_write, in_background, locked, set_aside
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pregao.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_a_lock_excludes_other_processes_and_ends_with_its_process(tmp_path):
+    lock = tmp_path / "new folder" / ".lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, lock, "60"], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    waiting = in_background(lambda: _enter(lock))
+    with pytest.raises(TimeoutError):
+        waiting.result(0.3)
+    holder.kill()
+    holder.communicate()
+    assert waiting.result(10) == "entered"
+
+
+def test_a_lock_excludes_other_threads(tmp_path):
+    inside, most = [], []
+
+    def work():
+        for _ in range(5):
+            with locked(tmp_path / ".lock"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 20
+
+
+def test_a_lock_is_released_after_an_error(tmp_path):
+    with pytest.raises(ValueError, match="oops"), locked(tmp_path / ".lock"):
+        raise ValueError("oops")
+    assert in_background(lambda: _enter(tmp_path / ".lock")).result(10) == "entered"
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_no_lock_is_needed_where_nothing_can_be_written(tmp_path, monkeypatch, code):
+    def denied(*_args, **_kwargs):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(os, "open", denied)
+    assert _enter(tmp_path / ".lock") == "entered"
+
+
+def test_a_lock_that_fails_for_another_reason_raises(tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        _enter(tmp_path / ".lock")
+
+
+def test_an_atomic_write_replaces_the_file_at_the_end_of_the_block(tmp_path):
+    path = tmp_path / "new folder" / "table.csv"
+    for text in ("first", "second"):
+        with atomic_write(path) as file:
+            file.write_text(text)
+            assert file.parent == path.parent
+            assert not path.exists() or path.read_text() != text
+        assert path.read_text() == text
+    assert os.listdir(path.parent) == ["table.csv"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace", "truncate"])
+def test_a_failed_write_leaves_the_previous_file_and_no_temporary_one(tmp_path, monkeypatch, failing):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "table.csv"
+    path.write_text("before")
+    monkeypatch.setattr(os, failing, full)
+
+    def write():
+        with atomic_write(path) as file:
+            file.write_text("after")
+            os.truncate(file, 5)
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_a_file_that_is_set_aside_keeps_its_content(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("damaged")
+    aside = set_aside(path)
+    assert (os.listdir(tmp_path), aside.read_text()) == ([aside.name], "damaged")
+    assert aside.name.startswith("table.corrupt-")
+
+
+def test_a_call_in_the_background_has_a_result_an_error_or_a_time_limit():
+    assert in_background(lambda: 3).result(10) == 3
+    with pytest.raises(ValueError, match="oops"):
+        in_background(lambda: _raise(ValueError("oops"))).result(10)
+    hanging = in_background(threading.Event().wait)
+    with pytest.raises(TimeoutError):
+        hanging.result(0.05)
+    assert not hanging.done()
+
+
+def test_a_call_that_hangs_does_not_keep_the_program_from_ending():
+    code = "from pregao.files import in_background; import time; in_background(lambda: time.sleep(60))"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def _enter(lock):
+    with locked(lock):
+        return "entered"
+
+
+def _raise(error):
+    raise error
