@@ -2,15 +2,14 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from pregao.errors import NoSuchJob
+from pregao.files import atomic_write
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -63,10 +62,9 @@ class Job:
             raise NoSuchJob(folder.name) from None
 
     def write(self, folder: Path) -> None:
-        """Replace the file of the job, whole or not at all."""
-        temporary = folder / f".{uuid4().hex}.tmp"
-        temporary.write_text(json.dumps(_finite(asdict(self)), indent=1), encoding="utf-8")
-        os.replace(temporary, folder / "job.json")
+        """Replace the file of the job."""
+        with atomic_write(folder / "job.json") as file:
+            file.write_text(json.dumps(_finite(asdict(self)), indent=1), encoding="utf-8")
 
 
 def now() -> str:
