@@ -82,3 +82,11 @@ def _defect(error: Mapping[str, Any]) -> str:
 def _shown(given: object) -> str:
     text = repr(given)
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a configuration by their dotted names: `model.hidden_size`."""
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

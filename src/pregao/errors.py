@@ -249,7 +249,7 @@ def refusal(error: BaseException) -> PregaoError | None:
     found = refused_cause(error)
     # MLflow's own are known by name, since importing it takes a second; it wraps all that happens to it in them.
     if found is None and any(type(cause).__module__.startswith("mlflow.") for cause in causes(error)):
-        return TrackingUnavailable(settings().tracking_uri, (str(error) or repr(error)).splitlines()[0][:300])
+        return TrackingUnavailable(settings().tracking_uri, first_line(error, 300))
     return found
 
 
@@ -276,6 +276,11 @@ def sentence_for_clients(sentence: str) -> str:
     for folder in (settings().home, REPOSITORY):  # a folder's name may hold spaces
         sentence = sentence.replace(f"{folder}/", "")
     return _PATH.sub(r"\1", sentence)
+
+
+def first_line(error: BaseException, length: int = 200) -> str:
+    """The first line of another library's message."""
+    return (str(error) or repr(error)).splitlines()[0][:length]
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pregao.backtesting.backtest import Backtest, RollingOrigins, telling_how_to_go_on
+from pregao.backtesting.backtest import Backtest, telling_how_to_go_on
 from pregao.backtesting.config import BacktestConfig
 from pregao.backtesting.scores import COLUMNS
 from pregao.cli import command as cli
@@ -44,10 +44,6 @@ def written(folder, tables):
     return folder
 
 
-def origins(tables, first="2024-07-01", months=3, years=None, lookback=20, horizon=10):
-    return RollingOrigins(tables, lookback, horizon, pd.Timestamp(first), months, years)
-
-
 def bits(outcome_folder):
     return pd.read_parquet(outcome_folder / "forecasts.parquet")
 
@@ -82,75 +78,6 @@ def whole(tmp_path_factory, empty_database):
 def no_pictures(monkeypatch):
     """They take most of a small backtest's time; `whole` has one, and tests/evaluation looks at others."""
     monkeypatch.setattr("pregao.backtesting.plots.backtest", lambda walk, path: path.touch())
-
-
-# what is handed out
-
-
-def test_a_history_ends_before_the_refit_whatever_it_begins_with(two):
-    for years in (None, 0.5):
-        rolling = origins(two, years=years)
-        assert len(rolling.periods) == 2
-        for period in rolling.periods:
-            for stock, table in rolling.history(period).items():
-                before = two[stock].loc[two[stock]["date"] < period.refit, "date"]
-                assert table["date"].iloc[-1] == before.iloc[-1]
-
-
-def test_an_expanding_history_keeps_its_beginning_and_a_sliding_one_its_length(two):
-    for years, spans in ((None, [None, None]), (1, [365.25, 365.25])):
-        rolling = origins(two, years=years)
-        for period, span in zip(rolling.periods, spans, strict=True):
-            days = two["VALE3"]["date"]
-            begin = days.iloc[0] if span is None else days[days >= period.refit - pd.Timedelta(days=span)].iloc[0]
-            assert rolling.history(period)["VALE3"]["date"].iloc[0] == begin
-
-
-def test_inputs_hold_no_close_after_the_last_cutoff(two):
-    rolling = origins(two)
-    for period in rolling.periods:
-        seen, cutoffs = rolling.inputs(period)
-        for stock in STOCKS:
-            assert seen[stock]["date"].iloc[-1] == cutoffs[stock][-1]
-            assert period.refit <= cutoffs[stock][0]
-            assert cutoffs[stock][-1] < period.end
-
-
-def test_truths_are_the_closes_that_followed_and_a_cutoff_without_them_is_none(two):
-    rolling = origins(two)
-    found = []
-    for period in rolling.periods:
-        _, cutoffs = rolling.inputs(period)
-        windows = rolling.truths(period, "VALE3")
-        assert np.array_equal(windows.cutoffs, cutoffs["VALE3"])
-        for cutoff, dates, targets in zip(windows.cutoffs, windows.dates, windows.targets, strict=True):
-            after = two["VALE3"][two["VALE3"]["date"] > cutoff].head(10)
-            assert np.array_equal(after["close"], targets)
-            assert np.array_equal(after["date"], dates)
-            found.append(cutoff)
-    days = two["VALE3"]["date"]
-    assert found == days[days >= "2024-07-01"].iloc[:-10].tolist()
-
-
-@pytest.mark.parametrize(("months", "refits"), [(1, 6), (2, 3), (3, 2), (6, 1), (1200, 1)])
-def test_a_refit_comes_every_so_many_months(two, months, refits):
-    rolling = origins(two, months=months)
-    assert len(rolling.periods) == refits
-    assert [p.refit for p in rolling.periods] == [
-        pd.Timestamp("2024-07-01") + pd.DateOffset(months=n * months) for n in range(refits)
-    ]
-    cutoffs = [cutoff for period in rolling.periods for cutoff in rolling.inputs(period)[1]["VALE3"]]
-    assert cutoffs == sorted(set(cutoffs))
-
-
-def test_refits_of_a_month_that_has_31_days_keep_to_the_month(two):
-    periods = origins(two, first="2024-08-31", months=1).periods
-    assert [str(period.refit.date()) for period in periods] == ["2024-08-31", "2024-09-30", "2024-10-31", "2024-11-30"]
-
-
-def test_a_period_in_which_nobody_forecasts_is_none(two):
-    halted = {"VALE3": two["VALE3"][~two["VALE3"]["date"].between("2024-08-01", "2024-09-30")].reset_index(drop=True)}
-    assert [period.number for period in origins(halted, months=1).periods] == [0, 3, 4, 5]
 
 
 # no look-ahead

@@ -1,11 +1,10 @@
 """Walk-forward backtest: rolling origins, refits on what was known, forecasts and truths handed out apart."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -17,10 +16,11 @@ import pandas as pd
 from pregao.backtesting import plots
 from pregao.backtesting.config import BacktestConfig
 from pregao.backtesting.folder import BacktestFolder
+from pregao.backtesting.origins import Cutoffs, Period, Prices, RollingOrigins
 from pregao.backtesting.scores import COLUMNS, WalkForward
-from pregao.config import parse
+from pregao.config import flat, parse
 from pregao.data.panel import build_panel
-from pregao.data.windows import Windows, borders_before, day, sliding_windows
+from pregao.data.windows import Windows, borders_before, day
 from pregao.errors import (
     InvalidChoice,
     PregaoError,
@@ -41,72 +41,10 @@ from pregao.training.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
-Prices = Mapping[str, pd.DataFrame]
-Cutoffs = Mapping[str, np.ndarray]
 Progress = Callable[[int, int, str], None]
 """Called with the parts that are done, their number, and what comes next."""
 
 NETWORKS = ("shared", "own")
-
-
-@dataclass(frozen=True)
-class Period:
-    """Cutoffs from `refit` on and before `end`, for models that know what lies before `refit`."""
-
-    number: int
-    refit: pd.Timestamp
-    end: pd.Timestamp
-
-
-class RollingOrigins:
-    """Hands out what was known, and, by another call, what came.
-
-    Args:
-        prices: `date close …` by ticker.
-        lookback: closes that a forecast sees.
-        horizon: closes that it forecasts.
-        first: the day from which forecasts are made.
-        months: between refits.
-        years: of history before a refit; None for all.
-    """
-
-    def __init__(
-        self, prices: Prices, lookback: int, horizon: int, first: pd.Timestamp, months: int, years: float | None
-    ) -> None:
-        self._prices = prices
-        self.years = years
-        self._windows: dict[str, Windows] = {}
-        for stock, table in prices.items():
-            windows = sliding_windows(table, lookback, horizon, stock=stock)
-            self._windows[stock] = windows.where(windows.cutoffs >= first.to_datetime64())
-        cutoffs = [cutoff for windows in self._windows.values() for cutoff in windows.cutoffs[-1:]]
-        ends = [first]
-        while cutoffs and ends[-1] <= max(cutoffs):
-            ends.append(first + pd.DateOffset(months=months * len(ends)))
-        whole = [Period(number, *pair) for number, pair in enumerate(pairwise(ends))]
-        self.periods = [period for period in whole if any(len(self._of(period, stock)) for stock in prices)]
-
-    def history(self, period: Period) -> dict[str, pd.DataFrame]:
-        """What a model may learn from: closes before the refit."""
-        begin = pd.Timestamp.min if self.years is None else period.refit - pd.Timedelta(days=365.25 * self.years)
-        cut = {name: t[(t["date"] < period.refit) & (t["date"] >= begin)] for name, t in self._prices.items()}
-        return {name: table.reset_index(drop=True) for name, table in cut.items() if len(table)}
-
-    def inputs(self, period: Period) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
-        """The days that forecasts are made on, by stock, and the prices up to the last of them."""
-        cutoffs = {name: self._of(period, name).cutoffs for name in self._prices}
-        cutoffs = {name: days for name, days in cutoffs.items() if len(days)}
-        seen = {name: self._prices[name][self._prices[name]["date"] <= days[-1]] for name, days in cutoffs.items()}
-        return seen, cutoffs
-
-    def truths(self, period: Period, stock: str) -> Windows:
-        """The closes that came after each of them."""
-        return self._of(period, stock)
-
-    def _of(self, period: Period, stock: str) -> Windows:
-        windows = self._windows[stock]
-        mask = (windows.cutoffs >= period.refit.to_datetime64()) & (windows.cutoffs < period.end.to_datetime64())
-        return windows.where(mask)
 
 
 @dataclass(frozen=True)
@@ -157,7 +95,7 @@ class Backtest:
         origins = self.origins(prices)
         parts = [(period, model) for period in origins.periods for model in self.models]
         with tracking.start_run("backtest", self.folder.name) as run:
-            run.params(_flat(self.config.model_dump(mode="json")) | {"stocks": " ".join(prices), "end": self.end})
+            run.params(flat(self.config.model_dump(mode="json")) | {"stocks": " ".join(prices), "end": self.end})
             for done, (period, model) in enumerate(parts):
                 self.progress(done, len(parts), f"{model}, from {period.refit.date()}")
                 if files.read(period.number, model) is None:
@@ -367,10 +305,3 @@ def _failure(model: str, stock: str, period: Period, error: PregaoError) -> str:
     sentence = f"{model}, {stock}, refit {period.refit.date()}: {error}"
     logger.warning("%s", sentence)
     return sentence
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pregao.backtesting.scores import COLUMNS
-from pregao.errors import InvalidChoice
+from pregao.errors import InvalidChoice, first_line
 from pregao.files import atomic_write
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class BacktestFolder:
             table = pd.read_parquet(file)[COLUMNS]
             return table, list(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError) as error:  # pyarrow's own are of these kinds
-            logger.warning("%s is damaged (%s) and made again.", file, str(error).splitlines()[0][:100])
+            logger.warning("%s is damaged (%s) and made again.", file, first_line(error, 100))
             return None
 
     def write(self, number: int, model: str, table: pd.DataFrame, failures: list[str]) -> None:

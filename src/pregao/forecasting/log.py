@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from pregao.errors import ForecastsUnavailable
+from pregao.errors import ForecastsUnavailable, first_line
 from pregao.files import ALEMBIC, locked, set_aside
 from pregao.prices.table import PriceBasis
 
@@ -254,8 +254,7 @@ class ForecastLog:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if isinstance(cause, sqlite3.DatabaseError) and _error_name(cause).startswith(DAMAGED):
                 self._set_aside(cause)
-            reason = (str(cause) or repr(cause)).splitlines()[0][:200]
-            raise ForecastsUnavailable(self.uri, reason) from error
+            raise ForecastsUnavailable(self.uri, first_line(cause or error)) from error
 
     @cached_property
     def _engine(self) -> sa.Engine:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from pregao.data.volatility import SPAN, Prices, volatilities
-from pregao.errors import CorruptModel, InvalidCloses
+from pregao.errors import CorruptModel, InvalidCloses, first_line
 from pregao.models.network import Network, build_network
 from pregao.quantiles import MEDIAN, bands, widened
 
@@ -148,7 +148,7 @@ class TrainedModel:
             network = build_network(**card.network)
             network.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            raise CorruptModel(folder, _first_line(error)) from error
+            raise CorruptModel(folder, f"{type(error).__name__}: {first_line(error)}") from error
         return cls(network, card)
 
 
@@ -181,7 +181,3 @@ def _is_price(value: object) -> bool:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     # math.isfinite cannot take an integer that no float can hold; this comparison can.
     return number and bool(0 < value < sys.float_info.max)  # type: ignore[operator]
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

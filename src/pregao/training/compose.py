@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from pregao.config import SourceChoices, parse
-from pregao.errors import InvalidChoice
+from pregao.errors import InvalidChoice, first_line
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
 from pregao.training.config import TrainConfig
@@ -34,6 +34,6 @@ def train_config(
             with initialize_config_dir(str(REPOSITORY / "conf"), version_base=None):
                 composed = compose("train", [*chosen, f"stock={symbol}", f"source={source.name}", *dates])
     except (HydraException, OmegaConfBaseException) as error:
-        raise InvalidChoice(" ".join(str(error).split("\n")[0].split())) from None
+        raise InvalidChoice(" ".join(first_line(error).split())) from None
     # Not as an override: a path may hold characters of Hydra's grammar.
     return parse(TrainConfig, composed).model_copy(update={"source": source})

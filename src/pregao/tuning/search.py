@@ -21,8 +21,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from sqlalchemy.exc import SQLAlchemyError
 
-from pregao.config import parse
-from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable
+from pregao.config import flat, parse
+from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable, first_line
 from pregao.tracking import registry as tracking
 from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
@@ -141,7 +141,7 @@ class Search:
 
     def _asked(self) -> dict[str, str]:
         """What all trials of a study share, and the space, by key."""
-        fixed = _flat(chosen(self.config, {}).model_dump(mode="json", exclude={"promote", "source", "ckpt_path"}))
+        fixed = flat(chosen(self.config, {}).model_dump(mode="json", exclude={"promote", "source", "ckpt_path"}))
         searched = {f"sweep.space.{key}": distribution_to_json(one) for key, one in self.space.items()}
         same = {key: json.dumps(value) for key, value in fixed.items() if key not in self.space}
         return same | searched | {"sweep.metric": self.metric}
@@ -249,13 +249,6 @@ def _importances(study: Study, done: Sequence[FrozenTrial]) -> dict[str, float]:
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
 @contextmanager
 def _storage(url: str) -> Iterator[RDBStorage]:
     """The storage of studies; workers that make its tables at once get in each other's way, and try again."""
@@ -272,16 +265,12 @@ def _storage(url: str) -> Iterator[RDBStorage]:
             break
         except Exception as error:  # of SQLAlchemy, Alembic, the driver, or Optuna's own for a foreign database
             if attempt == 2 or "exist" not in str(error):
-                raise StudyUnavailable(url, _first_line(error)) from error
+                raise StudyUnavailable(url, first_line(error)) from error
             time.sleep(1)
     try:
         yield storage
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise StudyUnavailable(url, _first_line(error)) from error
+        raise StudyUnavailable(url, first_line(error)) from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or repr(error)).splitlines()[0][:200]

@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from pregao.errors import InvalidChoice
+from pregao.errors import InvalidChoice, first_line
 
 Space = Mapping[str, BaseDistribution]
 
@@ -51,7 +51,7 @@ def _distribution(key: str, text: str) -> BaseDistribution:
             case IntervalSweep(start=start, end=end):
                 return FloatDistribution(start, end, log="log" in value.tags)
     except (HydraException, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
     else:
         reason = "one value is no range"
     raise InvalidChoice(

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from pregao.config import parse
-from pregao.errors import InvalidChoice, InvalidSymbol, JobsFailed, RayUnavailable, refusal
+from pregao.errors import InvalidChoice, InvalidSymbol, JobsFailed, RayUnavailable, first_line, refusal
 from pregao.files import atomic_write
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
@@ -241,4 +241,4 @@ def _connect(config: DictConfig) -> None:
     try:
         ray.init(**init)
     except Exception as error:  # Ray has an exception for each of its ways to fail
-        raise RayUnavailable(address, str(error).splitlines()[0] if str(error) else repr(error)) from error
+        raise RayUnavailable(address, first_line(error)) from error
