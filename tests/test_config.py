@@ -27,7 +27,8 @@ PROGRAMS = {
 def groups(program):
     """The groups that a program composes, with their options, as they lie in conf/."""
     defaults = yaml.safe_load((CONF / f"{program}.yaml").read_text(encoding="utf-8"))["defaults"]
-    names = [key for entry in defaults if isinstance(entry, dict) for key in entry if not key.startswith("override ")]
+    keys = [key for entry in defaults if isinstance(entry, dict) for key in entry]
+    names = [key for key in keys if not key.startswith(("override ", "hydra/"))]
     return {name: sorted(file.stem for file in (CONF / name).glob("*.yaml")) for name in names}
 
 
@@ -64,6 +65,20 @@ def test_a_source_goes_with_every_experiment(experiment, source):
 def test_every_group_of_conf_belongs_to_a_program():
     folders = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra"}
     assert folders == set().union(*map(groups, PROGRAMS))
+
+
+@pytest.mark.parametrize("program", ["backtest", "tune"])
+def test_windows_and_optimizer_are_the_same_for_every_training(program):
+    train, other = parsed("train"), parsed(program)
+    assert (other.data, other.optimizer) == (train.data, train.optimizer)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_only_a_command_that_trains_makes_a_run_folder(program):
+    with initialize_config_dir(str(CONF), version_base=None):
+        hydra = compose(program, return_hydra_config=True).hydra
+    trains = program in {"train", "tune", "backtest"}
+    assert (hydra.output_subdir is not None, hydra.run.dir != ".") == (trains, trains)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -134,7 +149,7 @@ REFUSED = {
     "data.price=open": "data.price='open': should be 'adjusted' or 'close'",
     "data.inputs=volume": "data.inputs='volume': should be 'window', 'history' or 'ohlc'",
     "data.batch_size=0": "data.batch_size=0: should be greater than 0",
-    "data=5": "data=5: should be a valid dictionary",
+    "evaluation=5": "evaluation=5: should be a valid dictionary",
     "trainer.max_epochs=0": "trainer.max_epochs=0: should be greater than 0",
     "trainer.patience=0": "trainer.patience=0: should be greater than 0",
     "trainer.threads=100000": "trainer.threads=100000: should be less than or equal to 256",
