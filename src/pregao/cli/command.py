@@ -28,6 +28,9 @@ CONF = REPOSITORY / "conf"
 
 REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
 
+NOT_A_GROUP = "Config group override must be"
+"""How Hydra's only refusal that is a bare ValueError begins: model=5."""
+
 STARTED = time.time()
 
 logger = logging.getLogger(__name__)
@@ -153,7 +156,7 @@ def _remove(folder: Path) -> None:
 
 def _exit_code(entry: Callable[[], None]) -> int:
     # Hydra would turn every exception into exit code 1; this makes it let them through.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # assigned: a 0 that the user's shell has set would bring the traces back
     # A log that finds the disk full would print a traceback at each of its lines.
     logging.raiseExceptions = False
     signal.signal(signal.SIGTERM, _terminate)
@@ -187,7 +190,7 @@ def _refusal(error: Exception) -> str | None:
         return str(refused)
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith(NOT_A_GROUP):
         return _unknown_choice(error)
     return None
 
