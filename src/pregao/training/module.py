@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler
 
 from pregao.data.datamodule import Batch, batches
-from pregao.evaluation.metrics import StepErrors, overall
+from pregao.evaluation.step_errors import StepErrors, overall
 from pregao.models.network import build_network
 from pregao.quantiles import LEVELS, MEDIAN
 
