@@ -9,10 +9,10 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from pregao.models.network import Network
 from torch import Tensor, nn
 
 from pregao.data.volatility import NAMES
-from pregao.models.network import Network
 from pregao.quantiles import LEVELS
 
 Hook = Callable[[nn.Module, Any, Any], None]

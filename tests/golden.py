@@ -68,7 +68,7 @@ def forecasts():
         model = TrainedModel.load(REPOSITORY / "models" / stock)
         for name, columns in (("ranges", ["close", "open", "high", "low"]), ("closes", ["close"])):
             known = model.volatilities({column: table[column].to_numpy() for column in columns})
-            found[f"{stock} {name}"] = model.quantiles(windows, known[list(ORIGINS)]).tolist()
+            found[f"{stock} {name}"] = model.quantiles(windows, known[list(ORIGINS)], [stock] * len(ORIGINS)).tolist()
         found[f"{stock} bare"] = model.forecast(table["close"].tolist()).to_numpy().tolist()
         found[f"{stock} shortest"] = model.forecast(table["close"].tolist()[-20:]).to_numpy().tolist()
     return found

@@ -10,8 +10,10 @@ from omegaconf import open_dict
 
 from pregao.cli.command import CONF
 from pregao.config import parse
+from pregao.data.volatility import NAMES
 from pregao.errors import InvalidChoice
-from pregao.models.network import AbsoluteNetwork, build_network
+from pregao.models.absolute import AbsoluteModel
+from pregao.models.choices import build_model, with_data
 from pregao.prices.symbols import Symbol
 from pregao.training.config import TrainConfig
 
@@ -102,15 +104,14 @@ def test_further_arguments_of_the_trainer_are_kept():
 
 @pytest.mark.parametrize(("model", "loss"), [("lstm", "pinball"), ("absolute", "mse")])
 def test_each_scaling_has_its_loss(model, loss):
-    assert parsed("train", f"model={model}").model.loss == loss
+    assert parsed("train", f"model={model}").model["loss"] == loss
 
 
 def test_a_network_is_built_from_what_is_chosen_and_nothing_else():
-    choices = parsed("train", "model.hidden_size=4").model.network(horizon=5, inputs="history")
-    network = build_network(**choices)
-    assert (network.horizon, network.inputs, network.recurrence.cell.hidden_size) == (5, "history", 4)
-    absolute = build_network(**parsed("train", "model=absolute").model.network(horizon=5, inputs="window"))
-    assert isinstance(absolute, AbsoluteNetwork)
+    model = build_model(with_data(parsed("train", "model.hidden_size=4").model, horizon=5, inputs="history"))
+    assert (model.horizon, model.measures, model.encoder.cell.hidden_size) == (5, NAMES["history"], 4)
+    absolute = build_model(with_data(parsed("train", "model=absolute").model, horizon=5, inputs="window"))
+    assert isinstance(absolute, AbsoluteModel)
 
 
 def test_the_ibovespa_experiment_is_the_shared_model_of_many_stocks():
@@ -123,7 +124,7 @@ def test_the_ibovespa_experiment_is_the_shared_model_of_many_stocks():
 
 REFUSED = {
     "model.hidden_size=-4": "model.hidden_size=-4: should be greater than 0",
-    "model.hidden_size=999999": "model.hidden_size=999999: should be less than or equal to 4096",
+    "model.hidden_size=999999": "model.hidden_size=999999: should be less than or equal to 512",
     "model.hidden_size=4.5": "model.hidden_size=4.5: should be a valid integer",
     "model.hidden_size=forty": "model.hidden_size='forty': should be a valid integer",
     "model.hidden_size=1e400": "model.hidden_size=inf: should be a finite number",
@@ -133,9 +134,9 @@ REFUSED = {
     "model.dropout=nan": "model.dropout=nan: should be a finite number",
     "model.cell=transformer": "model.cell='transformer': should be 'lstm' or 'gru'",
     "model.shrinkage=0": "model.shrinkage=0: should be greater than 0",
-    "model.shrinkage=null": "model: shrinkage belongs to scaling=window alone: choose model=lstm or model=absolute",
-    "model.loss=mae": "model.loss='mae': should be 'pinball' or 'mse'",
-    "model.loss=mse": "model: loss=pinball belongs to scaling=window and loss=mse to scaling=none",
+    "model.shrinkage=null": "model.shrinkage=None: should be a valid number",
+    "model.loss=mse": "model.loss='mse': should be 'pinball'",
+    "model._target_=os.system": "model: 'os.system' is not a model; allowed is a ForecastModel in pregao.models",
     "+model.layers=3": "model.layers: there is no such setting",
     "optimizer.learning_rate=nan": "optimizer.learning_rate=nan: should be a finite number",
     "optimizer.learning_rate=inf": "optimizer.learning_rate=inf: should be a finite number",
@@ -185,12 +186,12 @@ def test_what_is_not_allowed_is_refused_with_key_value_and_what_is(given):
 
 
 def test_shrinkage_does_not_go_with_the_absolute_model():
-    with pytest.raises(InvalidChoice, match=r"^model: shrinkage belongs to scaling=window alone"):
+    with pytest.raises(InvalidChoice, match=r"^model.shrinkage: there is no such setting"):
         parsed("train", "model=absolute", "+model.shrinkage=0.25")
 
 
 def test_the_absolute_model_learns_no_quantiles():
-    with pytest.raises(InvalidChoice, match=r"^model: loss=pinball belongs to scaling=window and loss=mse to scaling="):
+    with pytest.raises(InvalidChoice, match=r"^model.loss='pinball': should be 'mse'"):
         parsed("train", "model=absolute", "model.loss=pinball")
 
 

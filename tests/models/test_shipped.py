@@ -99,7 +99,7 @@ def test_the_repositorys_own_models_are_whole(stock):
     folder = REPOSITORY / "models" / stock
     model = TrainedModel.load(folder)
     card = model.card
-    assert (card.stock, card.lookback, card.network["horizon"]) == (stock, 20, 10)
+    assert (card.stock, card.lookback, card.horizon) == (stock, 20, 10)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert {name: metrics[name] for name in card.metrics} == card.metrics
     assert metrics["final_mape"] > 0
@@ -116,7 +116,7 @@ def test_the_repositorys_own_models_say_that_they_saw_nothing_after_validation(s
 def test_what_the_repositorys_vale3_began_at_had_not_seen_what_judges_it():
     vale3, shared = (TrainedModel.load(REPOSITORY / "models" / stock) for stock in ("VALE3", "SHARED"))
     assert shared.card.validation_end < vale3.card.validation_end
-    assert vale3.network.typical_volatility == shared.network.typical_volatility
+    assert vale3.card.typical_volatility == shared.card.typical_volatility
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,13 +9,14 @@ import torch
 
 from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY, volatilities
 from pregao.errors import CorruptModel, InvalidCloses
+from pregao.models.choices import TARGET
 from pregao.models.trained import CARD, MOST_CLOSES, WEIGHTS, ModelCard, TrainedModel, Window, check_closes
 from pregao.quantiles import LEVELS, MEDIAN
 from tests.conftest import random_walk
-from tests.models.test_network import trained
+from tests.models.test_recurrent import TARGETS, trained
 
 CHOICES = {
-    "scaling": "window",
+    TARGET: TARGETS["window"],
     "horizon": 10,
     "cell": "lstm",
     "hidden_size": 8,
@@ -83,7 +85,7 @@ def test_closes_beyond_the_span_change_nothing(model):
 
 def test_bare_closes_begin_at_the_volatility_of_the_models_stocks():
     model = trained_model()
-    model.network.typical_volatility.fill_(3 * TYPICAL_VOLATILITY)
+    model = replace(model, card=replace(model.card, typical_volatility=3 * TYPICAL_VOLATILITY))
     [long_run] = model.window(CLOSES).volatilities
     expected = volatilities({"close": CLOSES}, "window", 3 * TYPICAL_VOLATILITY)[-1, 0]
     assert long_run == pytest.approx(expected, rel=1e-6)
@@ -132,7 +134,9 @@ def test_a_width_is_on_the_bands_and_leaves_the_point_where_it_is(model):
 
 def test_many_windows_are_forecast_as_one_is(model):
     windows = [model.window(closes_of(300)[: 300 - ago]) for ago in range(3)]
-    quantiles = model.quantiles(np.array([w.closes for w in windows]), np.array([w.volatilities for w in windows]))
+    quantiles = model.quantiles(
+        np.array([w.closes for w in windows]), np.array([w.volatilities for w in windows]), [""] * 3
+    )
     assert quantiles.shape == (3, 10, len(LEVELS))
     for window, found in zip(windows, quantiles, strict=True):
         assert [row["close"] for row in model.rows(window)] == pytest.approx(found[:, MEDIAN].tolist(), rel=1e-6)

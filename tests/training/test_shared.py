@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from pregao.config import parse
 from pregao.errors import BadCheckpoint, InvalidChoice, UnknownStock
+from pregao.models.trained import TrainedModel
 from pregao.prices.calendar import sessions
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.settings import settings
@@ -139,7 +140,7 @@ def test_a_stock_that_is_listed_after_the_judged_border_does_not_stop_the_others
     with_ranges(random_walk(seed=1)).to_csv(tmp_path / "PETR4.csv", index=False)
     random_walk(60, seed=2).to_csv(tmp_path / "ITUB4.csv", index=False)
     found = run(home / "outputs/SHARED/1", tmp_path, "stock=SHARED", "stocks=[PETR4,ITUB4]", "evaluation.train=0.6")
-    assert set(found.evaluation.tables.scores["stock"]) == {"PETR4"}
+    assert set(found.evaluation.by_stock["stock"]) == {"PETR4"}
     assert "ITUB4 is not judged" in caplog.text
 
 
@@ -188,7 +189,8 @@ def test_a_training_begins_at_a_shared_model_that_has_seen_no_judged_day(begun, 
     monkeypatch.setenv("PREGAO_HOME", str(begun.folder.parents[2]))
     served = tracking.champion(Symbol.parse(SHARED))
     assert params(begun)["init"] == f"SHARED version 1 run {served.run_id}"
-    assert weights(begun)["typical_volatility"] == served.model.network.typical_volatility
+    card = TrainedModel.load(begun.folder / "model").card
+    assert card.typical_volatility == served.model.card.typical_volatility
     assert not same(weights(begun), weights(afresh))
 
 
@@ -196,9 +198,9 @@ def test_it_begins_with_the_shared_weights_at_a_part_of_the_learning_rate(shared
     pipeline = Pipeline(small_config(vale3_prices, "train.learning_rate_factor=0.1"), home)
     prices = pipeline.download()
     served = pipeline.beginning(prices)
-    forecaster = pipeline.prepare(pipeline.panel(prices, served), served).forecaster
-    assert same(forecaster.network.state_dict(), load_file(shared / "model.safetensors"))
-    assert forecaster.learning_rate == pytest.approx(0.1 * pipeline.config.optimizer.learning_rate)
+    module = pipeline.prepare(pipeline.data(prices, served).panel, served).module
+    assert same(module.model.state_dict(), load_file(shared / "model.safetensors"))
+    assert module.hparams["learning_rate"] == pytest.approx(0.1 * pipeline.config.optimizer.learning_rate)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_a_fine_tuning_that_was_interrupted_goes_on_to_the_same_weights(begun, s
     checkpoint = f"ckpt_path={folder}/checkpoints/last.ckpt"
     resumed = run(home / "outputs/VALE3/resumed", vale3_prices, checkpoint)
     assert same(weights(begun), weights(resumed))
-    with pytest.raises(BadCheckpoint, match=r"begun at SHARED of run \w+, now it is"):
+    with pytest.raises(BadCheckpoint, match=r"initialised from SHARED of run \w+, now it is"):
         run(home / "outputs/VALE3/other", vale3_prices, checkpoint, "train.init=none")
 
 

@@ -50,7 +50,7 @@ class Inference:
     async def __call__(self, served: Served, window: Window) -> Rows:
         """The model's rows; computed in this process where the model's files are gone."""
         future: asyncio.Future[Rows | None] = asyncio.get_running_loop().create_future()
-        plain = (window.closes, window.volatilities, window.width)
+        plain = (window.closes, window.volatilities, window.width, window.stock)
         self._waiting.append(_Request(os.fspath(served.folder), plain, future))
         self._dispatch()
         rows = await future

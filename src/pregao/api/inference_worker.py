@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # importing torch takes seconds, and the server's starter doe
     from pregao.models.trained import TrainedModel
 
 Rows = list[dict[str, Any]]
-PlainWindow = tuple[list[float], list[float], float]
-"""A Window's closes, volatilities and width: as plain numbers, since LitServe's queues would import torch to unpickle
+PlainWindow = tuple[list[float], list[float], float, str]
+"""A Window's fields: plain, since LitServe's queues would import torch to unpickle
 the class."""
 Batch = list[tuple[str, PlainWindow]]
 """Model folders, each with the window that its model sees."""

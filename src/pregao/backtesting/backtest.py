@@ -19,7 +19,7 @@ from pregao.backtesting.folder import BacktestFolder
 from pregao.backtesting.origins import Cutoffs, Period, Prices, RollingOrigins
 from pregao.backtesting.scores import COLUMNS, WalkForward
 from pregao.config import flat, parse
-from pregao.data.panel import build_panel
+from pregao.data.datamodule import PricesDataModule
 from pregao.data.windows import Windows, borders_before, day
 from pregao.errors import (
     InvalidChoice,
@@ -48,8 +48,8 @@ NETWORKS = ("shared", "own")
 
 
 @dataclass(frozen=True)
-class BacktestResult:
-    """The result of a backtest."""
+class Outcome:
+    """What a backtest left behind."""
 
     folder: Path
     walk: WalkForward
@@ -80,7 +80,7 @@ class Backtest:
         with TemporaryDirectory() as nowhere:
             self._pipeline(Path(nowhere))  # a choice that it refuses is refused now
 
-    def run(self) -> BacktestResult:
+    def run(self) -> Outcome:
         """The whole way, or the rest of it.
 
         Raises:
@@ -107,7 +107,7 @@ class Backtest:
             plots.backtest(walk, self.folder / "backtest.png")
             run.metrics(_overall(walk))
             run.artifacts(self.folder)
-        return BacktestResult(self.folder, walk, perf_counter() - started)
+        return Outcome(self.folder, walk, perf_counter() - started)
 
     def download(self) -> tuple[Prices, list[str]]:
         """The prices of each stock, and why some are left out; raises PregaoError where none is left."""
@@ -178,25 +178,25 @@ class Backtest:
     def _fitted(self, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period) -> dict[str, np.ndarray]:
         """Train on the history, and forecast what was asked."""
         data = self.config.data
-        rule = partial(borders_before, test=period.refit.to_datetime64(), train=1 - self.config.validation)
-        panel = None
-        if history:
-            needed = ("train", "validation")
-            panel = build_panel(history, data.lookback, data.horizon, data.inputs, rule, needed=needed)
-        if panel is None:
-            longest = max(map(len, history.values()), default=0)
-            raise TooFewSessions(
-                "the history",
-                parse_dates(self.config.start, None)[0],
-                period.refit.date(),
-                longest,
-                2 * (data.lookback + data.horizon),
-                "windows for training and for validation",
-            )
+        if not history:
+            start, size = parse_dates(self.config.start, None)[0], data.lookback + data.horizon
+            why = "windows for train and for validation"
+            raise TooFewSessions("the history", start, period.refit.date(), 0, 2 * size, why)
+        module = PricesDataModule(
+            lambda: history,
+            lookback=data.lookback,
+            horizon=data.horizon,
+            inputs=data.inputs,
+            split=partial(borders_before, test=period.refit.to_datetime64(), train=1 - self.config.validation),
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            needed=("train", "validation"),
+        )
+        module.setup()
         with TemporaryDirectory() as folder:
             pipeline = self._pipeline(Path(folder))
-            model, _ = pipeline.fit(pipeline.prepare(panel), panel)
-        since = day(panel.borders[0])
+            model, _ = pipeline.fit(pipeline.prepare(module.panel), module)
+        since = day(module.panel.borders[0])
         return {
             stock: rolling_forecasts(model, table, since, stock).at(cutoffs[stock]).quantiles
             for stock, table in seen.items()
@@ -247,7 +247,7 @@ class Backtest:
     def _missing(self, walk: WalkForward) -> list[str]:
         """What the table does not show; raises InvalidChoice where nothing is left of it."""
         absent = [f"{model} made no forecast and is in no table." for model in self.models if model not in walk.models]
-        judged, made = len(walk.aligned[walk.models[0]].y), len(walk.forecasts[["stock", "cutoff"]].drop_duplicates())
+        judged, made = len(walk.judged[walk.models[0]].y), len(walk.forecasts[["stock", "cutoff"]].drop_duplicates())
         if not judged:
             raise InvalidChoice(
                 f"models: {', '.join(walk.models)} have no forecast of the same stock and day, so that nothing "

@@ -114,7 +114,7 @@ def _divided(found: Prices) -> charts.Parts:
     table = found.table
     table = table[table["date"] >= pd.Timestamp(begin)]
     table = table if end is None else table[table["date"] <= pd.Timestamp(end)]
-    panel = pipeline.panel({found.symbol.ticker: table.reset_index(drop=True)})
+    panel = pipeline.data({found.symbol.ticker: table.reset_index(drop=True)}).panel
     validation, test = map(day_of, panel.borders)
     last: date = table["date"].iloc[-1].date()
     return {"train": (begin, validation), "validation": (validation, test), "test": (test, last)}

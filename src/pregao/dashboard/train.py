@@ -67,7 +67,7 @@ def _hyper_parameters(usual: TrainConfig) -> dict[str, Any]:
     first, second = st.columns(3), st.columns(3)
     return {
         "model.hidden_size": first[0].number_input(
-            say("hidden_size"), 1, 512, usual.model.hidden_size, help=say("hidden_size.help")
+            say("hidden_size"), 1, 512, usual.model["hidden_size"], help=say("hidden_size.help")
         ),
         "trainer.max_epochs": first[1].number_input(
             say("max_epochs"), 1, 1000, usual.trainer.max_epochs, help=say("max_epochs.help")
@@ -75,7 +75,7 @@ def _hyper_parameters(usual: TrainConfig) -> dict[str, Any]:
         "optimizer.learning_rate": first[2].number_input(
             say("learning_rate"), 1e-6, 1.0, usual.optimizer.learning_rate, step=1e-4, format="%.6f"
         ),
-        "model.dropout": second[0].number_input(say("dropout"), 0.0, 0.95, usual.model.dropout, step=0.05),
+        "model.dropout": second[0].number_input(say("dropout"), 0.0, 0.95, usual.model["dropout"], step=0.05),
         "data.batch_size": second[1].number_input(say("batch_size"), 1, 4096, usual.data.batch_size),
         "seed": second[2].number_input(say("seed"), 0, 2**32 - 1, usual.seed, help=say("seed.help")),
     }

@@ -7,7 +7,20 @@ import numpy as np
 import pandas as pd
 
 from pregao.data.volatility import typical_volatility, volatilities
-from pregao.data.windows import BorderRule, Borders, Split, Windows, joined, sliding_windows, split_at
+from pregao.data.windows import (
+    BorderRule,
+    Borders,
+    Split,
+    Windows,
+    day,
+    joined,
+    sliding_windows,
+    split_at,
+    too_few,
+)
+from pregao.errors import TooFewSessions
+
+ALL_PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -39,34 +52,48 @@ def build_panel(
     inputs: str,
     rule: BorderRule,
     typical: float | None = None,
-    needed: Sequence[str] = ("train", "validation", "test"),
-) -> Panel | None:
-    """The panel of these histories, or None where a part of the split that is needed would be empty.
+    needed: Sequence[str] = ALL_PARTS,
+) -> Panel:
+    """The panel of these histories.
 
     Args:
         prices: the histories by ticker.
         lookback: closes that a forecast sees.
         horizon: closes that it forecasts.
-        inputs: what it sees beyond them, a key of `volatility.NAMES`.
-        rule: where the parts begin.
-        typical: of the model that a training begins at; without one it is found in the training part.
+        inputs: the measures, a key of `volatility.NAMES`.
+        rule: where the parts start.
+        typical: of the model that a training starts from; None estimates it before the validation part.
         needed: parts that may not be empty.
+
+    Raises:
+        TooFewSessions: a part that is needed would be empty.
     """
     dated = joined([sliding_windows(table, lookback, horizon, stock=name) for name, table in prices.items()])
     try:
         borders = rule(dated)
-    except IndexError:  # a border would lie beyond the last window
-        return None
+    except IndexError:  # a border would lie after the last window
+        raise _too_few(prices, lookback, horizon, rule, needed) from None
     if typical is None:
         typical = typical_volatility([known_before(table, borders[0]) for table in prices.values()])
     windows = joined([_windows(name, table, lookback, horizon, inputs, typical) for name, table in prices.items()])
     split = split_at(windows, borders)
-    # A stock without a window before the test part has no past to fit a baseline on, and no score stands without one.
+    # A stock without a window before the test part has no past to fit a baseline on, and each score needs a baseline.
     known = np.concatenate([split.train.stocks, split.validation.stocks])
     split = replace(split, test=split.test.where(np.isin(split.test.stocks, known)))
     if not all(len(getattr(split, part)) for part in needed):
-        return None
+        raise _too_few(prices, lookback, horizon, rule, needed)
     return Panel(prices, split, borders, typical)
+
+
+def _too_few(
+    prices: Mapping[str, pd.DataFrame], lookback: int, horizon: int, rule: BorderRule, needed: Sequence[str]
+) -> TooFewSessions:
+    stock = max(prices, key=lambda name: len(prices[name]))
+    if tuple(needed) == ALL_PARTS:
+        return too_few(stock, prices[stock], lookback, horizon, rule)
+    first, last = (day(prices[stock]["date"].iloc[place]) for place in (0, -1))
+    why = "windows for " + " and for ".join(needed)
+    return TooFewSessions(stock, first, last, len(prices[stock]), 2 * (lookback + horizon), why)
 
 
 def _windows(name: str, table: pd.DataFrame, lookback: int, horizon: int, inputs: str, typical: float) -> Windows:

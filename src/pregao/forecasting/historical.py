@@ -31,7 +31,8 @@ class Rolling:
     @property
     def last(self) -> Window:
         """What a forecast at the last origin is made from."""
-        return Window(self.windows.inputs[-1].tolist(), self.windows.volatilities[-1].tolist(), float(self.widths[-1]))
+        windows, width = self.windows, float(self.widths[-1])
+        return Window(windows.inputs[-1].tolist(), windows.volatilities[-1].tolist(), width, str(windows.stocks[-1]))
 
     def at(self, cutoffs: np.ndarray) -> "Rolling":
         """The forecasts that were made on these days."""
@@ -48,7 +49,7 @@ def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | s
         since: the first session whose close is forecast; of a model's own past, its `validation_start`.
         stock: the ticker.
     """
-    lookback, horizon = model.card.lookback, model.card.network["horizon"]
+    lookback, horizon = model.card.lookback, model.card.horizon
     # Sessions that have not come: their closes are unknown, so that the last origins have windows too.
     coming = pd.DataFrame({"date": [pd.NaT] * horizon, "close": np.nan}).astype({"date": prices["date"].dtype})
     known = model.volatilities(columns(prices))
@@ -58,6 +59,6 @@ def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | s
     last = windows.cutoffs[-1]
     recent = (windows.dates[:, 0] >= np.datetime64(pd.Timestamp(since))) | (windows.cutoffs == last)
     windows = windows.where(recent)
-    raw = model.quantiles(windows.inputs, windows.volatilities)
+    raw = model.quantiles(windows.inputs, windows.volatilities, windows.stocks)
     widths = online_widths(band_scores(windows.targets, raw))
     return Rolling(windows, widths, widened(raw, widths))

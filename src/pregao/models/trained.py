@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,10 +13,13 @@ import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
-from pregao.data.volatility import SPAN, Prices, volatilities
+from pregao.data.batch import as_inputs, places
+from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY, Prices, volatilities
 from pregao.errors import CorruptModel, InvalidCloses, first_line
-from pregao.models.network import Network, build_network
+from pregao.models.base import ForecastModel
+from pregao.models.choices import build_model
 from pregao.quantiles import MEDIAN, bands, widened
 
 if TYPE_CHECKING:  # an inference process does without pandas' 50 MB
@@ -26,6 +29,9 @@ if TYPE_CHECKING:  # an inference process does without pandas' 50 MB
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 MOST_CLOSES = 10_000
+
+_TYPICAL = "typical_volatility"
+"""A weight in files of version 0.1, on the card since."""
 
 Figure = TypeVar("Figure", int, float)
 
@@ -38,7 +44,7 @@ class ModelCard:
         stock: the ticker; SHARED for a model of many stocks.
         stocks: those that it was trained on.
         lookback: closes that a forecast sees.
-        network: `build_network`'s choices.
+        network: the model's `_target_` and its constructor's arguments.
         price: the basis of its prices, `adjusted` or `close`.
         trained_at: ISO 8601, UTC.
         train_end: the last date that its weights have seen.
@@ -47,6 +53,8 @@ class ModelCard:
         data_end: the last date of the history that it was trained and judged on.
         metrics: of the judged windows, with their baselines.
         returns: what was usual of each stock's daily returns before `validation_start`, as `drift.summary` made it.
+        typical_volatility: root mean square daily log return of its stocks before `validation_start`; used for a past
+            that is not known.
     """
 
     stock: str
@@ -61,6 +69,17 @@ class ModelCard:
     data_end: str
     metrics: dict[str, float | None]
     returns: dict[str, dict[str, Any] | None] = field(default_factory=dict)  # older cards have none
+    typical_volatility: float = TYPICAL_VOLATILITY
+
+    @property
+    def horizon(self) -> int:
+        """Sessions ahead."""
+        return int(self.network["horizon"])
+
+    @property
+    def inputs(self) -> str:
+        """The measures beyond the closes, a key of `volatility.NAMES`."""
+        return str(self.network["inputs"])
 
 
 @dataclass(frozen=True)
@@ -71,33 +90,37 @@ class Window:
         closes: the last `lookback` ones, oldest first.
         volatilities: as known at the last close; NaN where unknown.
         width: factor on the bands, from outcomes that were known by then.
+        stock: the ticker, where it is known.
     """
 
     closes: list[float]
     volatilities: list[float]
     width: float = 1.0
+    stock: str = ""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network that only forecasts."""
+    """A model that only forecasts."""
 
-    network: Network
+    network: ForecastModel
     card: ModelCard
 
     def quantiles(
-        self, closes: Float[np.ndarray, "n lookback"], known: Float[np.ndarray, "n measures"]
+        self,
+        closes: Float[np.ndarray, "n lookback"],
+        measures: Float[np.ndarray, "n measures"],
+        stocks: Sequence[str] | np.ndarray,
     ) -> Float[np.ndarray, "n horizon 7"]:
-        """Quantiles of the next closes, in the closes' unit, for many windows and the volatilities known with them."""
+        """Quantiles of the next closes, in the closes' currency, of many windows with their measures and tickers."""
         self.network.eval()
         with torch.inference_mode():
-            inputs = torch.tensor(closes, dtype=torch.float64), torch.tensor(known, dtype=torch.float32)
-            out: np.ndarray = self.network(*inputs).numpy()
+            out: np.ndarray = self.network(as_inputs(closes, measures, places(stocks, self.card.stocks))).numpy()
         return out
 
     def volatilities(self, prices: Prices) -> Float[np.ndarray, "sessions measures"]:
-        """What the network sees beyond a window, as known at each session's end."""
-        return volatilities(prices, self.network.inputs, self.network.typical_volatility.item())
+        """The model's measures at each session's end."""
+        return volatilities(prices, self.card.inputs, self.card.typical_volatility)
 
     def window(self, closes: Sequence[float]) -> Window:
         """The window at the end of bare closes; the more of them, the better its volatilities.
@@ -121,7 +144,7 @@ class TrainedModel:
 
     def rows(self, window: Window) -> list[dict[str, Any]]:
         """The rows of `forecast`, without the milliseconds that a table takes."""
-        quantiles = self.quantiles(np.array([window.closes]), np.array([window.volatilities]))
+        quantiles = self.quantiles(np.array([window.closes]), np.array([window.volatilities]), [window.stock])
         [quantiles] = widened(quantiles, np.array([window.width]))
         columns = {"close": quantiles[:, MEDIAN], **bands(quantiles)}
         values = zip(*(column.tolist() for column in columns.values()), strict=True)
@@ -145,11 +168,21 @@ class TrainedModel:
         """
         try:
             card = ModelCard(**json.loads((folder / CARD).read_text(encoding="utf-8")))
-            network = build_network(**card.network)
-            network.load_state_dict(load_file(folder / WEIGHTS))
+            state = load_file(folder / WEIGHTS)
+            if _TYPICAL in state:
+                state, card = _of_version_0_1(state, card)
+            network = build_model(card.network)
+            network.load_state_dict(state)
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise CorruptModel(folder, f"{type(error).__name__}: {first_line(error)}") from error
         return cls(network, card)
+
+
+def _of_version_0_1(state: dict[str, Tensor], card: ModelCard) -> tuple[dict[str, Tensor], ModelCard]:
+    """Weights and card of a model that version 0.1 saved, as this version names them."""
+    renamed = {name.replace("recurrence.", "encoder.", 1): tensor for name, tensor in state.items()}
+    typical = renamed.pop(_TYPICAL).item()
+    return renamed | {"fitted": torch.tensor(True)}, replace(card, typical_volatility=typical)
 
 
 def or_null(figure: Figure | None) -> Figure | None:

@@ -38,6 +38,7 @@ from pregao.errors import (
     refused_cause,
 )
 from pregao.files import ALEMBIC, atomic_write, locked
+from pregao.models.choices import as_params
 from pregao.models.trained import CARD, TrainedModel, or_null
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import BANDS
@@ -91,10 +92,10 @@ class Run:
         rows = [Metric(name, value, now, 0) for name, value in known.items() if value is not None]
         _client().log_batch(self.run_id, metrics=rows)
 
-    def history(self, epochs: Mapping[str, Sequence[float]]) -> None:
-        """Log one value an epoch and name."""
+    def history(self, epochs: Mapping[str, Sequence[float]], first: int = 0) -> None:
+        """Log one value per epoch and name, from the epoch `first` on."""
         now = _now()
-        rows = [Metric(name, v, now, epoch) for name, values in epochs.items() for epoch, v in enumerate(values)]
+        rows = [Metric(name, v, now, epoch) for name, values in epochs.items() for epoch, v in enumerate(values, first)]
         for first in range(0, len(rows), 1000):  # MLflow's limit for one batch
             _client().log_batch(self.run_id, metrics=rows[first : first + 1000])
 
@@ -318,7 +319,7 @@ def _register_shipped(symbol: Symbol) -> int:
             card = model.card
             with start_run(symbol, "shipped") as run, TemporaryDirectory() as copy:
                 model.save(Path(copy) / MODEL)  # MLflow keeps a folder's name
-                run.params({"sequence_length": card.lookback, "future_steps": card.network["horizon"], **card.network})
+                run.params({"sequence_length": card.lookback, "future_steps": card.horizon, **as_params(card.network)})
                 run.metrics(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
                 run.tags({"shipped": True, "promoted": True, "promotion": "it comes with the repository"})
                 version = run.register(symbol, Path(copy) / MODEL)

@@ -1,5 +1,6 @@
 """The settings of a training run, checked and typed. No default lives here: hyper-parameters are conf/'s."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,30 +12,14 @@ def _none_for_auto(given: object) -> object:
     return None if given == "auto" else given
 
 
-class ModelChoices(Choices):
-    """The network and its loss."""
+def _known_model(given: object) -> object:
+    from pregao.models.choices import checked  # torch takes a second, which --help need not wait for
 
-    scaling: Literal["window", "none"]
-    cell: Literal["lstm", "gru"]
-    hidden_size: Annotated[int, Field(gt=0, le=4096)]
-    num_layers: Annotated[int, Field(gt=0, le=16)]
-    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-    shrinkage: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None  # only scaling=window has it
-    loss: Literal["pinball", "mse"]
+    return checked(given) if isinstance(given, Mapping) else given
 
-    @model_validator(mode="after")
-    def _what_belongs_to_a_scaling(self) -> "ModelChoices":
-        if (self.scaling == "window") != (self.shrinkage is not None):
-            raise ValueError("shrinkage belongs to scaling=window alone: choose model=lstm or model=absolute")
-        if (self.scaling == "window") != (self.loss == "pinball"):
-            raise ValueError(
-                "loss=pinball belongs to scaling=window and loss=mse to scaling=none, which has one output"
-            )
-        return self
 
-    def network(self, horizon: int, inputs: str) -> dict[str, Any]:
-        """The arguments of `build_network`."""
-        return {"horizon": horizon, "inputs": inputs, **self.model_dump(exclude={"loss"}, exclude_none=True)}
+ModelChoices = Annotated[dict[str, Any], BeforeValidator(_known_model)]
+"""`_target_` and the choices of a model, checked by the annotations of its constructor."""
 
 
 class OptimizerChoices(Choices):
@@ -60,7 +45,7 @@ class TrainerChoices(Choices):
 
     def of_the_trainer(self) -> dict[str, Any]:
         """The arguments of pytorch_lightning.Trainer, max_epochs among them."""
-        return self.model_dump(exclude={"threads", "patience", "gradient_clip_val"}, exclude_none=True)
+        return self.model_dump(exclude={"threads", "patience"}, exclude_none=True)
 
 
 class DataChoices(Choices):

@@ -4,7 +4,7 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -14,29 +14,33 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
+import torch
 from pytorch_lightning.callbacks import Callback
 
-from pregao.data.datamodule import PricesDataModule, tensors
-from pregao.data.panel import Panel, build_panel, known_before
-from pregao.data.windows import REFERENCE_END, BorderRule, day, fraction_borders, reference_borders, too_few
+from pregao.data.batch import as_batch
+from pregao.data.datamodule import PricesDataModule
+from pregao.data.panel import Panel, known_before
+from pregao.data.windows import REFERENCE_END, BorderRule, day, fraction_borders, reference_borders
 from pregao.errors import CorruptModel, InvalidChoice, NoModel, NotNeeded, PregaoError
 from pregao.evaluation import plots
 from pregao.evaluation.drift import drift, summary
-from pregao.evaluation.metrics import Forecasts, mape, pinball
+from pregao.evaluation.metrics import point_scores
 from pregao.evaluation.report import NAIVE, Evaluation
+from pregao.evaluation.scores import pinball
 from pregao.forecasting.compose import dated_forecast
-from pregao.forecasting.evaluate import evaluate_model
-from pregao.models.calibration import band_scores, conformal_width
-from pregao.models.network import AbsoluteNetwork
+from pregao.forecasting.evaluate import judged
+from pregao.models.choices import as_params, build_model, same_model, with_data
 from pregao.models.trained import ModelCard, TrainedModel, or_null
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
+from pregao.quantiles import LEVELS, MEDIAN
 from pregao.tracking import registry as tracking
 from pregao.tracking.registry import Run, Served
+from pregao.training.callbacks import Report
 from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted, Training
-from pregao.training.module import Forecaster
+from pregao.training.module import ForecastModule
 from pregao.training.promotion import Verdict, champion_mape, judge
 
 logger = logging.getLogger(__name__)
@@ -100,12 +104,12 @@ class Pipeline:
         if self.config.if_drifted:
             self.refuse_unless_drifted(prices[self.symbol.ticker])
         beginning = self.beginning(prices)
-        panel = self.panel(prices, beginning)
+        data = self.data(prices, beginning)
+        panel = data.panel
         training = self.prepare(panel, beginning)
         with ExitStack() as end, tracking.start_run(self.symbol, self.folder.name, self.tags) as run:
             run.params(self.params(panel, beginning))
-            model, fitted = self.fit(training, panel)
-            run.history({"history_train_loss": fitted.train_loss, "history_val_loss": fitted.val_loss})
+            model, fitted = self.fit(training, data, run.history)
             evaluation = self.evaluate(model, panel)
             model = self._with_metrics(model, evaluation)
             self._write(model, evaluation, panel)
@@ -183,10 +187,10 @@ class Pipeline:
         if init == "none" or self.symbol.ticker == SHARED:
             return None
         shared: Served | None = None
-        judged = day(self.panel(prices).borders[1])  # refused here, nothing has been registered
+        judged = day(self.data(prices).panel.borders[1])  # refused here, nothing has been registered
         try:
             shared = tracking.champion(Symbol.parse(SHARED))
-            reason = self._unfit(shared.model.card, judged)
+            reason = self._unfit(shared.model.card, prices, judged)
         except NoModel:
             reason = "there is none; python train.py experiment=ibovespa makes one"
         except CorruptModel as error:
@@ -200,68 +204,67 @@ class Pipeline:
         logger.info("Begun afresh, not at the shared model: %s.", reason)
         return None
 
-    def panel(self, prices: Mapping[str, pd.DataFrame], beginning: Served | None = None) -> Panel:
+    def data(self, prices: Mapping[str, pd.DataFrame], beginning: Served | None = None) -> PricesDataModule:
         """The windows of these prices in three parts.
 
         Raises:
             TooFewSessions: one of them would be empty.
         """
         data = self.config.data
-        typical = None if beginning is None else beginning.model.network.typical_volatility.item()
-        panel = build_panel(prices, data.lookback, data.horizon, data.inputs, self.rule, typical)
-        if panel is None:
-            stock = max(prices, key=lambda name: len(prices[name]))
-            raise too_few(stock, prices[stock], data.lookback, data.horizon, self.rule)
-        for stock in prices.keys() - set(panel.split.test.stocks):
+        module = PricesDataModule(
+            lambda: prices,
+            lookback=data.lookback,
+            horizon=data.horizon,
+            inputs=data.inputs,
+            split=self.rule,
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            typical=None if beginning is None else beginning.model.card.typical_volatility,
+        )
+        module.setup()
+        for stock in prices.keys() - set(module.panel.split.test.stocks):
             logger.warning("%s is not judged: its history begins or ends outside the parts of the split.", stock)
-        return panel
+        return module
 
     def prepare(self, panel: Panel, beginning: Served | None = None) -> Training:
-        """The network as it is before its first step, and a Trainer; raises BadCheckpoint and InvalidChoice."""
+        """The model as it is before its first step, and a Trainer; raises BadCheckpoint and InvalidChoice."""
         config = self.config
-        forecaster = Forecaster(
-            self._network,
-            loss=config.model.loss,
+        torch.manual_seed(config.seed)
+        model = build_model(self.network(panel.stocks))
+        if beginning is not None:
+            model.load_state_dict(beginning.model.network.state_dict())
+        module = ForecastModule(
+            model,
             learning_rate=config.optimizer.learning_rate * (config.train.learning_rate_factor if beginning else 1),
             weight_decay=config.optimizer.weight_decay,
-            seed=config.seed,
             schedule=config.optimizer.schedule,
-            clip=config.trainer.gradient_clip_val,
+            seed=config.seed,
             history=self._history(panel, beginning),
         )
-        network = forecaster.network
-        if beginning is not None:
-            network.load_state_dict(beginning.model.network.state_dict())
-        else:
-            network.typical_volatility.fill_(panel.typical)
-            network.begin_at(*tensors(panel.split.train))
-        return Training(forecaster, config.trainer, self.folder, config.ckpt_path, self.callbacks)
+        return Training(module, config.trainer, self.folder, config.ckpt_path, self.callbacks)
 
-    def fit(self, training: Training, panel: Panel) -> tuple[TrainedModel, Fitted]:
-        """Train on the first part, choose the epoch on the second.
-
-        Learned quantiles stay as they are until the online width, which begins with the second part, mends them; a
-        network of points gets its bands' width there.
-        """
-        fitted = training.fit(PricesDataModule(panel.split, self.config.data.batch_size, self.config.seed))
-        network = training.forecaster.network.eval()
-        model = TrainedModel(network, self._card(panel))
-        if isinstance(network, AbsoluteNetwork):
-            seen = panel.split.validation
-            scores = band_scores(seen.targets, model.quantiles(seen.inputs, seen.volatilities))
-            network.width.mul_(conformal_width(scores, len(seen)))
-        return model, fitted
+    def fit(
+        self, training: Training, data: PricesDataModule, report: Report | None = None
+    ) -> tuple[TrainedModel, Fitted]:
+        """Train on the first part, choose the epoch and calibrate on the second."""
+        fitted = training.fit(data, report)
+        model, panel = training.module.model.eval(), data.panel
+        model.calibrate(*as_batch(panel.split.validation, panel.stocks))
+        return TrainedModel(model, self._card(panel)), fitted
 
     def validate(self, model: TrainedModel, panel: Panel) -> dict[str, float]:
         """Figures of the second part, by which runs are compared: in percent, and the log return's pinball × 1000."""
         seen = panel.split.validation
-        forecasts = Forecasts(seen.targets, model.quantiles(seen.inputs, seen.volatilities))
-        return {"val_mape": mape(forecasts), "val_pinball": pinball(forecasts)}
+        quantiles = model.quantiles(seen.inputs, seen.volatilities, seen.stocks)
+        return {
+            "val_mape": point_scores(seen.targets, quantiles[..., MEDIAN])["mape"],
+            "val_pinball": pinball(seen.targets, quantiles, seen.inputs[:, -1], np.array(LEVELS)),
+        }
 
     def evaluate(self, model: TrainedModel, panel: Panel) -> Evaluation:
         """Judge the model, with the online width that it had at each origin, and its baselines on the third part."""
         since, until = day(panel.borders[0]), panel.borders[1]
-        return evaluate_model(model, self.symbol, panel.split.test, panel.prices, since, until)
+        return judged(model, self.symbol, panel.split.test, panel.prices, since, until)
 
     def register(self, model: TrainedModel, panel: Panel, evaluation: Evaluation, run: Run) -> tuple[int, Verdict]:
         """Register, read back, forecast with what was read, and judge whether it is to be served."""
@@ -271,20 +274,23 @@ class Pipeline:
         forecasts = pd.concat([dated_forecast(read_back, stock, table) for stock, table in panel.prices.items()])
         numbers = forecasts.select_dtypes("number").to_numpy(np.float64)
         finite = bool(np.isfinite(numbers).all() and (forecasts["close"] > 0).all())
-        own, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
-        return version, judge(self.config.promote, own, former, naive, finite)
+        mape, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
+        return version, judge(self.config.promote, mape, former, naive, finite)
 
-    @property
-    def _network(self) -> dict[str, object]:
-        return self.config.model.network(self.config.data.horizon, self.config.data.inputs)
+    def network(self, stocks: Collection[str]) -> dict[str, object]:
+        """All arguments of the model that is trained on these stocks."""
+        data = self.config.data
+        return with_data(
+            self.config.model, horizon=data.horizon, inputs=data.inputs, lookback=data.lookback, stocks=len(stocks)
+        )
 
     @property
     def _shortest(self) -> int:
         return self.config.data.lookback + self.config.data.horizon
 
-    def _unfit(self, card: ModelCard, first: date) -> str | None:
+    def _unfit(self, card: ModelCard, stocks: Collection[str], first: date) -> str | None:
         """Why a training cannot begin at this model, or None."""
-        if card.network != self._network or card.lookback != self.config.data.lookback:
+        if not same_model(card.network, self.network(stocks)) or card.lookback != self.config.data.lookback:
             return "it is another network: model.*, data.lookback, data.horizon or data.inputs differ"
         if card.validation_end >= str(first):
             return f"it has seen closes until {card.validation_end}, and what judges begins on {first}"
@@ -292,7 +298,7 @@ class Pipeline:
 
     def _write(self, model: TrainedModel, evaluation: Evaluation, panel: Panel) -> None:
         model.save(self.folder / "model")
-        evaluation.tables.save(self.folder)
+        evaluation.save(self.folder)
         plots.report(evaluation, self.folder / "report.png")
         tables = [dated_forecast(model, stock, table) for stock, table in panel.prices.items()]
         if self.symbol.ticker == SHARED:
@@ -316,7 +322,7 @@ class Pipeline:
             stock=self.symbol.ticker,
             stocks=panel.stocks,
             lookback=self.config.data.lookback,
-            network=self._network,
+            network=self.network(panel.stocks),
             price=self.config.data.price,
             trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
             train_end=str(day(panel.split.train.dates.max())),
@@ -324,16 +330,18 @@ class Pipeline:
             validation_end=str(day(panel.split.validation.dates.max())),
             data_end=str(self._last(panel)),
             metrics={},
+            typical_volatility=panel.typical,
             returns={stock: summary(known_before(table, panel.borders[0])) for stock, table in panel.prices.items()},
         )
 
     def _history(self, panel: Panel, beginning: Served | None) -> str:
         data, last = self.config.data, day(panel.split.train.dates.max())
         first = min(day(table["date"].iloc[0]) for table in panel.prices.values())
-        at = "" if beginning is None else f", begun at {SHARED} of run {beginning.run_id}"
+        at = "" if beginning is None else f", initialised from {SHARED} of run {beginning.run_id}"
+        model = " ".join(f"{name}={value}" for name, value in self.network(panel.stocks).items())
         return (
             f"{' '.join(panel.stocks)} {data.price} {first}..{last}, {data.lookback} in, {data.horizon} out, "
-            f"{data.inputs}, batches of {data.batch_size}{at}"
+            f"batches of {data.batch_size}{at}; {model}"
         )
 
     def _last(self, panel: Panel) -> date:
@@ -381,7 +389,7 @@ class Pipeline:
             "source": config.source.name,
             "first_date": min(day(table["date"].iloc[0]) for table in panel.prices.values()),
             "last_date": self._last(panel),
-            **config.model.model_dump(exclude_none=True),
+            **as_params(config.model),
             **config.optimizer.model_dump(),
             "learning_rate_factor": config.train.learning_rate_factor,
         }

@@ -172,18 +172,18 @@ class Search:
         pruned = False
         with TemporaryDirectory() as folder:
             pipeline = Pipeline(config, Path(folder), [Pruning(trial)])
-            panel = pipeline.panel(prices)
+            data = pipeline.data(prices)
+            panel = data.panel
             training = pipeline.prepare(panel)
             own = {"trial": str(trial.number), "promoted": "False"}
             with tracking.start_run(pipeline.symbol, f"{self.name} {trial.number}", {**tags, **own}) as run:
                 run.params(pipeline.params(panel, None))
                 try:
-                    model, fitted = pipeline.fit(training, panel)
+                    model, fitted = pipeline.fit(training, data, run.history)
                 except optuna.TrialPruned:
                     pruned = True
                     run.tags({"pruned": True})
                 else:
-                    run.history({"history_train_loss": fitted.train_loss, "history_val_loss": fitted.val_loss})
                     figures = {"best_val_loss": min(fitted.val_loss), **pipeline.validate(model, panel)}
                     run.metrics(figures | {"training_time": fitted.seconds})
         if pruned:

@@ -2,8 +2,8 @@ import re
 
 import pytest
 from diagram import draw, stages
-
 from pregao.models.network import QuantileNetwork
+
 from pregao.models.trained import TrainedModel
 
 

@@ -1,0 +1,72 @@
+"""The published recipe: prices go in and come out without scaling. Kept to show what that costs."""
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pregao.data.batch import Inputs
+from pregao.data.volatility import NAMES
+from pregao.models.base import ForecastModel, gaussian_quantiles
+from pregao.models.calibration import band_scores, conformal_width
+from pregao.models.encoders import Cell, Dropout, HiddenSize, Layers, RecurrentEncoder
+
+LOWEST_PRICE = 0.01
+"""The exchange's smallest tick: no forecast is zero or negative, so that its log return exists."""
+
+
+class AbsoluteModel(ForecastModel):
+    """Learns the next closes by mean squared error, with Gaussian bands of one calibrated width.
+
+    Args:
+        horizon: sessions ahead.
+        inputs: the measures, a key of `volatility.NAMES`; only the scale of the bands uses them.
+        cell: kind of the recurrent layers.
+        hidden_size: units of a layer.
+        num_layers: recurrent layers.
+        dropout: after each layer.
+        loss: what it learns by; mse learns the mean of the price.
+    """
+
+    scale_invariant: ClassVar[bool] = False
+    gaussian: Tensor
+
+    def __init__(
+        self,
+        *,
+        horizon: int,
+        inputs: str,
+        cell: Cell,
+        hidden_size: HiddenSize,
+        num_layers: Layers,
+        dropout: Dropout,
+        loss: Literal["mse"] = "mse",
+    ) -> None:
+        super().__init__(horizon, NAMES[inputs])
+        self.hidden_size = hidden_size
+        self.encoder = RecurrentEncoder(1, cell, hidden_size, num_layers, dropout)
+        self.head = nn.Linear(hidden_size, horizon)
+        self.register_buffer("gaussian", gaussian_quantiles(), persistent=False)
+
+    def predict_prices(self, inputs: Inputs) -> Float[Tensor, "batch horizon"]:
+        """The next closes, in the closes' currency; a linear layer may learn negative ones."""
+        prices: Tensor = self.head(self.encoder(inputs.closes[..., None].float()))
+        return prices
+
+    def predict_normalized(self, inputs: Inputs) -> Float[Tensor, "batch horizon levels"]:
+        """A Gaussian distribution around the predicted closes; float64, since they may lie far from the last close."""
+        point = self.predict_prices(inputs).double().clamp_min(LOWEST_PRICE)
+        z = (point / inputs.closes[:, -1:]).log() / self.scale(inputs)
+        return z[..., None] + self.gaussian
+
+    def loss(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> Float[Tensor, ""]:
+        """Mean squared error of the closes, in currency²."""
+        return nn.functional.mse_loss(self.predict_prices(inputs), targets.float())
+
+    def calibrate(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
+        """Set the width with which the 90 % band would have held 90 % of the validation part."""
+        with torch.inference_mode():
+            quantiles = self(inputs).cpu().numpy()
+        scores = band_scores(targets.cpu().numpy(), quantiles)
+        self.width.mul_(conformal_width(scores, len(targets)))

@@ -1,0 +1,119 @@
+"""The model contract: what every forecaster of this project takes, returns and shares.
+
+Prices in, prices out: a model scales its inputs itself. Log returns are taken in float64 and rounded to float32, in
+which everything else is computed. A history that is anchored on another day is multiplied by a factor, and the rounding
+removes what the factor changes in the last bits. So a model does not depend on the day its prices were downloaded.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pregao.data.batch import Inputs
+from pregao.data.volatility import VOLATILITY_FLOOR
+from pregao.quantiles import LEVELS, MEDIAN
+
+WINDOW_WEIGHT = 0.3
+"""Weight of the window's variance against the long-run variance: 20 returns alone are a noisy estimate (QUALITY)."""
+
+
+class ForecastModel(nn.Module, ABC):
+    """Quantiles of the next closes from the last closes and measures known at the last close.
+
+    All models share the scale, the loss in units of the scale, the calibration width and `forward`. A model implements
+    `predict_normalized`, and where it needs them `fit_statistics`, `calibrate`, `loss` and `scale`.
+
+    A constructor takes choices: the keys of `conf/model/NAME.yaml`, scalars whose annotations hold the bounds that the
+    command line and POST /train check. It may also take `horizon`, `inputs`, `lookback` and `stocks` (a number of
+    stocks), which follow from the data.
+
+    Args:
+        horizon: sessions ahead.
+        measures: names of the columns of `Inputs.measures`; the first is the long-run daily volatility.
+        shrinkage: fraction of the predicted median that is forecast; 0 would forecast the last close.
+
+    Attributes:
+        scale_invariant: whether prices in another unit give the same forecast in that unit.
+        width: factor on the distance of each quantile from the median.
+        fitted: whether `fit_statistics` has run, or its result came with loaded weights.
+    """
+
+    scale_invariant: ClassVar[bool] = True
+
+    width: Tensor
+    fitted: Tensor
+    levels: Tensor
+    root_step: Tensor
+
+    def __init__(self, horizon: int, measures: Sequence[str], shrinkage: float = 1.0) -> None:
+        super().__init__()
+        self.horizon = horizon
+        self.measures = tuple(measures)
+        self.shrinkage = shrinkage
+        self.register_buffer("width", torch.tensor(1.0))
+        self.register_buffer("fitted", torch.tensor(False))
+        self.register_buffer("levels", torch.tensor(LEVELS), persistent=False)
+        self.register_buffer("root_step", torch.arange(1, horizon + 1).sqrt(), persistent=False)
+
+    @abstractmethod
+    def predict_normalized(self, inputs: Inputs) -> Float[Tensor, "batch horizon levels"]:
+        """Quantiles of the log return from the last close to each step, in units of `scale`; they never cross."""
+
+    def fit_statistics(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
+        """Estimate from the training part what needs no gradient: means, deviations, regressions. Default: nothing."""
+
+    def calibrate(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
+        """Set `width` from the validation part. Default: keep it, since learned quantiles need no calibration."""
+
+    def loss(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> Float[Tensor, ""]:
+        """Pinball loss in units of `scale`, mean over windows, steps and levels (Koenker & Bassett 1978)."""
+        return pinball_loss(self.predict_normalized(inputs), self.normalize(inputs, targets), self.levels)
+
+    def forward(self, inputs: Inputs) -> Float[Tensor, "batch horizon levels"]:
+        """Quantiles of the next closes at `LEVELS`, in the closes' currency, float64."""
+        z = self.predict_normalized(inputs)
+        median = z[..., MEDIAN : MEDIAN + 1]
+        z = self.shrinkage * median + self.width * (z - median)
+        returns = z * self.scale(inputs)[..., None]
+        prices: Tensor = inputs.closes[:, -1:, None] * returns.double().exp()
+        return prices
+
+    def scale(self, inputs: Inputs) -> Float[Tensor, "batch horizon"]:
+        """Expected size of the log return to each step: √(0.3 window² + 0.7 long-run²) · √step."""
+        return session_scale(inputs) * self.root_step
+
+    def normalize(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> Float[Tensor, "batch horizon"]:
+        """Log returns from the last close to the targets, in units of `scale`."""
+        return (targets / inputs.closes[:, -1:]).log().float() / self.scale(inputs)
+
+
+def pinball_loss(
+    quantiles: Float[Tensor, "batch horizon levels"],
+    targets: Float[Tensor, "batch horizon"],
+    levels: Float[Tensor, " levels"],
+) -> Float[Tensor, ""]:
+    """Mean over windows, steps and levels (Koenker & Bassett 1978)."""
+    error = targets[..., None] - quantiles
+    return torch.maximum(levels * error, (levels - 1) * error).mean()
+
+
+def session_scale(inputs: Inputs) -> Float[Tensor, "batch 1"]:
+    """Expected size of one session's log return: √(0.3 window² + 0.7 long-run²)."""
+    variance = log_returns(inputs.closes).square().mean(dim=1, keepdim=True)
+    blend = WINDOW_WEIGHT * variance + (1 - WINDOW_WEIGHT) * inputs.measures[:, :1].square()
+    return blend.sqrt().clamp_min(VOLATILITY_FLOOR)
+
+
+def log_returns(closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch returns"]:
+    """Daily log returns inside the window, float32."""
+    return (closes[:, 1:] / closes[:, :-1]).log().float()
+
+
+def gaussian_quantiles() -> Float[Tensor, " levels"]:
+    """Quantiles of the standard normal distribution at `LEVELS`."""
+    return torch.tensor([NormalDist().inv_cdf(level) for level in LEVELS])

@@ -1,0 +1,40 @@
+"""The default model: an LSTM or GRU under the quantile head."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pregao.models.encoders import Cell, Dropout, HiddenSize, Layers, RecurrentEncoder
+from pregao.models.quantile_model import FEATURES, QuantileModel
+
+Shrinkage = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class RecurrentModel(QuantileModel):
+    """Quantiles from a recurrent encoder of the window.
+
+    Args:
+        horizon: sessions ahead.
+        inputs: the measures, a key of `volatility.NAMES`.
+        cell: kind of the recurrent layers.
+        hidden_size: units of a layer.
+        num_layers: recurrent layers.
+        dropout: after each layer.
+        shrinkage: fraction of the predicted median that is forecast.
+        loss: what it learns by; pinball learns all quantiles at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        horizon: int,
+        inputs: str,
+        cell: Cell,
+        hidden_size: HiddenSize,
+        num_layers: Layers,
+        dropout: Dropout,
+        shrinkage: Shrinkage,
+        loss: Literal["pinball"] = "pinball",
+    ) -> None:
+        encoder = RecurrentEncoder(FEATURES, cell, hidden_size, num_layers, dropout)
+        super().__init__(horizon, inputs, encoder, hidden_size, shrinkage)
