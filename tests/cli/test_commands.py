@@ -144,15 +144,6 @@ def test_help_and_a_mistake_answer_at_once(home, arguments):
     assert min(seconds() for _ in range(3)) < 2
 
 
-@pytest.mark.parametrize("program", ["train.py", "predict.py"])
-def test_help_shows_choices_settings_and_exit_codes(home, program):
-    done = run(program, "--help", home=home)
-    assert done.returncode == 0
-    for word in ("source: auto, b3, csv", "stock: VALE3", "Exit codes:"):
-        assert word in done.stdout
-    assert not (home / "outputs").exists()
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -1,4 +1,4 @@
-"""The dashboard's server: pregao dashboard port=8501."""
+"""The command dashboard: the Streamlit pages."""
 
 from contextlib import suppress
 from importlib import import_module
@@ -26,10 +26,17 @@ GREEN = "#0b6e4f"
 
 @command("dashboard")
 def main(cfg: DictConfig) -> None:
-    """Serve until SIGTERM or ctrl-C."""
+    """Show prices, forecasts, experiments and trainings in the browser, in Portuguese and English.
+
+      pregao dashboard
+      pregao dashboard port=8502 language=en
+      pregao dashboard source=csv source.path=DIR     your own prices: DIR/STOCK.csv with date,close
+
+    SIGTERM and ctrl-C end it with exit code 0, and the training that it started.
+    """
     config = parse(DashboardConfig, cfg)
 
-    # Late: they take seconds that --help and a refused choice need not wait for.
+    # Late: they take seconds that --help and a refused choice must not wait for.
     from streamlit.web import bootstrap
 
     from pregao.errors import PregaoError

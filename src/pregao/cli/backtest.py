@@ -1,0 +1,34 @@
+"""The command backtest: the model and the baselines in a walk-forward."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from pregao.backtesting.config import BacktestConfig
+from pregao.cli.command import command
+from pregao.config import parse
+
+
+@command("backtest")
+def main(cfg: DictConfig) -> None:
+    """Backtest walk-forward: forecast from every past session with data known by then, and score against baselines.
+
+      python backtest.py stock=VALE3
+      python backtest.py panel=ibovespa source=csv source.path=DIR
+      python backtest.py 'stocks=[VALE3,PETR4]' refit_every=3 history=5 'models=[own, last close, GJR-GARCH]'
+
+    Interrupted? The same command with hydra.run.dir=FOLDER, the folder that it named, resumes it.
+    Leaves outputs/backtest/<time>/ with forecasts.parquet, scores.csv, backtest.png, and an MLflow run.
+    """
+    config = parse(BacktestConfig, cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+
+    # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
+    from pregao.backtesting.backtest import Backtest, telling_how_to_go_on
+    from pregao.cli.progress import parts_progress
+    from pregao.cli.terminal import show_backtest
+
+    with telling_how_to_go_on(folder), parts_progress("backtest") as progress:
+        outcome = Backtest(config, folder, progress).run()
+    show_backtest(outcome)

@@ -1,0 +1,30 @@
+"""The command predict: the forecast of a served model."""
+
+from omegaconf import DictConfig
+
+from pregao.cli.command import command
+from pregao.config import parse
+from pregao.forecasting.config import PredictConfig
+
+
+@command("predict")
+def main(cfg: DictConfig) -> None:
+    """Forecast the next 10 closes of a stock with its served model.
+
+      python predict.py stock=VALE3
+      python predict.py stock=VALE3 format=json source=csv source.path=DIR
+      python predict.py stock=VALE3 'closes=[54.1, 53.9, …]'      at least 20, oldest first
+
+    Prints a table, or JSON with the field names of the HTTP API.
+    """
+    config = parse(PredictConfig, cfg)
+
+    # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
+    from pregao.cli.terminal import show_forecast
+    from pregao.forecasting.compose import forecast_closes, forecast_stock
+
+    if config.closes is None:
+        forecast = forecast_stock(config.stock, config.source.name, config.source.path)
+    else:
+        forecast = forecast_closes(config.closes, config.stock)
+    show_forecast(forecast, config.format)

@@ -1,0 +1,25 @@
+"""The command serve: the HTTP API."""
+
+from omegaconf import DictConfig
+
+from pregao.api.config import ServeConfig
+from pregao.cli.command import command
+from pregao.config import parse
+
+
+@command("serve")
+def main(cfg: DictConfig) -> None:
+    """Serve forecasts, trainings and statistics over HTTP; the documentation is at /docs.
+
+      python serve.py
+      python serve.py port=8080 host=0.0.0.0               PREGAO_API_KEY=… asks clients for X-API-Key
+      python serve.py source=csv source.path=DIR           your own prices: DIR/STOCK.csv with date,close
+
+    SIGTERM and ctrl-C end it with exit code 0, and cancel a training.
+    """
+    config = parse(ServeConfig, cfg)
+
+    # Late: LitServe takes a second that --help and a refused choice must not wait for.
+    from pregao.api.server import serve
+
+    serve(config)

@@ -1,0 +1,43 @@
+"""The command train: one training run, or one job of a sweep."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from pregao.cli.command import command
+from pregao.config import parse
+from pregao.errors import InvalidChoice
+from pregao.training.config import TrainConfig
+from pregao.tuning.sweep import run_job
+
+
+@command("train")
+def main(cfg: DictConfig) -> None:
+    """Train, evaluate and register a model that forecasts the next 10 closes of a stock.
+
+      python train.py                                    VALE3 from 2020 on
+      python train.py stock=PETR4 start=2018-01-01 model.hidden_size=64
+      python train.py source=csv source.path=DIR         your own prices: DIR/STOCK.csv with date,close
+      python train.py experiment=quickstart              no network, under a minute
+      python train.py -m stock=VALE3,PETR4 model.hidden_size=20,40       many; in parallel: hydra/launcher=joblib or ray
+      python train.py sweep=grid                         many, as conf/sweep/grid.yaml says
+
+    Leaves outputs/<STOCK>/<time>/ and an MLflow run; the last line printed is that folder.
+    """
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_job(cfg)
+    config = parse(TrainConfig, cfg)
+    if config.sweep is not None and config.sweep.space is not None:
+        raise InvalidChoice(
+            "sweep=optuna is a space for tune.py to search: python tune.py. For all of a grid: sweep=grid."
+        )
+    folder = Path(HydraConfig.get().runtime.output_dir)
+
+    # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
+    from pregao.cli.progress import EpochProgress
+    from pregao.cli.terminal import show_result
+    from pregao.training.pipeline import Pipeline
+
+    show_result(Pipeline(config, folder, [EpochProgress()]).run())

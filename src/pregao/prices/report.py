@@ -1,0 +1,93 @@
+"""The report on a stock's prices: findings, a second source to compare with, a picture, a split that is confirmed."""
+
+from datetime import date
+from fractions import Fraction
+from pathlib import Path
+
+import pandas as pd
+
+from pregao.errors import InvalidChoice, PregaoError
+from pregao.files import atomic_write
+from pregao.prices.actions import Book
+from pregao.prices.agreement import Agreement, compare
+from pregao.prices.cache import Cache
+from pregao.prices.config import PricesConfig
+from pregao.prices.downloader import Downloader, Prices
+from pregao.prices.plots import draw
+from pregao.prices.sources.b3 import B3Source
+from pregao.prices.symbols import Symbol
+from pregao.prices.table import on_basis
+from pregao.settings import settings
+
+_LARGEST_RATIO = 1000
+
+
+def load(config: PricesConfig) -> tuple[Prices, Agreement | None]:
+    """Return the prices, and their agreement with a second source if there is one."""
+    downloader = Downloader(config.source.name, config.source.path, config.price)
+    prices = downloader.prices(Symbol.parse(config.stock), config.start, config.end)
+    second = _second(config, prices)
+    if second is None:
+        return prices, None
+    name, closes = second
+    return prices, compare(prices.closes, closes, (prices.source, name), config.tolerance)
+
+
+def _second(config: PricesConfig, prices: Prices) -> tuple[str, pd.DataFrame] | None:
+    """Name and closes of the source `against`; by default of the cache or the stored files, which need no network."""
+    first, last = prices.table["date"].iloc[0], prices.table["date"].iloc[-1]
+    if config.against is not None:
+        other = Downloader(config.against, config.against_path, config.price)
+        found = other.prices(prices.symbol, first.date(), prices.as_of)
+        return found.source, found.closes
+    if prices.source in ("b3", "csv"):
+        table, name = Cache(settings().data).read(prices.symbol), "cache"
+    else:
+        try:
+            table, name = B3Source(None).stored(prices.symbol), "b3"
+        except PregaoError:
+            return None
+    if table is None:
+        return None
+    inside = table[table["date"].between(first, last)]
+    return None if inside.empty else (name, on_basis(inside, config.price))
+
+
+def write(prices: Prices, agreement: Agreement | None) -> Path:
+    """Write report.png, findings.csv and, with an agreement, differences.csv; return their folder."""
+    folder = settings().outputs / "prices" / prices.symbol.ticker
+    with atomic_write(folder / "report.png") as file:
+        draw(prices, agreement, file)
+    with atomic_write(folder / "findings.csv") as file:
+        _findings(prices).to_csv(file, index=False)
+    differences = folder / "differences.csv"
+    if agreement is None:
+        differences.unlink(missing_ok=True)  # of an earlier report
+    else:
+        with atomic_write(differences) as file:
+            agreement.differing.to_csv(file, index=False)
+    return folder
+
+
+def _findings(prices: Prices) -> pd.DataFrame:
+    rows = [(finding.what, finding.verdict, day) for finding in prices.findings for day in finding.dates]
+    return pd.DataFrame(rows, columns=["what", "verdict", "date"])
+
+
+def confirm(symbol: Symbol, text: str) -> Path:
+    """Record DATE:RATIO as a split for source=b3, and return the file that holds it.
+
+    Raises:
+        InvalidChoice: the text is not a date and a ratio.
+    """
+    day, _, ratio = text.partition(":")
+    try:
+        found, share = date.fromisoformat(day), Fraction(ratio)
+    except (ValueError, ZeroDivisionError):
+        found, share = date.min, Fraction(0)
+    if found == date.min or share == 1 or not Fraction(1, _LARGEST_RATIO) <= share <= _LARGEST_RATIO:
+        raise InvalidChoice(
+            f"confirm={text[:40]} is no DATE:RATIO. Write the first day at the new price and how many papers there are "
+            "for an old one: confirm=2021-09-13:2 for a 2:1 split, :1/10 for a reverse split, :1.1 for a bonus of 10 %."
+        )
+    return Book().confirm(symbol, found, float(share))
