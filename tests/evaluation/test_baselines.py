@@ -19,8 +19,9 @@ from pregao.evaluation.baselines import (
     Drift,
     Ets,
     Ewma,
-    FittedGjrGarch,
+    FittedBaseline,
     GjrGarch,
+    GjrParameters,
     LastClose,
     MeanReturn,
     RollingVolatility,
@@ -37,7 +38,7 @@ def walk(n=300, seed=0, size=0.02):
     return 50 * np.exp(size * np.random.default_rng(seed).standard_t(5, n).cumsum())
 
 
-def gjr(n, seed=0, fitted=FittedGjrGarch(0.1, 0.03, 0.1, 0.88, 6.0, 4.0)):  # noqa: B008 - frozen
+def gjr(n, seed=0, fitted=GjrParameters(0.1, 0.03, 0.1, 0.88, 6.0, 4.0)):  # noqa: B008 - frozen
     """Closes of a known GJR-GARCH."""
     parameters = [fitted.omega, fitted.alpha, fitted.gamma, fitted.beta, fitted.degrees]
     model = arch_model(None, mean="Zero", vol="GARCH", p=1, o=1, q=1, dist="t", rescale=False)
@@ -197,6 +198,30 @@ def test_the_registry_knows_every_baseline_by_the_name_that_tables_show():
     assert {"last close", "EWMA", "GJR-GARCH"} <= set(BASELINES)
 
 
+@EVERY
+def test_other_levels_are_forecast_as_they_are_among_the_seven(baseline):
+    closes, origins = walk(), np.array([200, 250])
+    fitted = baseline().fit(closes[:200])
+    few, all_seven = (fitted.quantiles(closes, origins, 10, levels) for levels in ((0.1, 0.5, 0.9), LEVELS))
+    assert np.array_equal(few, all_seven[..., [LEVELS.index(level) for level in (0.1, 0.5, 0.9)]])
+    assert (np.diff(fitted.quantiles(closes, origins, 10, (0.01, 0.05)), axis=-1) > 0).all()
+
+
+def test_a_new_baseline_is_one_class(monkeypatch):
+    monkeypatch.setattr("pregao.evaluation.baselines.BASELINES", BASELINES | {})
+
+    class Halved(LastClose):
+        name = "halved"
+
+        def scale(self, logs, returns):
+            return np.full_like(logs, 0.5)
+
+    from pregao.evaluation.baselines import BASELINES as found
+
+    assert found["halved"] is Halved
+    assert list(found) == [*BASELINES, "halved"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     returns=st.lists(st.floats(-0.5, 0.5), min_size=12, max_size=80),
@@ -272,7 +297,7 @@ def test_ewma_is_riskmetrics_recursion():
 def test_gjr_variance_is_that_of_arch():
     closes = gjr(900)
     returns = 100 * np.diff(np.log(closes))
-    fitted = GjrGarch().fit(closes)
+    fitted = GjrGarch().fit(closes).parameters
     model = arch_model(returns, mean="Zero", vol="GARCH", p=1, o=1, q=1, dist="t", rescale=False)
     result = model.fit(disp="off")
     assert fitted.variance(returns)[:-1] == pytest.approx(result.conditional_volatility**2, rel=1e-9)
@@ -282,23 +307,20 @@ def test_gjr_variance_is_that_of_arch():
 def test_gjr_simulates_the_distribution_that_arch_simulates(monkeypatch):
     monkeypatch.setattr("pregao.evaluation.baselines.PATHS", 20_000)
     closes = gjr(900)
-    fitted = GjrGarch().fit(closes)
+    fitted = GjrGarch().fit(closes).parameters
     returns = 100 * np.diff(np.log(closes))
     model = arch_model(returns, mean="Zero", vol="GARCH", p=1, o=1, q=1, dist="t", rescale=False)
     model.distribution._generator = np.random.default_rng(3)
     parameters = [fitted.omega, fitted.alpha, fitted.gamma, fitted.beta, fitted.degrees]
     theirs = model.fix(parameters).forecast(horizon=10, method="simulation", simulations=20_000)
     theirs = theirs.simulations.values[-1].cumsum(axis=1) / 100
-    captured = {}
-    quantile = np.quantile
-    monkeypatch.setattr(np, "quantile", lambda paths, *a, **k: quantile(captured.setdefault("paths", paths), *a, **k))
-    fitted.quantiles(closes, np.array([899]), 10)
+    ours = fitted.paths(fitted.variance(returns)[-1], 899, 10)
     for step in (0, 4, 9):
-        assert ks_2samp(captured["paths"][step], theirs[:, step]).pvalue > 0.01
+        assert ks_2samp(ours[step], theirs[:, step]).pvalue > 0.01
 
 
-def test_gjr_draws_anew_for_each_origin():
-    constant = FittedGjrGarch(omega=1.0, alpha=0.0, gamma=0.0, beta=0.0, degrees=5.0, past=1.0)
+def test_gjr_draws_separately_for_each_origin():
+    constant = FittedBaseline(GjrGarch(), GjrParameters(1.0, 0.0, 0.0, 0.0, 5.0, 1.0))
     one, other = constant.quantiles(np.full(30, 50.0), np.array([8, 9]), 10)
     assert not np.isclose(one, other, rtol=1e-9).any()
     assert one == pytest.approx(other, rel=0.02)
