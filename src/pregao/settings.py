@@ -60,11 +60,6 @@ class Settings:
         return SHIPPED
 
 
-def own_forecasts_uri(home: Path) -> str:
-    """The database of past forecasts in a home; where another one is set, it stands in for that."""
-    return f"sqlite:///{home / 'outputs' / 'forecasts.db'}"
-
-
 def settings() -> Settings:
     """Read at each call, so that a changed environment is seen at once."""
     home = Path(os.path.expanduser(os.environ.get("PREGAO_HOME") or REPOSITORY)).resolve()
@@ -73,6 +68,6 @@ def settings() -> Settings:
         home=home,
         tracking_uri=os.environ.get(TRACKING_URI) or default_uri,
         b3_address=(os.environ.get("PREGAO_B3_ADDRESS") or B3_ADDRESS).rstrip("/"),
-        forecasts_uri=os.environ.get(FORECASTS_URI) or own_forecasts_uri(home),
+        forecasts_uri=os.environ.get(FORECASTS_URI) or f"sqlite:///{home / 'outputs' / 'forecasts.db'}",
         api_key=os.environ.get("PREGAO_API_KEY") or None,
     )

@@ -138,7 +138,8 @@ def test_hostile_stocks_and_paths_and_methods_add_no_label(client, server):
 def test_stocks_beyond_the_limit_are_not_labelled(monkeypatch):
     monkeypatch.setattr(collectors, "MOST_STOCKS", 3)
     closes = {f"ABCD{number}": date(2024, 12, 30) for number in range(1, 10)}
-    forecasts = SimpleNamespace(ready=True, problems={}, served={}, newest_closes=lambda: closes)
+    registry, prices = SimpleNamespace(problems={}, served={}), SimpleNamespace(newest_closes=lambda: closes)
+    forecasts = SimpleNamespace(ready=True, registry=registry, prices=prices)
     [family] = [
         each for each in ServedStocks(forecasts).collect() if each.name == "pregao_newest_close_behind_sessions"
     ]

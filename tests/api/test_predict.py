@@ -13,13 +13,14 @@ def test_a_stock_is_forecast_with_every_promised_field(client):
     answer = client.post("/predict", json={"stock": "VALE3"})
     assert answer.status_code == 200
     told = answer.json()
-    fields = {"stock", "preco", "prediction", "forecast", "as_of", "stale", "source", "model", "drift"}
+    fields = {"stock", "preco", "prediction", "forecast", "as_of", "stale", "recorded", "source", "model", "drift"}
     assert fields <= set(told)
     assert [row["step"] for row in told["forecast"]] == list(range(1, 11))
     names = {"date", "step", "close", "lower_80", "upper_80", "lower_90", "upper_90"}
     assert all(set(row) == names for row in told["forecast"])
     assert told["forecast"][0]["date"] == "2025-01-02"
     assert told["as_of"] == "2024-12-30"
+    assert told["recorded"] is True
     assert told["source"] == {"name": "csv", "reasons": []}
     assert set(told["drift"]) == {"score", "warning"}
     assert told["drift"]["score"] > 0
@@ -45,7 +46,7 @@ def test_given_closes_are_forecast_as_the_stocks_own(client, folder_of_prices):
         told = client.post("/predict", json={"historical_data": closes(folder_of_prices), **body}).json()
         assert [row["close"] for row in told["forecast"]] == [row["close"] for row in by_stock["forecast"]]
         assert told["stock"] == "VALE3"
-        assert (told["as_of"], told["source"]) == (None, None)
+        assert (told["as_of"], told["source"], told["recorded"]) == (None, None, None)
         assert {row["date"] for row in told["forecast"]} == {None}
 
 

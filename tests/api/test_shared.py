@@ -16,6 +16,7 @@ from pregao.api.config import ServeConfig
 from pregao.cli import command as cli
 from pregao.config import parse
 from pregao.forecasting.compose import forecast_closes, forecast_stock
+from pregao.forecasting.writer import ForecastWriter
 from pregao.models.trained import TrainedModel, Window
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry as tracking
@@ -68,7 +69,7 @@ def test_its_answer_is_predict_pys_bit_by_bit(shared, many):
     by_stock, by_closes = asyncio.run(ask())
     assert by_stock["model"]["stock"] == by_closes["model"]["stock"] == "SHARED"
     for told, expected in (
-        (by_stock, forecast_stock("PETR4", "csv", many)),
+        (by_stock, forecast_stock("PETR4", "csv", many, ForecastWriter())),
         (by_closes, forecast_closes(closes, "PETR4")),
     ):
         assert {name: told[name] for name in expected.as_json()} == expected.as_json()

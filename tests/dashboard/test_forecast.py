@@ -8,6 +8,7 @@ from pregao.forecasting.compose import forecast_closes, forecast_stock
 from pregao.models.trained import MOST_CLOSES
 from tests.conftest import random_walk
 from tests.dashboard.conftest import figures, told
+from tests.forecasting.conftest import count
 
 CLOSES = [54.1, 53.9, 54.4, 54.0, 53.2, 53.5, 52.8, 53.1, 53.9, 54.6, 54.2, 55.0, 55.3, 54.9, 55.6, 55.1, 54.8, 55.4]
 CLOSES += [55.9, 55.5]
@@ -50,13 +51,18 @@ def test_the_forecast_of_a_stock_is_kept_and_those_of_given_closes_are_not(open_
     for _ in range(2):
         open_page("forecast")
     assert "2024-12-27" in told(uploaded(open_page, plain(WALK.iloc[:-1]).encode()))
-    assert log.count() == 1
+    assert count(log) == 1
 
 
-def test_a_log_that_cannot_be_written_keeps_nobody_from_a_forecast(open_page, log, monkeypatch):
+def test_a_forecast_that_the_log_does_not_take_is_shown_with_a_warning(open_page, log, monkeypatch):
+    sentence = "this forecast is not recorded yet"
+    assert sentence not in told(open_page("forecast"))
     monkeypatch.setenv("PREGAO_FORECASTS_URI", "postgresql://nobody@127.0.0.1:1/nothing")
-    assert len(table_of(open_page("forecast"))) == 10
-    assert log.count() == 1
+    state.st.cache_resource.clear()
+    app = open_page("forecast")
+    assert len(table_of(app)) == 10
+    assert sentence in told(app)
+    assert "ainda não foi gravada" in told(open_page("forecast", language="pt"))
 
 
 def test_drift_is_shown_and_a_warning_where_the_stock_has_changed(open_page, log, stocks, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from pregao.evaluation.report import NAIVE
 from pregao.forecasting.accuracy import accuracy
 from pregao.forecasting.compose import forecast_stock
+from pregao.forecasting.writer import ForecastWriter
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry as tracking
 from pregao.tracking.run_table import Page, table
@@ -61,7 +62,7 @@ def test_forecasts_that_were_told_are_shown_as_the_package_scores_them(open_page
     whole = pd.read_csv(stocks / "VALE3.csv")
     for missing in (6, 3, 0):
         whole.iloc[: len(whole) - missing].to_csv(tmp_path / "VALE3.csv", index=False)
-        forecast_stock("VALE3", "csv", tmp_path)
+        forecast_stock("VALE3", "csv", tmp_path, ForecastWriter())
     [expected] = accuracy(log.outcomes("VALE3"))
     app = open_page("performance")
     versions, steps = (table.value for table in app.dataframe[-2:])

@@ -231,7 +231,7 @@ class Storm:
             return None if answer.status_code == 422 else "is no refusal"
         if answer.status_code != 200:
             return "is neither an answer nor a 503"
-        if kind in ("stock", "closes"):
+        if kind == "closes" or (kind == "stock" and answer.json()["recorded"]):
             self._keep(kind, answer.json())
         elif kind != "/metrics":
             answer.json()
@@ -256,7 +256,7 @@ def _is_a_sentence(answer):
 
 
 def lost(storm, uri=None):
-    """Forecasts that were told and are not in the log, or are other ones there."""
+    """Forecasts that were answered as recorded, and are not in the log or differ there."""
     engine = sa.create_engine(
         (uri or settings().forecasts_uri).replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool
     )

@@ -23,6 +23,7 @@ from tests.api.conftest import free_port, training
 from tests.conftest import random_walk
 from tests.faults.conftest import STOCKS
 from tests.faults.storm import Storm, Supervised, lost, made_up
+from tests.forecasting.conftest import count
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.faults]
 
@@ -200,15 +201,16 @@ def test_a_postgresql_that_goes_and_comes_back_gets_every_forecast(own_home, mad
         postgres.kill()
         away = server.predict("PETR4")
         assert forecast(away)
+        assert away.json()["recorded"] is False
         refused(server.get("/accuracy"))
         server.kill("HTTP")
         server.wait()
         again = server.predict("ITUB4")
         assert forecast(again)
-        until(lambda: ForecastLog(f"sqlite:///{own_home}/outputs/forecasts.db").count() >= 2)
         (postgres.data / "postmaster.pid").unlink(missing_ok=True)
         postgres.start()
-        until(lambda: ForecastLog(uri).count() >= 3)
+        until(lambda: server.predict("PETR4").json()["recorded"])  # the killed process has lost it
+        until(lambda: count(ForecastLog(uri)) >= 3)
         postgres.stop()
         postgres.start()
         until(lambda: server.get("/accuracy").status_code == 200)

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -19,54 +18,11 @@ from alembic.script import ScriptDirectory
 
 from pregao.errors import ForecastsUnavailable
 from pregao.forecasting import log as forecast_log
-from pregao.forecasting import writer as keeper
 from pregao.forecasting.accuracy import accuracy
-from pregao.forecasting.log import FORECASTS, MIGRATIONS, SCHEMA, ForecastLog, Record
-from pregao.forecasting.writer import Keeper
+from pregao.forecasting.log import FORECASTS, MIGRATIONS, SCHEMA, ForecastLog
 from pregao.prices.calendar import next_sessions
-from pregao.settings import settings
-from tests.conftest import environment, random_walk, run
-from tests.postgres import postgres  # noqa: F401 - a fixture
-
-AS_OF = date(2024, 11, 28)
-
-
-def record(stock="VALE3", version=1, as_of=AS_OF, last_close=50.0, closes=None, model=None, steps=10):
-    closes = closes or [last_close * (1 + step / 1000) for step in range(1, steps + 1)]
-    days = next_sessions("BVMF", as_of, len(closes))
-    rows = [
-        {
-            "date": day,
-            "step": step,
-            "close": close,
-            "lower_80": close * 0.95,
-            "upper_80": close * 1.05,
-            "lower_90": close * 0.9,
-            "upper_90": close * 1.1,
-        }
-        for step, (day, close) in enumerate(zip(days, closes, strict=True), start=1)
-    ]
-    return Record(stock, model or stock, version, "run", as_of, "adjusted", last_close, rows)
-
-
-def engine(uri, **choices):
-    return sa.create_engine(uri.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool, **choices)
-
-
-def rows(log):
-    with engine(log.uri).connect() as connection:
-        return [dict(row) for row in connection.execute(sa.select(FORECASTS).order_by(*FORECASTS.c)).mappings()]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def log(request, tmp_path):
-    if request.param == "sqlite":
-        return ForecastLog(f"sqlite:///{tmp_path / 'of a name with spaces/forecasts.db'}")
-    server = request.getfixturevalue("postgres")
-    name = re.sub(r"\W", "_", tmp_path.name).lower()
-    with engine(server.uri, isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
-    return ForecastLog(server.uri.replace("/postgres", f"/{name}"))
+from tests.conftest import environment, random_walk
+from tests.forecasting.conftest import AS_OF, count, engine, record, rows
 
 
 def test_a_forecast_is_kept_once_and_the_first_one_stays(log):
@@ -75,14 +31,14 @@ def test_a_forecast_is_kept_once_and_the_first_one_stays(log):
     log.add([record()])
     kept = rows(log)
     assert len(kept) == 20
-    assert log.count() == 2
+    assert count(log) == 2
     assert {row["last_close"] for row in kept} == {50.0}
     assert [row["step"] for row in kept if row["version"] == 1] == list(range(1, 11))
 
 
 def test_the_shared_models_version_is_not_the_stocks_own(log):
     log.add([record(), record(model="SHARED")])
-    assert log.count() == 2
+    assert count(log) == 2
 
 
 def test_a_forecast_is_scored_by_its_return_whatever_became_of_the_prices(log):
@@ -191,7 +147,7 @@ def add_from_another_process(uri, number):
 def test_processes_that_begin_at_once_make_one_database_and_lose_nothing(log):
     with ProcessPoolExecutor(4, get_context("fork")) as processes:
         assert all(processes.map(add_from_another_process, [log.uri] * 4, range(1, 5)))
-    assert log.count() == 5 + 4 * 5
+    assert count(log) == 5 + 4 * 5
 
 
 def test_the_migrations_make_the_table_that_the_code_knows(log):
@@ -216,12 +172,15 @@ def test_a_database_of_a_newer_version_is_left_alone(log):
         ForecastLog(log.uri).add([record()])
 
 
-def test_forecasts_move_from_one_log_to_another(log, tmp_path):
-    spare = ForecastLog(f"sqlite:///{tmp_path}/spare.db")
-    spare.add([record(version=version) for version in range(150)])
+def test_forecasts_move_from_a_file_to_another_log(log, tmp_path):
+    file = ForecastLog(f"sqlite:///{tmp_path}/forecasts.db")
+    file.add([record(version=version) for version in range(150)])
     log.add([record(version=3)])
-    assert spare.move_to(log) == 1500
-    assert (spare.count(), log.count()) == (0, 150)
+    file.move_to(log)
+    assert count(log) == 150
+    assert not file.exists()
+    [moved] = tmp_path.glob("forecasts.moved-*.db")
+    assert count(ForecastLog(f"sqlite:///{moved}")) == 150
 
 
 @pytest.mark.parametrize(
@@ -246,7 +205,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(own, damage):
     with pytest.raises(ForecastsUnavailable, match="database"):
         own.add([record(version=99)])
     own.add([record()])
-    assert own.count() == 1
+    assert count(own) == 1
     assert len(list(own.file.parent.glob("forecasts.corrupt-*"))) == 1
 
 
@@ -254,7 +213,7 @@ def test_a_file_that_is_gone_is_made_again(own):
     own.add([record()])
     own.file.unlink()
     own.add([record(version=2)])
-    assert own.count() == 1
+    assert count(own) == 1
     assert own.preparations == 2
 
 
@@ -268,7 +227,7 @@ def test_what_was_kept_can_be_read_from_a_disk_that_is_read_only(own):
 
 def test_a_writer_that_is_killed_leaves_whole_forecasts(own, tmp_path):
     code = (
-        "import sys; from tests.forecasting.test_log import record; from pregao.forecasting.log import ForecastLog\n"
+        "import sys; from tests.forecasting.conftest import record; from pregao.forecasting.log import ForecastLog\n"
         f"log = ForecastLog({own.uri!r})\n"
         "for version in range(10_000):\n    log.add([record(version=version)]); print(version, flush=True)"
     )
@@ -282,93 +241,6 @@ def test_a_writer_that_is_killed_leaves_whole_forecasts(own, tmp_path):
     assert set(kept) == {10}
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(keeper, "SECONDS_TO_WRITE", 0.5)
-    monkeypatch.setattr(keeper, "SECONDS_BETWEEN_TRIES", 0.0)
-
-
-def test_while_the_log_is_away_the_home_keeps_its_forecasts(home, log, quick, monkeypatch, caplog):
-    if log.file is not None:
-        pytest.skip("a file is always there")
-    monkeypatch.setenv("PREGAO_FORECASTS_URI", "postgresql://nobody@127.0.0.1:1/nothing")
-    away = Keeper()
-    away.keep(record())
-    assert away.waiting == 0
-    assert away.spare.count() == 1
-    assert "cannot be reached" in caplog.text
-    monkeypatch.setenv("PREGAO_FORECASTS_URI", log.uri)
-    back = Keeper()
-    back.keep(record(version=2))
-    back.retry()
-    assert log.count() == 2
-    assert back.spare.count() == 0
-
-
-def test_a_log_that_hangs_does_not_hang_the_forecast(home, log, quick, monkeypatch):
-    if log.file is not None:
-        pytest.skip("a file does not hang")
-    monkeypatch.setenv("PREGAO_FORECASTS_URI", log.uri)
-    hanging = Keeper()
-    hanging.keep(record())
-    holder = engine(log.uri).connect()
-    holder.execute(sa.text("LOCK TABLE forecasts IN ACCESS EXCLUSIVE MODE"))
-    hanging.keep(record(version=2))
-    hanging.keep(record(version=3))
-    assert hanging.waiting == 0
-    assert hanging.spare.count() == 2
-    holder.close()
-    while log.count() < 3:
-        hanging.retry()
-    assert hanging.spare.count() == 0
-
-
-def test_where_no_disk_takes_it_a_forecast_waits_in_memory(home, quick):
-    home.joinpath("outputs").write_text("a file where a folder should be")
-    waits = Keeper()
-    waits.keep(record())
-    waits.keep(record(version=2))
-    assert waits.waiting == 2
-    home.joinpath("outputs").unlink()
-    waits.retry()
-    assert waits.waiting == 0
-    assert waits.log.count() == 2
-
-
-@pytest.mark.parametrize("loss", ["removed", "corrupted"])
-def test_a_log_that_was_lost_gets_the_latest_forecasts_again(home, quick, loss):
-    kept = Keeper()
-    for stock in ("VALE3", "PETR4"):
-        kept.keep(record(stock))
-    if loss == "removed":
-        kept.log.file.unlink()
-    else:
-        kept.log.file.write_bytes(b"this is no database" * 1000)
-        kept.retry()
-    kept.retry()
-    assert kept.log.count() == 2
-
-
-def test_predict_keeps_its_forecast_and_scores_the_past_ones(home, shared, prices):
-    table = pd.read_csv(prices / "VALE3.csv")
-    source = ["source=csv", f"source.path={prices}"]
-    table.iloc[:-5].to_csv(prices / "VALE3.csv", index=False)
-    from pregao.forecasting.compose import forecast_stock
-
-    before = forecast_stock("VALE3", "csv", prices)
-    table.to_csv(prices / "VALE3.csv", index=False)
-    done = run("predict.py", "stock=VALE3", *source, home=home, PREGAO_FORECASTS_URI="")
-    assert done.returncode in (0, 2), done.stderr
-    forecast_stock("VALE3", "csv", prices)
-    log = ForecastLog(settings().forecasts_uri)
-    [entry] = accuracy(log.outcomes())
-    assert entry["n"] == 5
-    came = table["close"].iloc[-5:].to_numpy()
-    told = np.array([row["close"] for row in before.rows[:5]])
-    assert entry["mape"] == pytest.approx(100 * np.mean(np.abs(told - came) / came))
-    assert log.count() == 2
-
-
 def test_a_sqlite_without_names_for_its_errors_is_still_a_sentence():
     assert forecast_log._error_name(sqlite3.DatabaseError("the driver's own")) == ""
 
@@ -377,15 +249,15 @@ def test_a_sqlite_without_names_for_its_errors_is_still_a_sentence():
 def test_threads_that_make_both_databases_at_once_do_not_mix_them_up(tmp_path):
     """In a process of its own: what has been imported before changes who is first."""
     script = """
-import sys, time
+import time
+from datetime import date
 from concurrent.futures import ThreadPoolExecutor
 from pregao.tracking import registry as tracking
-from pregao.forecasting.writer import Keeper
-from pregao.prices.symbols import Symbol
+from pregao.forecasting.writer import ForecastWriter
 
 def forecasts():
     time.sleep(0.3)  # MLflow is in the middle of its tables
-    return Keeper().log.count()
+    return ForecastWriter().log.due(date.today())
 
 tracking.preload()
 with ThreadPoolExecutor() as threads:
@@ -394,4 +266,4 @@ with ThreadPoolExecutor() as threads:
 """
     done = subprocess.run([sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "{} 0\n"
+    assert done.stdout == "{} []\n"

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pregao.api import refusals
 from pregao.api.collectors import ServedStocks, ServerProcesses
 from pregao.api.config import ServeConfig
-from pregao.api.forecast_log_service import Memory
+from pregao.api.forecast_log_service import ForecastLogService
 from pregao.api.forecasts import Forecasts
 from pregao.api.inference import Ask, Inference
 from pregao.api.middleware import RequestMiddleware
@@ -20,7 +20,6 @@ from pregao.api.routes import SECONDS_BETWEEN_TRIES, open_routes, routes
 from pregao.api.service import Service
 from pregao.api.trainings import Trainings
 from pregao.errors import NoModel, PregaoError, TrainingRuns
-from pregao.prices.downloader import Downloader
 from pregao.settings import settings
 
 MAX_DEFECTS = 20
@@ -42,7 +41,6 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     Raises:
         InvalidChoice: a source that is not allowed.
     """
-    Downloader(config.source.name, config.source.path)
     monitoring = Monitoring()
     app.title, app.version, app.description = "Pregão", version("pregao"), ABOUT
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") in DOCUMENTATION]
@@ -50,11 +48,11 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     app.include_router(routes)
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    memory = Memory(config.poll, monitoring)
-    forecasts = Forecasts(config, Inference(ask, config.workers, config.deadline), monitoring, memory)
+    log = ForecastLogService(config.poll, monitoring)
+    forecasts = Forecasts(config, Inference(ask, config.workers, config.deadline), monitoring, log)
     monitoring.registry.register(ServedStocks(forecasts))
     monitoring.registry.register(ServerProcesses(os.getpid()))  # the HTTP process is forked from this one
-    app.state.service = Service(config, forecasts, Trainings(config.source, monitoring), monitoring, memory)
+    app.state.service = Service(config, forecasts, Trainings(config.source, monitoring), monitoring, log)
     app.user_middleware.clear()  # LitServe's gzip at its highest level takes longer than all else together
     app.add_middleware(
         RequestMiddleware,

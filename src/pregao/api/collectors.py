@@ -28,7 +28,7 @@ class ServedStocks(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Timestamps, not ages: Prometheus subtracts them from its own time."""
-        ready, problems = self.forecasts.ready, len(self.forecasts.problems)
+        ready, problems = self.forecasts.ready, len(self.forecasts.registry.problems)
         yield GaugeMetricFamily("pregao_ready", "1 once the models are loaded", float(ready))
         yield GaugeMetricFamily("pregao_problems", "What /health tells beside its status", problems)
         yield from self._models()
@@ -37,7 +37,7 @@ class ServedStocks(Collector):
     def _models(self) -> Iterator[Metric]:
         version = _by_stock("pregao_model_version", "Version of the served model")
         trained = _by_stock("pregao_model_trained_timestamp_seconds", "When the served model was trained")
-        for stock, served in islice(sorted(self.forecasts.served.items()), MOST_STOCKS):
+        for stock, served in islice(sorted(self.forecasts.registry.served.items()), MOST_STOCKS):
             version.add_metric([stock], served.version)
             trained.add_metric([stock], _seconds(served.model.card.trained_at))
         yield from (version, trained)
@@ -48,7 +48,7 @@ class ServedStocks(Collector):
             "Day (midnight, UTC) of the newest close that a forecast by stock was made from",
         )
         behind = _by_stock("pregao_newest_close_behind_sessions", "Finished sessions after the newest close")
-        for ticker, day in islice(reversed(list(self.forecasts.newest_closes().items())), MOST_STOCKS):
+        for ticker, day in islice(reversed(list(self.forecasts.prices.newest_closes().items())), MOST_STOCKS):
             market = Symbol.parse(ticker).calendar
             newest.add_metric([ticker], _seconds(day.isoformat()))
             missed = calendar.sessions(market, day, calendar.last_finished_session(market))

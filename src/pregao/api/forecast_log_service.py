@@ -1,4 +1,4 @@
-"""The memory of forecasts, for asyncio: each is written down before it is told, and scored when its closes come."""
+"""The log of forecasts for asyncio: forecasts are logged before they are answered, and scored once closes are known."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from pregao.api.monitoring import Monitoring
 from pregao.errors import ForecastsUnavailable, PregaoError
 from pregao.forecasting.accuracy import accuracy
 from pregao.forecasting.log import Record
-from pregao.forecasting.writer import Keeper
+from pregao.forecasting.writer import ForecastWriter
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import PriceBasis
 
@@ -23,60 +23,62 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PricesOf = Callable[[Symbol, PriceBasis], Awaitable[pd.DataFrame]]
+"""A stock's latest closes on a price basis."""
 
 
-class Memory:
+class ForecastLogService:
     """The log of forecasts of one HTTP process.
 
     Args:
-        poll: seconds between looks at what may have come.
-        monitoring: where its figures are shown.
+        poll: seconds between looks for new closes.
+        monitoring: where the scores are shown.
     """
 
     def __init__(self, poll: float, monitoring: Monitoring) -> None:
         self.poll = poll
         self.monitoring = monitoring
-        self.keeper = Keeper()
+        self.writer = ForecastWriter()
         self._settled: dict[tuple[str, PriceBasis], date] = {}
-        # The keeper is for one thread; who reads the log does not wait for it.
-        self._writer = ThreadPoolExecutor(1, "keeper")
-        self._reader = ThreadPoolExecutor(1, "accuracy")
+        # Two threads, so that reading the log does not wait for a write.
+        self._write_thread = ThreadPoolExecutor(1, "forecast writer")
+        self._read_thread = ThreadPoolExecutor(1, "accuracy")
 
-    async def keep(self, record: Record) -> None:
-        """Write a forecast down."""
-        await self._in_thread(self._writer, self.keeper.keep, record)
-        self.monitoring.waiting.set(self.keeper.waiting)
+    async def write(self, record: Record) -> bool:
+        """Write a forecast; whether the log has it."""
+        written = await self._in_thread(self._write_thread, self.writer.write, record)
+        self.monitoring.waiting.set(self.writer.waiting)
+        return written
 
     async def accuracy(self, stock: str | None) -> list[dict[str, Any]]:
-        """See evaluation/live.py.
+        """Scores of past forecasts; see `pregao.forecasting.accuracy`.
 
         Raises:
             ForecastsUnavailable: the log does not answer.
         """
-        return accuracy(await self._in_thread(self._reader, self.keeper.log.outcomes, stock))
+        return accuracy(await self._in_thread(self._read_thread, self.writer.log.outcomes, stock))
 
     async def watch(self, prices_of: PricesOf) -> None:
-        """Bring to the log what it missed, and score what has come; never ends."""
+        """Write the forecasts that the log missed, and score those whose closes are known; never ends."""
         while True:
             try:
                 await self._look(prices_of)
             except ForecastsUnavailable:
-                pass  # the keeper has said so
+                pass  # the writer has logged it
             except Exception:
                 logger.exception("The past forecasts were not scored.")
             await asyncio.sleep(self.poll)
 
     def close(self) -> None:
-        """Let the threads go."""
-        for threads in (self._writer, self._reader):
-            threads.shutdown(wait=False, cancel_futures=True)
+        """Stop the threads."""
+        for thread in (self._write_thread, self._read_thread):
+            thread.shutdown(wait=False, cancel_futures=True)
 
     async def _look(self, prices_of: PricesOf) -> None:
-        await self._in_thread(self._writer, self.keeper.retry)
-        self.monitoring.waiting.set(self.keeper.waiting)
-        due = await self._in_thread(self._reader, self.keeper.log.due, datetime.now(UTC).date())
+        await self._in_thread(self._write_thread, self.writer.retry)
+        self.monitoring.waiting.set(self.writer.waiting)
+        due = await self._in_thread(self._read_thread, self.writer.log.due, datetime.now(UTC).date())
         for stock, price in due:
-            with suppress(PregaoError):  # no prices now: they will be asked for again
+            with suppress(PregaoError):  # no prices now: the next look asks again
                 await self._settle(stock, price, await prices_of(Symbol.parse(stock), price))
         for entry in await self.accuracy(None):
             self.monitoring.live(entry)
@@ -84,9 +86,9 @@ class Memory:
     async def _settle(self, stock: str, price: PriceBasis, prices: pd.DataFrame) -> None:
         last = prices["date"].iloc[-1].date()
         if self._settled.get((stock, price)) == last:
-            return  # what it could tell, it has told
-        await self._in_thread(self._writer, self.keeper.settle, stock, price, prices)
+            return  # these closes have been used
+        await self._in_thread(self._write_thread, self.writer.settle, stock, price, prices)
         self._settled[stock, price] = last
 
-    async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401
-        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
+    async def _in_thread(self, thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401
+        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)

@@ -152,7 +152,7 @@ async def accuracy(
 ) -> Response:
     """How past forecasts by stock did, by the closes that have come since, beside last close."""
     ticker = None if stock is None else Symbol.parse(stock).ticker
-    return JSONResponse({"accuracy": await here.memory.accuracy(ticker), "waiting": here.memory.keeper.waiting})
+    return JSONResponse({"accuracy": await here.log.accuracy(ticker), "waiting": here.log.writer.waiting})
 
 
 @routes.get("/models", response_model=ModelList, responses=refused(), tags=["models"])
@@ -166,7 +166,7 @@ async def models(here: Here) -> Response:
             "trained_at": served.model.card.trained_at,
             "metrics": served.model.card.metrics,
         }
-        for _, served in sorted(here.forecasts.served.items())
+        for _, served in sorted(here.forecasts.registry.served.items())
     ]
     return JSONResponse({"models": entries})
 
@@ -198,14 +198,14 @@ def metrics(here: Here) -> Response:
 )
 async def health(here: Here) -> Response:
     """200 once a model answers; what is wrong beside that is among the problems."""
-    forecasts = here.forecasts
-    well = forecasts.ready and bool(forecasts.served)
-    told = {
+    registry = here.forecasts.registry
+    well = here.forecasts.ready and bool(registry.served)
+    body = {
         "status": "ok" if well else "not ready",
-        "stocks": sorted(forecasts.served),
-        "problems": list(forecasts.problems.values()),
+        "stocks": sorted(registry.served),
+        "problems": list(registry.problems.values()),
     }
-    return JSONResponse(told, 200 if well else 503)
+    return JSONResponse(body, 200 if well else 503)
 
 
 def _ended(job: Job) -> Response:

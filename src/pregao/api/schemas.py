@@ -129,6 +129,10 @@ class PredictAnswer(Answer):
     forecast: list[Step]
     as_of: str | None = Field(description="Day of the last close that was used; null for given closes")
     stale: bool = Field(description="The source was out of reach, and newer closes may exist")
+    recorded: bool | None = Field(
+        description="Whether the log of forecasts has it; false while the log is out of reach. Null for given closes, "
+        "which are not logged"
+    )
     source: SourceAnswer | None = Field(description="Null for given closes")
     model: ModelAnswer
     drift: Drift | None

@@ -1,4 +1,4 @@
-"""What the routes work with, and what runs beside them for as long as the server does."""
+"""The state of the HTTP process, and its background tasks."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pregao.api.config import ServeConfig
-from pregao.api.forecast_log_service import Memory
+from pregao.api.forecast_log_service import ForecastLogService
 from pregao.api.forecasts import Forecasts
 from pregao.api.monitoring import Monitoring
 from pregao.api.trainings import Trainings
@@ -29,13 +29,17 @@ class Service:
     forecasts: Forecasts
     trainings: Trainings
     monitoring: Monitoring
-    memory: Memory
+    log: ForecastLogService
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Load what is served while the port is open, follow it, and end with no training left behind."""
+        """Load the served models while the port is open, follow their changes, and leave no training running."""
         _on_signals(self.trainings.stop)
-        work = (self._start(), self.forecasts.watch_the_registry(), self.memory.watch(self.forecasts.prices))
+        work = (
+            self._start(),
+            self.forecasts.registry.watch(self.config.poll),
+            self.log.watch(self.forecasts.latest_prices),
+        )
         tasks = [asyncio.create_task(part) for part in work]
         try:
             yield
@@ -45,27 +49,27 @@ class Service:
             for task in tasks:
                 task.cancel()
             self.forecasts.close()
-            self.memory.close()
+            self.log.close()
 
     async def _start(self) -> None:
         while not self.forecasts.ready:
             try:
                 await self.forecasts.start()
-            except Exception as error:  # whatever it is, the next try may do better, and /health says not ready
+            except Exception as error:  # the next try may succeed; until then /health says not ready
                 known = refusal(error)
                 logger.error("The models are not loaded: %s", known or error, exc_info=None if known else error)
                 await asyncio.sleep(min(LONGEST_PAUSE, self.config.poll))
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
-    """Cancel the training as soon as the end is asked for: uvicorn waits for open requests before all else."""
+    """Cancel the training when the signal arrives: uvicorn would wait for open requests first."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        former = signal.getsignal(number)
+        previous = signal.getsignal(number)
 
-        def handle(number: int, frame: Any, former: Any = former) -> None:  # noqa: ANN401
+        def handle(number: int, frame: Any, previous: Any = previous) -> None:  # noqa: ANN401
             loop.call_soon_threadsafe(stop)
-            former(number, frame)
+            previous(number, frame)
 
-        with suppress(ValueError):  # not the main thread: then nobody sends signals
+        with suppress(ValueError):  # not the main thread, which alone gets signals
             signal.signal(number, handle)

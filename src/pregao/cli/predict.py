@@ -22,9 +22,10 @@ def main(cfg: DictConfig) -> None:
     # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
     from pregao.cli.terminal import show_forecast
     from pregao.forecasting.compose import forecast_closes, forecast_stock
+    from pregao.forecasting.writer import ForecastWriter
 
     if config.closes is None:
-        forecast = forecast_stock(config.stock, config.source.name, config.source.path)
+        forecast = forecast_stock(config.stock, config.source.name, config.source.path, ForecastWriter())
     else:
         forecast = forecast_closes(config.closes, config.stock)
     show_forecast(forecast, config.format)

@@ -89,6 +89,8 @@ def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
         console.out(json.dumps(forecast.as_json(), ensure_ascii=False, indent=2), highlight=False)
     else:
         console.print(_table(forecast))
+        if forecast.recorded is False:
+            console.print("Not recorded: the log of forecasts does not answer.", style="yellow")
 
 
 def _table(forecast: Forecast) -> Table:

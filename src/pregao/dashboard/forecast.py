@@ -1,6 +1,6 @@
 """Forecast: the next sessions of a stock, or of closes that are pasted or uploaded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,22 +13,14 @@ import streamlit as st
 from pregao.dashboard import charts, refusals, tables
 from pregao.dashboard.language import day, language, number, say
 from pregao.dashboard.refusals import guarded
-from pregao.dashboard.state import configuration, remembered
+from pregao.dashboard.state import configuration, forecast_writer, remembered
 from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.uploads import as_source_csv, bare_closes, closes_in, has_dates
 from pregao.errors import InvalidCloses
-from pregao.forecasting.compose import (
-    Forecast,
-    forecast_and_keep,
-    forecast_closes,
-    forecast_prices,
-    latest_prices,
-    served_model,
-)
+from pregao.forecasting.compose import Forecast, forecast_closes, forecast_stock
+from pregao.forecasting.writer import ForecastWriter
 from pregao.models.trained import MOST_CLOSES
-from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.tracking.registry import Served
 
 RECENT = 60
 """Sessions that are shown before the forecast."""
@@ -40,7 +32,7 @@ ORIGINS = ("stock", "pasted", "uploaded")
 
 @dataclass(frozen=True)
 class Answer:
-    """A forecast, and what it goes on from: `date close`, or `close` alone."""
+    """A forecast, and the closes that it continues: `date close`, or `close` alone."""
 
     forecast: Forecast
     past: pd.DataFrame
@@ -72,7 +64,7 @@ def _answer(symbol: Symbol, origin: str) -> Answer | None:
         with st.spinner(say("forecast.wait")):
             return remembered(
                 "forecast",
-                lambda: of_source(symbol, source.name, source.path, forecast_and_keep),
+                lambda: of_source(symbol, source.name, source.path, forecast_writer()),
                 symbol.ticker,
             )
     if origin == "pasted":
@@ -90,15 +82,15 @@ def _answer(symbol: Symbol, origin: str) -> Answer | None:
         return of_upload(symbol, file.getvalue())
 
 
-def of_source(symbol: Symbol, source: str, path: Path | None, forecast: Callable[[Served, Prices], Forecast]) -> Answer:
-    """From a stock's latest prices; raises as `forecasting.forecast_stock`."""
-    served = served_model(symbol)
-    prices = latest_prices(Downloader(source, path, served.model.card.price), symbol, served.model.card)
-    return Answer(forecast(served, prices), prices.closes.tail(RECENT))
+def of_source(symbol: Symbol, source: str, path: Path | None, writer: ForecastWriter | None) -> Answer:
+    """From a stock's latest prices; arguments and errors of `forecast_stock`."""
+    forecast = forecast_stock(symbol.ticker, source, path, writer)
+    assert forecast.prices is not None
+    return Answer(forecast, forecast.prices.closes.tail(RECENT))
 
 
 def of_closes(symbol: Symbol, closes: Sequence[float]) -> Answer:
-    """From bare closes; raises as `forecasting.forecast_closes`."""
+    """From given closes; errors of `forecast_closes`."""
     return Answer(forecast_closes(closes, symbol.ticker), pd.DataFrame({"close": closes[-RECENT:]}))
 
 
@@ -121,7 +113,7 @@ def of_upload(symbol: Symbol, data: bytes) -> Answer:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "upload.csv"
         file.write_bytes(readable)
-        return of_source(symbol, "csv", file, forecast_prices)  # not kept: whose prices these are, nobody knows
+        return of_source(symbol, "csv", file, None)  # not logged: the prices need not be the stock's
 
 
 def _show(answer: Answer) -> None:
@@ -159,6 +151,8 @@ def _heading(answer: Answer) -> None:
     st.caption(f"{since} {told} {judged}")
     if forecast.stale and forecast.as_of:
         st.warning(say("stale", day=day(forecast.as_of)), icon=":material/history:")
+    if forecast.recorded is False:
+        st.warning(say("forecast.not_recorded"), icon=":material/history:")
     if served.stock == SHARED:
         st.caption(say("shared"))
     if forecast.drift is not None:

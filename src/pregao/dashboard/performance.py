@@ -14,8 +14,9 @@ from pregao.dashboard.stocks import choose_stock
 from pregao.evaluation.judged import Judged
 from pregao.evaluation.report import NAIVE
 from pregao.forecasting.accuracy import accuracy
-from pregao.forecasting.writer import Keeper
+from pregao.forecasting.log import ForecastLog
 from pregao.prices.symbols import Symbol
+from pregao.settings import settings
 
 FIGURES = ("mape", "skill_mape", "coverage_90", "coverage_80", "pinball", "rmse", "mae")
 """In the order of their use, since a telephone shows the first ones."""
@@ -130,7 +131,7 @@ def _side_by_side(symbol: Symbol, own: Judged, name: str, second: Choice) -> Non
 def _told(symbol: Symbol) -> None:
     """The memory of past forecasts, as GET /accuracy has it."""
     st.subheader(say("told"))
-    log = Keeper().log
+    log = ForecastLog(settings().forecasts_uri)
     entries = accuracy(log.outcomes(symbol.ticker)) if log.exists() else []
     if not entries:
         st.info(say("told.nothing", stock=symbol), icon=":material/info:")

@@ -155,6 +155,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Os próximos pregões, com faixas que devem conter 80 % e 90 % dos fechamentos.",
         "The next sessions, with bands that should hold 80 % and 90 % of the closes.",
     ),
+    "forecast.not_recorded": (
+        "O banco de previsões não respondeu: esta previsão ainda não foi gravada. O painel tenta de novo.",
+        "The log of forecasts did not answer: this forecast is not recorded yet. The dashboard tries again.",
+    ),
     "forecast.wait": ("Prevendo…", "Forecasting…"),
     "forecast.do": ("Prever", "Forecast"),
     "closes_from": ("Fechamentos", "Closes"),

@@ -12,6 +12,7 @@ import streamlit as st
 
 from pregao.dashboard.config import DashboardConfig
 from pregao.errors import PregaoError, refusal
+from pregao.forecasting.writer import ForecastWriter
 from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.prices.table import PriceBasis
@@ -91,6 +92,12 @@ def training_defaults(symbol: Symbol) -> TrainConfig:
     overrides = {"experiment": "quickstart"} if symbol.ticker in SAMPLES else {}
     source = configuration().source
     return remembered("defaults", lambda: train_config(symbol, None, None, source, overrides), symbol.ticker)
+
+
+@st.cache_resource(show_spinner=False)
+def forecast_writer() -> ForecastWriter:
+    """Logs the forecasts of all visits; one object per server, since it retries those that it could not write."""
+    return ForecastWriter()
 
 
 def the_jobs() -> Jobs:

@@ -194,12 +194,6 @@ class ForecastLog:
         with self._reading() as connection:
             return pd.DataFrame(connection.execute(query).mappings().all(), columns=list(query.selected_columns.keys()))
 
-    def count(self) -> int:
-        """Forecasts that are kept."""
-        distinct = sa.select(FORECASTS.c.stock).where(FORECASTS.c.step == 1).subquery()
-        with self._reading() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(distinct)).scalar_one())
-
     def exists(self) -> bool:
         """Whether there is a database, as far as can be told without a look into it."""
         return self.file is None or self.file.exists()
@@ -209,20 +203,16 @@ class ForecastLog:
         with self._reading() as connection:
             connection.execute(sa.select(FORECASTS.c.step).limit(1))
 
-    def move_to(self, other: "ForecastLog") -> int:
-        """Hand every forecast over, and forget those that arrived; the number of rows."""
-        moved = 0
-        while rows := self._some():
-            other._add(rows)
-            gone = sa.delete(FORECASTS).where(*(FORECASTS.c[name] == sa.bindparam(f"the_{name}") for name in _KEY))
-            with self._writing() as connection:
-                connection.execute(gone, [{f"the_{name}": row[name] for name in _KEY} for row in rows])
-            moved += len(rows)
-        return moved
-
-    def _some(self) -> list[dict[str, Any]]:
+    def move_to(self, other: "ForecastLog") -> None:
+        """Add every forecast of this file to another log, and rename the file to `forecasts.moved-…`."""
+        assert self.file is not None
         with self._reading() as connection:
-            return [dict(row) for row in connection.execute(sa.select(FORECASTS).limit(MOST_ROWS_AT_ONCE)).mappings()]
+            for rows in connection.execute(sa.select(FORECASTS)).mappings().partitions(MOST_ROWS_AT_ONCE):
+                other._add([dict(row) for row in rows])
+        moved = self.file.with_name(f"{self.file.stem}.moved-{datetime.now():%Y%m%dT%H%M%S}{self.file.suffix}")
+        with suppress(FileNotFoundError):  # another process has just moved it
+            os.replace(self.file, moved)
+            logger.warning("The forecasts of %s are in the log now; the file is kept as %s.", self.file, moved)
 
     def _add(self, rows: Sequence[dict[str, Any]]) -> None:
         insert = sqlite.insert if self.file is not None else postgresql.insert
@@ -326,9 +316,6 @@ class ForecastLog:
                 aside = set_aside(self.file)
                 self.file.with_name(f"{self.file.name}-journal").unlink(missing_ok=True)
                 logger.warning("%s is damaged (%s); it is kept as %s, and a new one begun.", self.file, cause, aside)
-
-
-_KEY = ("stock", "model", "version", "as_of", "step")
 
 
 def _ratio(close: float | None, origin: float | None) -> float | None:
