@@ -120,6 +120,40 @@ def test_only_the_training_lock_which_a_child_inherits_is_not_portable():
     assert {named(path) for path in FILES if "fcntl" in imports(path)} == {"training/lock.py"}
 
 
+NOT_ON_WINDOWS = """
+    fcntl grp posix pty pwd resource syslog termios pregao.training.lock
+    os.fork os.forkpty os.getgid os.getuid os.geteuid os.killpg os.nice os.register_at_fork os.sched_getaffinity
+    os.setsid os.statvfs os.uname os.O_CLOEXEC os.O_NOFOLLOW os.WNOHANG
+    signal.SIGALRM signal.SIGCHLD signal.SIGHUP signal.SIGKILL signal.SIGPIPE signal.SIGUSR1 signal.pthread_sigmask
+"""
+
+
+def run_at_import(node):
+    """The nodes of a module that its import runs: all but bodies of functions and imports of types."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            for part in (child.args, *child.decorator_list):
+                yield from ast.walk(part)
+        elif not isinstance(child, ast.Lambda):
+            yield from run_at_import(child)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if named(path) != "training/lock.py"], ids=named)
+def test_a_module_imports_on_windows(path):
+    used = set()
+    for node in run_at_import(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            used |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Attribute):
+            used.add(ast.unparse(node))
+    assert not used & set(NOT_ON_WINDOWS.split())
+
+
 def test_nothing_loads_a_pickle():
     for path in FILES:
         text = path.read_text(encoding="utf-8")
