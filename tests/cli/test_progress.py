@@ -1,23 +1,31 @@
-import pytest
-from pytorch_lightning.callbacks import Callback
+import os
+import pty
+import subprocess
+import sys
 
-from pregao.cli.progress import EpochProgress
-from tests.training.test_fit import train
-
-
-def test_the_bar_is_over_when_training_is(tmp_path):
-    progress = EpochProgress()
-    train(tmp_path, callbacks=[progress], max_epochs=2)
-    assert progress.bar.tasks[0].completed == 2
-    assert not progress.bar.live.is_started
+from pregao.cli.progress import training_progress
+from pregao.settings import REPOSITORY
+from tests.conftest import SMALL, environment
 
 
-def test_ctrl_c_gives_the_cursor_back(tmp_path):
-    class CtrlC(Callback):
-        def on_train_batch_end(self, *_):
-            raise KeyboardInterrupt
+def test_there_is_no_bar_where_no_terminal_is():
+    assert training_progress() == []
 
-    progress = EpochProgress()
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, callbacks=[progress, CtrlC()])
-    assert not progress.bar.live.is_started
+
+def test_a_terminal_shows_lightnings_bar_on_stderr_alone(home, prices):
+    command = [sys.executable, str(REPOSITORY / "train.py"), *SMALL, "source=csv", f"source.path={prices}"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE, stderr=theirs) as training:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+        stdout = training.stdout.read().decode()
+    assert training.returncode == 0
+    assert "Epoch 1" in shown.decode()
+    assert "train_loss" in shown.decode()
+    assert "Epoch" not in stdout
+    assert stdout.splitlines()[-1].startswith(str(home / "outputs/VALE3"))

@@ -1,48 +1,34 @@
-"""Progress bars on stderr: over epochs, over parts of a long run."""
+"""Progress bars on stderr, where that is a terminal: over epochs, over parts of a long run."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+if TYPE_CHECKING:  # Lightning takes seconds, and a search imports it later
+    from pytorch_lightning.callbacks import ProgressBar
+
+BATCHES_BETWEEN_REFRESHES = 10
+"""A refresh takes as long as half a step of a small model."""
+
+
+def training_progress() -> "list[ProgressBar]":
+    """Lightning's bar over the batches of an epoch, with the losses; nothing where no terminal is."""
+    from pytorch_lightning.callbacks import RichProgressBar
+
+    if not sys.stderr.isatty():
+        return []
+    # stderr: the last line on stdout is the run's folder, for programs that read it.
+    return [RichProgressBar(BATCHES_BETWEEN_REFRESHES, leave=False, console_kwargs={"stderr": True})]
 
 
 @contextmanager
 def parts_progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar over the parts of a run; called with how many are done, how many there are, and what comes next."""
-    with _bar() as bar:
+    """A bar over the parts of a run; called with how many are done, how many there are, and the next part's name."""
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, of, text: bar.update(task, completed=done, total=of, description=text)
-
-
-def _bar() -> Progress:
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
-class EpochProgress(Callback):
-    """A bar over the epochs, on stderr; nothing where no terminal is."""
-
-    def __init__(self) -> None:
-        self.bar = _bar()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the empty bar; a resumed run starts where it was left."""
-        self.task = self.bar.add_task("training", total=trainer.max_epochs, completed=trainer.current_epoch)
-        if trainer.is_global_zero:
-            self.bar.start()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One epoch further, with its validation loss."""
-        loss = trainer.callback_metrics["val_loss"].item()
-        self.bar.update(self.task, advance=1, description=f"training · validation loss {loss:.4f}")
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the line back."""
-        self.bar.stop()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the line and the cursor back after ctrl-C too."""
-        self.bar.stop()

@@ -36,8 +36,8 @@ def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
-    from pregao.cli.progress import EpochProgress
+    from pregao.cli.progress import training_progress
     from pregao.cli.terminal import show_result
     from pregao.training.pipeline import Pipeline
 
-    show_result(Pipeline(config, folder, [EpochProgress()]).run())
+    show_result(Pipeline(config, folder, training_progress()).run())
