@@ -64,8 +64,9 @@ def test_a_command_works_as_it_is_written(line, reader):
 @pytest.mark.slow
 def test_what_make_train_runs_then_works_in_a_notebook(reader):
     bash("python train.py experiment=quickstart", reader)
-    for block in blocks("python"):
-        assert "upper_90" in bash(f"python - <<'EOF'\n{block}\nEOF", reader)
+    registered, trained = blocks("python")
+    assert "upper_90" in bash(f"python - <<'EOF'\n{registered}\nEOF", reader)
+    assert "test_mape" in bash(f"python - <<'EOF'\n{trained}\nEOF", reader)
 
 
 def test_the_tables_figures_are_those_that_were_measured():

@@ -1,14 +1,18 @@
 import json
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 from safetensors.torch import load_file
 
 from pregao.config import parse
+from pregao.data.datamodule import PricesDataModule
+from pregao.data.windows import fraction_borders
 from pregao.errors import TooFewSessions, TrackingUnavailable
 from pregao.forecasting.compose import forecast_stock, last_window
 from pregao.forecasting.historical import rolling_forecasts
@@ -18,6 +22,7 @@ from pregao.prices.calendar import sessions
 from pregao.settings import settings
 from pregao.tracking import registry as tracking
 from pregao.training.config import TrainConfig
+from pregao.training.module import ForecastModule
 from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config, with_ranges
 
@@ -53,6 +58,33 @@ def test_a_run_leaves_every_promised_file(result):
     client = mlflow.MlflowClient(settings().tracking_uri)
     kept = {item.path for item in client.list_artifacts(result.run_id)}
     assert {"metrics.json", "forecast.csv", "evaluation.csv", "report.png", "checkpoints"} <= kept
+
+
+def test_lightnings_own_test_reproduces_the_errors_of_the_run(result, prices):
+    model = TrainedModel.load(result.folder / "model")
+    data = PricesDataModule(
+        lambda: {"VALE3": pd.read_csv(prices / "VALE3.csv", parse_dates=["date"])},
+        lookback=20,
+        horizon=10,
+        inputs="ohlc",
+        split=partial(fraction_borders, train=0.7, validation=0.15),
+        batch_size=32,
+        seed=0,
+    )
+    module = ForecastModule(model.network, learning_rate=1e-3, weight_decay=0.0, schedule="constant", seed=0)
+    [scores] = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False).test(
+        module, data, verbose=False
+    )
+    assert scores["test_rmse"] == pytest.approx(result.metrics["final_rmse"], rel=1e-6)
+    assert 100 * scores["test_mape"] == pytest.approx(result.metrics["final_mape"], rel=1e-6)
+
+
+def test_the_losses_are_in_mlflow_by_epoch(result):
+    client = mlflow.MlflowClient(settings().tracking_uri)
+    for name in ("history_train_loss", "history_val_loss"):
+        points = client.get_metric_history(result.run_id, name)
+        assert [point.step for point in points] == list(range(int(result.metrics["epochs"])))
+    assert min(point.value for point in points) == pytest.approx(result.metrics["best_val_loss"])
 
 
 def test_metrics_have_every_promised_name_in_the_file_and_in_mlflow(result):
