@@ -23,7 +23,7 @@ from pregao.backtesting.config import BacktestConfig
 from pregao.cli.command import CONF
 from pregao.config import parse
 from pregao.evaluation.drift import SESSIONS, STRIDE, drift, summary
-from pregao.evaluation.scores import pinball_by_window
+from pregao.evaluation.metrics import pinball_by_window
 from pregao.prices.downloader import Downloader
 from pregao.quantiles import LEVELS
 
@@ -87,7 +87,7 @@ def losses(prices: Path, stocks: list[str], refit_every: int) -> pd.Series:
     shape = (-1, table["step"].nunique())
     y, quantiles = table["y"].to_numpy().reshape(shape), table[QUANTILES].to_numpy().reshape(*shape, len(LEVELS))
     index = table.loc[table["step"] == 1, ["stock", "cutoff"]]
-    return pd.Series(pinball_by_window(y, quantiles, np.array(LEVELS)), pd.MultiIndex.from_frame(index))
+    return pd.Series(pinball_by_window(y, quantiles), pd.MultiIndex.from_frame(index))
 
 
 def real(prices: Path, tables: dict[str, pd.DataFrame]) -> list[str]:

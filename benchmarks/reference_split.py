@@ -23,12 +23,11 @@ from pregao.config import parse
 from pregao.data.panel import Panel
 from pregao.data.windows import day
 from pregao.errors import PregaoError
+from pregao.evaluation.metrics import pinball_by_window
 from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
-from pregao.evaluation.scores import pinball_by_window
 from pregao.evaluation.significance import panel_diebold_mariano
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.trained import TrainedModel
-from pregao.quantiles import LEVELS
 from pregao.tracking.registry import Served
 from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
@@ -106,9 +105,7 @@ def summary(recipe: str, evaluations: list[Evaluation]) -> str:
 def _losses(evaluations: list[Evaluation], name: str) -> np.ndarray:
     """Pinball by origin and stock; NaN where a stock has no such origin."""
     columns = {
-        e.stock: pd.Series(
-            pinball_by_window(e.windows.targets, e.forecasts[name], np.array(LEVELS)), index=e.windows.cutoffs
-        )
+        e.stock: pd.Series(pinball_by_window(e.windows.targets, e.forecasts[name]), index=e.windows.cutoffs)
         for e in evaluations
     }
     return pd.DataFrame(columns).sort_index().to_numpy()

@@ -31,9 +31,9 @@ from pregao.config import parse
 from pregao.data.datamodule import PricesDataModule, tensors
 from pregao.data.panel import Panel
 from pregao.data.windows import Windows
-from pregao.evaluation.metrics import point_scores
+from pregao.evaluation import metrics
+from pregao.evaluation.metrics import Forecasts
 from pregao.evaluation.report import NAIVE, baseline_forecasts
-from pregao.quantiles import MEDIAN
 from pregao.settings import REPOSITORY
 from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted
@@ -204,8 +204,8 @@ def peer(prices: Path, rounds: int) -> Iterator[str]:
                 forecaster, fitted = trainings.ours()
                 with torch.no_grad():
                     closes_, volatilities, _ = tensors(test)
-                    median_ = forecaster.network.eval()(closes_, volatilities)[..., MEDIAN].numpy()
-                ours.append((fitted.seconds, point_scores(test.targets, median_)["mape"]))
+                    forecast = forecaster.network.eval()(closes_, volatilities).numpy()
+                ours.append((fitted.seconds, metrics.mape(Forecasts(test.targets, forecast))))
                 script = str(Path(__file__).with_name("peer_lstm.py"))
                 command = [python, script, folder, str(steps), str(trainings.panel.borders[0])]
                 done = subprocess.run(command, capture_output=True, text=True)
@@ -214,7 +214,7 @@ def peer(prices: Path, rounds: int) -> Iterator[str]:
                     return
                 theirs.append((float(done.stdout.split()[-1]), mape_of(folder, test)))
         naive = baseline_forecasts(test, trainings.prices, trainings.panel.borders[1], [NAIVE])[NAIVE]
-        last = point_scores(test.targets, naive[..., MEDIAN])["mape"]
+        last = metrics.mape(Forecasts(test.targets, naive))
         for name, rows in (("Pregão", ours), ("neuralforecast's LSTM", theirs)):
             seconds, mape = (median(column) for column in zip(*rows, strict=True))
             step = 1000 * seconds / steps
@@ -230,7 +230,8 @@ def failed(how: str, stderr: str) -> str:
 
 def mape_of(folder: str, test: Windows) -> float:
     """The peer's error on the judged windows."""
-    return point_scores(test.targets, np.load(f"{folder}/forecasts.npy").astype(np.float64))["mape"]
+    points = np.load(f"{folder}/forecasts.npy").astype(np.float64)
+    return metrics.mape(Forecasts(test.targets, points[..., None], levels=(0.5,)))
 
 
 def to_last_close(prices: Path) -> Iterator[str]:
@@ -239,7 +240,7 @@ def to_last_close(prices: Path) -> Iterator[str]:
     trainings.ours(callbacks=(clock,))
     seen = trainings.panel.split.validation
     naive = baseline_forecasts(seen, trainings.prices, trainings.panel.borders[0], [NAIVE])[NAIVE]
-    last = point_scores(seen.targets, naive[..., MEDIAN])["mape"]
+    last = metrics.mape(Forecasts(seen.targets, naive))
     yield "| d) until the validation's MAPE is last close's | s in fit | epochs |\n|---|---:|---:|"
     for name, bound in (("as good", last), ("within 0.1 % of it", 1.001 * last)):
         first = next(((n + 1, seconds) for n, (seconds, mape) in enumerate(clock.found) if mape <= bound), None)

@@ -421,7 +421,7 @@ def test_a_stock_that_never_moves_fails_where_it_must_and_the_others_go_on(home,
     frame = bits(outcome.folder)
     assert set(frame[frame["model"] == "last close"]["stock"]) == set(STOCKS)
     assert set(frame[frame["model"] == "GJR-GARCH"]["stock"]) == {"VALE3"}
-    assert set(outcome.walk.judged["own"].stocks) == {"VALE3"}
+    assert set(outcome.walk.aligned["own"].stocks) == {"VALE3"}
     half = len(frame[frame["model"] == "GJR-GARCH"]) // 10
     assert outcome.walk.failures[-1] == (f"{half} of {2 * half} forecasts are not judged: not every model made them.")
 
@@ -465,7 +465,7 @@ def test_a_stock_with_few_sessions_does_not_stop_the_others(home, tmp_path, two,
         assert set(bits(outcome.folder).query("model == 'shared'")["stock"]) == set(STOCKS)
     else:
         assert "PETR4 is left out: 25 sessions, and 30 make one window" in told
-    assert set(outcome.walk.judged["own"].stocks) == {"VALE3"}
+    assert set(outcome.walk.aligned["own"].stocks) == {"VALE3"}
 
 
 @pytest.mark.slow
@@ -477,7 +477,7 @@ def test_a_shared_model_that_cannot_be_fitted_in_a_period_fails_there_alone(home
     assert len(told) == 1
     assert f"refit {first}" in told[0]
     assert outcome.walk.models == ["shared", "last close"]
-    judged = {name: len(part.y) for name, part in outcome.walk.judged.items()}
+    judged = {name: len(part.y) for name, part in outcome.walk.aligned.items()}
     assert judged["shared"] == judged["last close"] > 0
 
 

@@ -8,9 +8,8 @@ from rich.console import Console
 
 from pregao.backtesting import plots
 from pregao.backtesting.scores import COLUMNS, WalkForward
-from pregao.evaluation.scores import pinball_by_window
+from pregao.evaluation.metrics import pinball_by_window
 from pregao.evaluation.significance import panel_diebold_mariano
-from pregao.quantiles import LEVELS
 
 FAN = np.array([-1.64, -1.28, -0.67, 0, 0.67, 1.28, 1.64])
 ALL_MODELS = (
@@ -61,10 +60,10 @@ def test_a_window_that_one_model_lacks_judges_none():
     days = sorted(table["cutoff"].unique())
     gone = (table["model"] == "shared") & (table["stock"] == "PETR4") & (table["cutoff"] < days[20])
     found = WalkForward(table[~gone].sample(frac=1, random_state=0), "R$")
-    for judged in found.judged.values():
+    for judged in found.aligned.values():
         assert len(judged.y) == 60 + 40
         assert judged.cutoffs[judged.stocks == "PETR4"].min() == days[20]
-    one, other = found.judged.values()
+    one, other = found.aligned.values()
     assert np.array_equal(one.y, other.y)
     assert score(found, "last close", "windows") == 100
 
@@ -72,7 +71,7 @@ def test_a_window_that_one_model_lacks_judges_none():
 def test_a_window_of_which_a_step_is_missing_judges_none():
     table = forecasts(["shared", "last close"])
     found = WalkForward(table.drop(index=table[table["model"] == "shared"].index[4]), "R$")
-    assert {len(judged.y) for judged in found.judged.values()} == {59}
+    assert {len(judged.y) for judged in found.aligned.values()} == {59}
 
 
 def test_the_order_of_the_rows_changes_no_score():
@@ -102,8 +101,8 @@ def test_a_worse_point_has_negative_skill_and_a_wider_fan_less_saved():
 def test_the_p_value_is_diebold_and_marianos_over_the_dates():
     found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"])
     wide = {}
-    for model, judged in found.judged.items():
-        losses = pinball_by_window(judged.y, judged.quantiles, np.array(LEVELS))
+    for model, judged in found.aligned.items():
+        losses = pinball_by_window(judged.y, judged.quantiles)
         wide[model] = np.stack([losses[judged.stocks == stock] for stock in ("VALE3", "PETR4")], axis=1)
     for name, column in (("last close", "naive"), ("GJR-GARCH", "garch")):
         wanted = panel_diebold_mariano(wide["shared"], wide[name], 3).p_value

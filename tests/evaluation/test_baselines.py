@@ -26,7 +26,7 @@ from pregao.evaluation.baselines import (
     MeanReturn,
     RollingVolatility,
 )
-from pregao.evaluation.scores import coverage, pinball
+from pregao.evaluation.metrics import Forecasts, coverage, pinball
 from pregao.quantiles import LEVELS, MEDIAN, at
 
 SIMPLE = [LastClose, Drift, MeanReturn, RollingVolatility, Ewma]
@@ -394,7 +394,7 @@ def test_ewma_is_the_one_to_beat_on_real_prices(reference):
     def score(baseline, stock):
         closes, known, origins = reference(stock)
         quantiles = baseline().fit(closes[:known]).quantiles(closes, origins, 10)
-        return pinball(ahead(closes, origins), quantiles, closes[origins], np.array(LEVELS))
+        return pinball(Forecasts(ahead(closes, origins), quantiles))
 
     stocks = ("VALE3", "PETR4", "ITUB4", "ABEV3")
     skill = [100 * (1 - score(Ewma, stock) / score(LastClose, stock)) for stock in stocks]

@@ -12,7 +12,8 @@ from pregao.data.panel import build_panel
 from pregao.data.windows import fraction_borders
 from pregao.evaluation import plots
 from pregao.evaluation.baselines import BASELINES
-from pregao.evaluation.report import BESIDE, FIGURES, NAIVE, Evaluation, baseline_forecasts
+from pregao.evaluation.metrics import METRICS
+from pregao.evaluation.report import NAIVE, REPORTED, Evaluation, EvaluationTables, baseline_forecasts
 from pregao.quantiles import LEVELS
 from tests.conftest import random_walk
 
@@ -21,11 +22,11 @@ def panel_of(prices, horizon=10):
     return build_panel(prices, 20, horizon, "window", partial(fraction_borders, train=0.7, validation=0.15))
 
 
-def beside(panel, names=BESIDE):
+def beside(panel, names=REPORTED):
     return baseline_forecasts(panel.split.test, panel.prices, panel.borders[1], names)
 
 
-def evaluated(panel, stock, names=BESIDE):
+def evaluated(panel, stock, names=REPORTED):
     """The judged windows, with a model that is last close and a hundredth."""
     baselines = beside(panel, names)
     return Evaluation(stock, "R$", panel.split.test, {"model": 1.01 * baselines[NAIVE], **baselines})
@@ -53,13 +54,13 @@ def shared(many):
 
 
 def test_every_score_stands_beside_the_baselines_on_the_same_windows(evaluation):
-    assert list(evaluation.scores) == ["model", *BESIDE]
+    assert list(evaluation.scores) == ["model", *REPORTED]
     console = Console(width=80, file=StringIO())
     console.print(evaluation.terminal_table())
     text = console.file.getvalue()
     assert "…" not in text
     assert f"{len(evaluation.windows)} judged windows" in text
-    for name in ("model", *BESIDE):
+    for name in ("model", *REPORTED):
         assert f"{evaluation.scores[name]['mape']:.3f}" in text
 
 
@@ -78,7 +79,7 @@ def test_a_worse_forecast_has_negative_skill(evaluation):
 
 
 def test_the_frame_is_tidy_and_gives_the_same_scores(shared, tmp_path):
-    shared.save(tmp_path)
+    shared.tables.save(tmp_path)
     frame = pd.read_csv(tmp_path / "evaluation.csv")
     columns = ["stock", "cutoff", "date", "step", "y", "y_hat", "lower_80", "upper_80", "lower_90", "upper_90"]
     assert sorted(frame) == sorted(columns)
@@ -91,27 +92,47 @@ def test_the_frame_is_tidy_and_gives_the_same_scores(shared, tmp_path):
 
 
 def test_the_scores_of_each_stock_are_those_of_its_windows_alone(shared, many):
-    rows = shared.by_stock.set_index(["stock", "forecaster"])
-    assert list(rows.columns) == list(FIGURES)
+    rows = shared.tables.scores.set_index(["stock", "forecaster"])
     assert {*rows.index} == {(stock, name) for stock in many.stocks for name in shared.forecasts}
     for stock, place in shared.windows.by_stock():
         forecasts = {name: quantiles[place] for name, quantiles in shared.forecasts.items()}
         alone = Evaluation(stock, "R$", shared.windows.where(place), forecasts)
         for name, row in alone.scores.items():
-            assert rows.loc[(stock, name)].to_dict() == {figure: row[figure] for figure in FIGURES}
+            assert rows.loc[(stock, name)].to_dict() == row
 
 
 def test_the_scores_are_written_by_stock_and_forecaster(shared, tmp_path):
-    shared.save(tmp_path)
+    shared.tables.save(tmp_path)
     written = pd.read_csv(tmp_path / "scores.csv")
-    pd.testing.assert_frame_equal(written, shared.by_stock, atol=1e-5)
+    pd.testing.assert_frame_equal(written, shared.tables.scores, atol=1e-5)
     assert written.loc[written["forecaster"] == NAIVE, "skill_mape"].tolist() == [0.0] * 4
+
+
+def test_the_tables_are_read_as_they_were_written_a_stock_at_a_time(shared, tmp_path):
+    shared.tables.save(tmp_path)
+    read = EvaluationTables.read(tmp_path)
+    assert read.stocks == sorted(stock for stock, _ in shared.windows.by_stock())
+    part, whole = read.of_stock("PETR4"), shared.tables.of_stock("PETR4")
+    for name in ("forecasts", "scores", "steps"):
+        pd.testing.assert_frame_equal(getattr(part, name), getattr(whole, name), atol=1e-5, check_dtype=False)
+    rows = part.at_step(3)
+    assert (rows["step"] == 3).all()
+    assert rows["error"].to_numpy() == pytest.approx(100 * (1 - rows["y_hat"] / rows["y"]).to_numpy())
+
+
+def test_a_new_metric_is_in_the_files_and_in_the_metrics_of_a_run(one, tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "bias", lambda forecasts: float(forecasts.error.mean()))
+    report = evaluated(one, "VALE3", names=(NAIVE,))
+    report.tables.save(tmp_path)
+    assert report.metrics["bias"] > 0
+    for name in ("scores.csv", "steps.csv"):
+        assert pd.read_csv(tmp_path / name)["bias"].notna().all()
 
 
 def test_a_stock_that_never_moves_has_no_skill_and_is_written_all_the_same(tmp_path):
     panel = panel_of({"VALE3": random_walk(), "HALT3": random_walk().assign(close=7.0)})
     report = evaluated(panel, "SHARED", names=(NAIVE,))
-    report.save(tmp_path)
+    report.tables.save(tmp_path)
     plots.report(report, tmp_path / "report.png")
     skills = pd.read_csv(tmp_path / "scores.csv").set_index(["stock", "forecaster"])["skill_mape"]
     assert not np.isfinite(skills["HALT3", "model"])
@@ -151,7 +172,7 @@ def test_a_stock_too_young_for_any_baseline_is_not_judged_and_the_others_are():
     panel = panel_of({"VALE3": random_walk(600), "IPOS3": random_walk(60, seed=1)})
     report = evaluated(panel, "SHARED", names=(NAIVE, "drift", "EWMA"))
     assert list(report.scores) == ["model", NAIVE, "drift", "EWMA"]
-    assert {*report.by_stock["stock"]} == {"VALE3"}
+    assert {*report.tables.scores["stock"]} == {"VALE3"}
 
 
 def poisoned(table, day):
@@ -165,7 +186,7 @@ def test_baselines_see_nothing_of_the_judged_closes(one):
     first = one.split.test.where(slice(0, 1))
     changed = {"VALE3": poisoned(one.prices["VALE3"], one.borders[1])}
     before, after = (baseline_forecasts(first, prices, one.borders[1]) for prices in (one.prices, changed))
-    assert list(before) == list(BESIDE)
+    assert list(before) == list(REPORTED)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 

@@ -17,6 +17,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from pregao.errors import ForecastsUnavailable
+from pregao.evaluation.metrics import score_table
 from pregao.forecasting import log as forecast_log
 from pregao.forecasting.accuracy import accuracy
 from pregao.forecasting.log import FORECASTS, MIGRATIONS, SCHEMA, ForecastLog
@@ -108,8 +109,6 @@ def test_another_price_basis_and_another_stock_are_not_touched(log):
 
 
 def test_the_live_scores_are_those_of_the_evaluation(log):
-    from pregao.evaluation.metrics import point_scores
-
     prices = random_walk()
     closes = prices["close"].to_numpy()
     generator = np.random.default_rng(1)
@@ -123,13 +122,13 @@ def test_the_live_scores_are_those_of_the_evaluation(log):
     )
     log.settle("VALE3", "adjusted", prices)
     [entry] = accuracy(log.outcomes())
-    wanted = point_scores(np.array([closes[at + 1 : at + 11] for at in origins]), np.array(forecasts))
+    y, last = np.array([closes[at + 1 : at + 11] for at in origins]), closes[list(origins)]
+    points = np.array(forecasts)[..., None]
     assert entry["n"] == 400
-    assert entry["rmse"] == pytest.approx(wanted["rmse"])
-    assert entry["mape"] == pytest.approx(wanted["mape"])
-    for step in entry["steps"]:
-        assert step["rmse"] == pytest.approx(wanted[f"rmse_step_{step['step']}"])
-        assert step["mape"] == pytest.approx(wanted[f"mape_step_{step['step']}"])
+    for scores, steps in ((entry, slice(None)), *((one, slice(at, at + 1)) for at, one in enumerate(entry["steps"]))):
+        wanted = score_table(y[:, steps], {"model": points[:, steps]}, last, (0.5,))["model"]
+        for name in ("rmse", "mape", "skill_rmse", "skill_mape"):
+            assert scores[name] == pytest.approx(wanted[name])
 
 
 def test_an_empty_log_has_no_accuracy(log):

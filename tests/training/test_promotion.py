@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 
 from pregao.data.windows import joined, sliding_windows
-from pregao.evaluation.metrics import point_scores
+from pregao.evaluation.metrics import Forecasts, mape
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.symbols import Symbol
-from pregao.quantiles import MEDIAN
 from pregao.tracking import registry as tracking
 from pregao.training.promotion import champion_mape, judge
 from tests.conftest import random_walk
@@ -67,8 +66,8 @@ def test_the_champion_is_judged_on_every_stock_of_a_panel(shared, judged):
     rows = []
     for stock, place in windows.by_stock():
         rolling = rolling_forecasts(model, prices[stock], pd.Timestamp("2024-10-01").date())
-        rows.append(rolling.at(windows.cutoffs[place]).quantiles[..., MEDIAN])
-    expected = point_scores(windows.targets, np.concatenate(rows))["mape"]
+        rows.append(rolling.at(windows.cutoffs[place]).quantiles)
+    expected = mape(Forecasts(windows.targets, np.concatenate(rows)))
     assert champion_mape(Symbol.parse("SHARED"), prices, windows) == expected
 
 

@@ -140,7 +140,7 @@ def test_a_stock_that_is_listed_after_the_judged_border_does_not_stop_the_others
     with_ranges(random_walk(seed=1)).to_csv(tmp_path / "PETR4.csv", index=False)
     random_walk(60, seed=2).to_csv(tmp_path / "ITUB4.csv", index=False)
     found = run(home / "outputs/SHARED/1", tmp_path, "stock=SHARED", "stocks=[PETR4,ITUB4]", "evaluation.train=0.6")
-    assert set(found.evaluation.by_stock["stock"]) == {"PETR4"}
+    assert set(found.evaluation.tables.scores["stock"]) == {"PETR4"}
     assert "ITUB4 is not judged" in caplog.text
 
 

@@ -48,8 +48,8 @@ NETWORKS = ("shared", "own")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a backtest left behind."""
+class BacktestResult:
+    """The result of a backtest."""
 
     folder: Path
     walk: WalkForward
@@ -80,7 +80,7 @@ class Backtest:
         with TemporaryDirectory() as nowhere:
             self._pipeline(Path(nowhere))  # a choice that it refuses is refused now
 
-    def run(self) -> Outcome:
+    def run(self) -> BacktestResult:
         """The whole way, or the rest of it.
 
         Raises:
@@ -107,7 +107,7 @@ class Backtest:
             plots.backtest(walk, self.folder / "backtest.png")
             run.metrics(_overall(walk))
             run.artifacts(self.folder)
-        return Outcome(self.folder, walk, perf_counter() - started)
+        return BacktestResult(self.folder, walk, perf_counter() - started)
 
     def download(self) -> tuple[Prices, list[str]]:
         """The prices of each stock, and why some are left out; raises PregaoError where none is left."""
@@ -247,7 +247,7 @@ class Backtest:
     def _missing(self, walk: WalkForward) -> list[str]:
         """What the table does not show; raises InvalidChoice where nothing is left of it."""
         absent = [f"{model} made no forecast and is in no table." for model in self.models if model not in walk.models]
-        judged, made = len(walk.judged[walk.models[0]].y), len(walk.forecasts[["stock", "cutoff"]].drop_duplicates())
+        judged, made = len(walk.aligned[walk.models[0]].y), len(walk.forecasts[["stock", "cutoff"]].drop_duplicates())
         if not judged:
             raise InvalidChoice(
                 f"models: {', '.join(walk.models)} have no forecast of the same stock and day, so that nothing "

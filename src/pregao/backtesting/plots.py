@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pregao.backtesting.scores import ALL, GARCH, Judged, WalkForward, saved
+from pregao.backtesting.scores import ALL, GARCH, WalkForward, saved
 from pregao.evaluation.plots import INK, PALETTE
 from pregao.evaluation.report import NAIVE
 from pregao.quantiles import LEVELS, at
@@ -30,14 +30,14 @@ def backtest(walk: WalkForward, path: Path) -> None:
 
 
 def _saved_by_half_year(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
-    against = next((name for name in (GARCH, NAIVE) if name in walk.judged), walk.models[0])
-    other = walk.judged[against]
+    against = next((name for name in (GARCH, NAIVE) if name in walk.aligned), walk.models[0])
+    other = walk.aligned[against]
     days = pd.DatetimeIndex(other.cutoffs)
     halves = 2 * days.year + (days.month > 6)
     times = np.unique(halves)
     for model, colour in colours.items():
-        own = walk.judged[model]
-        figures = [saved(_where(own, halves == time), _where(other, halves == time)) for time in times]
+        own = walk.aligned[model]
+        figures = [saved(own.where(halves == time), other.where(halves == time)) for time in times]
         if model != against:
             axis.plot(times, figures, "o-", color=colour, ms=4, lw=1.2, label=model)
     axis.axhline(0, color=INK, lw=0.8, ls=":")
@@ -46,14 +46,10 @@ def _saved_by_half_year(axis: Axes, walk: WalkForward, colours: dict[str, str]) 
     axis.set_xticks(shown, [f"{time // 2}H{time % 2 + 1}" for time in shown])
 
 
-def _where(judged: Judged, mask: np.ndarray) -> Judged:
-    return Judged(judged.stocks[mask], judged.cutoffs[mask], judged.y[mask], judged.quantiles[mask])
-
-
 def _coverage_by_stock(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
-    stocks = sorted(set(walk.judged[walk.models[0]].stocks))
+    stocks = sorted(set(walk.aligned[walk.models[0]].stocks))
     for model, colour in colours.items():
-        own = walk.judged[model]
+        own = walk.aligned[model]
         inside = (at(own.quantiles, 0.05) <= own.y) & (own.y <= at(own.quantiles, 0.95))
         held = [100 * inside[own.stocks == stock].mean() for stock in stocks]
         axis.plot(held, np.arange(len(stocks)), "o", color=colour, ms=4, label=model, alpha=0.8)
@@ -65,7 +61,7 @@ def _coverage_by_stock(axis: Axes, walk: WalkForward, colours: dict[str, str]) -
 
 def _skill_per_step(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
     """Of the MAPE; errors themselves would be one line, so alike are they."""
-    steps = np.arange(1, walk.judged[walk.models[0]].y.shape[1] + 1)
+    steps = np.arange(1, walk.aligned[walk.models[0]].y.shape[1] + 1)
     scores = walk.scores[(walk.scores["stock"] == ALL) & (walk.scores["step"] != ALL)]
     for model, colour in colours.items():
         skill = scores.loc[scores["model"] == model, "skill_mape"].to_numpy(np.float64)
@@ -80,7 +76,7 @@ def _skill_per_step(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> N
 def _all_calibrations(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
     nominal = 100 * np.array(LEVELS)
     for model, colour in colours.items():
-        own = walk.judged[model]
+        own = walk.aligned[model]
         below = 100 * (own.y[..., None] <= own.quantiles).mean(axis=(0, 1))
         axis.plot(nominal, below - nominal, "o-", color=colour, ms=4, lw=1.2, label=model)
     axis.axhline(0, color=INK, lw=0.8, ls=":")

@@ -1,5 +1,6 @@
-"""Scores of a backtest: a tidy table of forecasts in; figures beside baselines, tests of difference, tables out."""
+"""Scores of a backtest, from its table of forecasts: metrics, savings against baselines, tests of the difference."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +12,10 @@ from rich.table import Table
 
 from pregao.data.windows import day
 from pregao.errors import IncomparableLosses
-from pregao.evaluation.metrics import point_scores
+from pregao.evaluation.metrics import pinball_by_window, score_table
 from pregao.evaluation.report import NAIVE
-from pregao.evaluation.scores import coverage, pinball_by_window, skill
 from pregao.evaluation.significance import panel_diebold_mariano
-from pregao.quantiles import LEVELS, MEDIAN, at
+from pregao.quantiles import LEVELS, MEDIAN
 
 QUANTILES = [f"q{round(100 * level):02d}" for level in LEVELS]
 COLUMNS = ["stock", "model", "cutoff", "date", "step", "y", "y_hat", *QUANTILES]
@@ -26,7 +26,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Judged:
+class AlignedForecasts:
     """One model's forecasts of the windows that every model has, in the order of stock and cutoff."""
 
     stocks: np.ndarray
@@ -36,14 +36,18 @@ class Judged:
 
     @cached_property
     def losses(self) -> Float[np.ndarray, " n"]:
-        """Pinball by window."""
-        return pinball_by_window(self.y, self.quantiles, np.array(LEVELS))
+        """Pinball loss by window."""
+        return pinball_by_window(self.y, self.quantiles)
 
     def by_origin(self) -> Float[np.ndarray, "origins stocks"]:
-        """Pinball, NaN where a stock has no window at an origin."""
+        """Pinball loss, NaN where a stock has no window at an origin."""
         table = pd.DataFrame({"cutoff": self.cutoffs, "stock": self.stocks, "loss": self.losses})
         wide: np.ndarray = table.pivot(index="cutoff", columns="stock", values="loss").to_numpy()
         return wide
+
+    def where(self, rows: np.ndarray | slice, steps: slice = slice(None)) -> "AlignedForecasts":
+        """The forecasts of some windows and steps."""
+        return AlignedForecasts(self.stocks[rows], self.cutoffs[rows], self.y[rows, steps], self.quantiles[rows, steps])
 
 
 @dataclass(frozen=True)
@@ -66,43 +70,46 @@ class WalkForward:
         return list(dict.fromkeys(self.forecasts["model"]))
 
     @cached_property
-    def judged(self) -> dict[str, Judged]:
-        """By model, on the windows that all models have: a score beside another's is on the same windows."""
+    def aligned(self) -> dict[str, AlignedForecasts]:
+        """By model, on the windows that all models have, so that their scores compare."""
         found = self.forecasts
         horizon = int(found["step"].max())
         counts = found.groupby(["stock", "cutoff"], observed=True)["model"].transform("size")
         common = found[counts == horizon * len(self.models)].sort_values(["model", "stock", "cutoff", "step"])
-        judged = {}
+        aligned = {}
         for model in self.models:
             rows = common[common["model"] == model]
             firsts = rows.iloc[::horizon]
             y = rows["y"].to_numpy().reshape(-1, horizon)
             quantiles = rows[QUANTILES].to_numpy().reshape(-1, horizon, len(LEVELS))
-            judged[model] = Judged(firsts["stock"].to_numpy(), firsts["cutoff"].to_numpy(), y, quantiles)
-        return judged
+            stocks, cutoffs = firsts["stock"].to_numpy(), firsts["cutoff"].to_numpy()
+            aligned[model] = AlignedForecasts(stocks, cutoffs, y, quantiles)
+        return aligned
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """One row a stock (and all of them), model and step (and all of them).
+        """One row per stock (and for all of them), model and step (and for all of them).
 
         Errors are in the stock's currency (none over stocks of several) and in percent. `pinball` is of the log return,
         × 1000; `against_naive` and `against_garch` say how much less of it there is, in percent, `p_naive` and
         `p_garch` how likely such a difference is by chance (Diebold–Mariano, HAC; over all steps).
         """
-        rows = [self._row(model, ALL, step) for model in self.models for step in self._steps]
-        stocks = sorted(set(self.judged[self.models[0]].stocks))
+        first = self.aligned[self.models[0]]
+        by_step = [self._rows(ALL, step) for step in (ALL, *range(1, first.y.shape[1] + 1))]
+        rows = [row for of_model in zip(*by_step, strict=True) for row in of_model]
+        stocks = sorted(set(first.stocks))
         if len(stocks) > 1:
-            rows += [self._row(model, stock, ALL) for stock in stocks for model in self.models]
+            rows += [row for stock in stocks for row in self._rows(stock, ALL)]
         return pd.DataFrame(rows)
 
     def terminal_table(self) -> Table:
-        """For a person: models as rows, what judged them in the title."""
-        judged = self.judged[self.models[0]]
-        count = len(set(judged.stocks))
-        stocks = f"{count} stocks" if count > 1 else str(judged.stocks[0])
+        """Models as rows, the windows of the scores in the title."""
+        first = self.aligned[self.models[0]]
+        count = len(set(first.stocks))
+        stocks = f"{count} stocks" if count > 1 else str(first.stocks[0])
         title = (
-            f"{stocks}: {len(judged.y)} forecasts, made {day(judged.cutoffs.min())} to {day(judged.cutoffs.max())}, "
-            f"each of {judged.y.shape[1]} steps"
+            f"{stocks}: {len(first.y)} forecasts, made {day(first.cutoffs.min())} to {day(first.cutoffs.max())}, "
+            f"each of {first.y.shape[1]} steps"
         )
         of_each = ", from the stock with the fewest to that with the most" if count > 1 else ""
         caption = (
@@ -128,42 +135,35 @@ class WalkForward:
             table.add_row(str(row["model"]), *cells)
         return table
 
-    @property
-    def _steps(self) -> list[int | str]:
-        return [ALL, *range(1, self.judged[self.models[0]].y.shape[1] + 1)]
-
-    def _row(self, model: str, stock: str, step: int | str) -> dict[str, object]:
-        own = self._cut(model, stock, step)
-        errors = point_scores(own.y, own.quantiles[..., MEDIAN])
-        row: dict[str, object] = {"stock": stock, "model": model, "step": step, "windows": len(own.y)}
-        row |= {name: errors[name] for name in ("rmse", "mae", "mape")}
-        if stock == ALL and self.currency is None:
-            row["rmse"] = row["mae"] = np.nan
-        row["skill_mape"] = np.nan
-        row["coverage_80"] = coverage(own.y, at(own.quantiles, 0.1), at(own.quantiles, 0.9))
-        row["coverage_90"] = coverage(own.y, at(own.quantiles, 0.05), at(own.quantiles, 0.95))
-        row["pinball"] = own.losses.mean()
-        for name, column in ((NAIVE, "naive"), (GARCH, "garch")):
-            row[f"against_{column}"] = row[f"p_{column}"] = np.nan
-            if name not in self.judged:
-                continue
-            other = self._cut(name, stock, step)
-            # The mean over stocks of what is saved on each: a stock that moves more counts no more for it.
-            row[f"against_{column}"] = saved(own, other)
-            if name == NAIVE:
-                row["skill_mape"] = skill(errors["mape"], point_scores(other.y, other.quantiles[..., MEDIAN])["mape"])
-            if step == ALL and name != model:
-                row[f"p_{column}"] = _p_value(own, other)
-        return row
-
-    def _cut(self, model: str, stock: str, step: int | str) -> Judged:
-        whole = self.judged[model]
-        rows = slice(None) if stock == ALL else whole.stocks == stock
+    def _rows(self, stock: str, step: int | str) -> list[dict[str, object]]:
+        """One row per model."""
+        rows = slice(None) if stock == ALL else self.aligned[self.models[0]].stocks == stock
         steps = slice(None) if step == ALL else slice(int(step) - 1, int(step))
-        return Judged(whole.stocks[rows], whole.cutoffs[rows], whole.y[rows, steps], whole.quantiles[rows, steps])
+        parts = {model: found.where(rows, steps) for model, found in self.aligned.items()}
+        y = parts[self.models[0]].y
+        last_close = parts[NAIVE].quantiles[:, 0, MEDIAN] if NAIVE in parts else None
+        found: list[dict[str, object]] = []
+        for model, scores in score_table(y, {name: part.quantiles for name, part in parts.items()}, last_close).items():
+            del scores["skill_rmse"]  # the stocks of the highest prices would decide it
+            if stock == ALL and self.currency is None:
+                scores["rmse"] = scores["mae"] = np.nan
+            about = {"stock": stock, "model": model, "step": step, "windows": len(y)}
+            found.append({**about, **scores, **_against(parts, model, step == ALL)})
+        return found
 
 
-def saved(own: Judged, other: Judged) -> float:
+def _against(parts: Mapping[str, AlignedForecasts], model: str, tested: bool) -> dict[str, float]:
+    """Pinball saved against last close and GJR-GARCH, in percent, and the p-values of these differences."""
+    found = {}
+    for name, column in ((NAIVE, "naive"), (GARCH, "garch")):
+        both = (parts[model], parts[name]) if name in parts else None
+        # The mean over stocks of what is saved on each: a stock that moves more counts no more for it.
+        found[f"against_{column}"] = saved(*both) if both else np.nan
+        found[f"p_{column}"] = _p_value(*both) if both and tested and name != model else np.nan
+    return found
+
+
+def saved(own: AlignedForecasts, other: AlignedForecasts) -> float:
     """Percent of the other's pinball; of many stocks the mean, without those on which the other lost nothing."""
     losses = pd.DataFrame({"stock": own.stocks, "own": own.losses, "other": other.losses})
     means = losses.groupby("stock", observed=True).mean()
@@ -171,7 +171,7 @@ def saved(own: Judged, other: Judged) -> float:
     return float(100 * (1 - ratios).mean())
 
 
-def _p_value(own: Judged, other: Judged) -> float:
+def _p_value(own: AlignedForecasts, other: AlignedForecasts) -> float:
     try:
         return panel_diebold_mariano(own.by_origin(), other.by_origin(), own.y.shape[1]).p_value
     except IncomparableLosses:  # too few origins for a test

@@ -11,7 +11,7 @@ from rich.table import Table
 from pregao.forecasting.compose import Forecast, iso
 
 if TYPE_CHECKING:  # predict.py shall not wait for Lightning
-    from pregao.backtesting.backtest import Outcome
+    from pregao.backtesting.backtest import BacktestResult
     from pregao.training.pipeline import Result
     from pregao.tuning.search import Found
     from pregao.tuning.sweep import Swept
@@ -35,7 +35,7 @@ def show_result(result: "Result") -> None:
     console.out(str(result.folder), highlight=False)
 
 
-def show_backtest(outcome: "Outcome") -> None:
+def show_backtest(outcome: "BacktestResult") -> None:
     """The table of models, what failed, and the folder as the last line."""
     console = Console()
     console.print(outcome.walk.terminal_table())

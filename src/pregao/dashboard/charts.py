@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pregao.dashboard.language import language, name_of_forecaster, say
-from pregao.evaluation.judged import ERROR
+from pregao.evaluation.report import ERROR
 
 ACTUAL, MODEL, NAIVE, OTHER = "#8a8f98", "#16a37a", "#e07b39", "#5b8def"
 UP, DOWN = "#16a37a", "#d64550"

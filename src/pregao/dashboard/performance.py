@@ -11,8 +11,7 @@ from pregao.dashboard.language import day, number, say
 from pregao.dashboard.refusals import guarded
 from pregao.dashboard.runs import Choice, choices, judged, name_of
 from pregao.dashboard.stocks import choose_stock
-from pregao.evaluation.judged import Judged
-from pregao.evaluation.report import NAIVE
+from pregao.evaluation.report import NAIVE, EvaluationTables
 from pregao.forecasting.accuracy import accuracy
 from pregao.forecasting.log import ForecastLog
 from pregao.prices.symbols import Symbol
@@ -60,7 +59,7 @@ def _runs(symbol: Symbol) -> None:
     _per_step(own, symbol.currency)
 
 
-def _figures(own: Judged) -> None:
+def _figures(own: EvaluationTables) -> None:
     """The four figures that say how good it is, with their yardstick."""
     row, naive = (own.scores[own.scores["forecaster"] == name].iloc[0] for name in ("model", NAIVE))
     with tables.figures():
@@ -94,7 +93,7 @@ def _by_step(symbol: Symbol, chosen: Choice) -> None:
         tables.show(steps[["forecaster", *FIGURES]], key="at step")
 
 
-def _per_step(own: Judged, unit: str) -> None:
+def _per_step(own: EvaluationTables, unit: str) -> None:
     left, right = st.columns(2)
     with left:
         st.subheader(say("error_per_step"))
@@ -107,7 +106,7 @@ def _per_step(own: Judged, unit: str) -> None:
     st.caption(say("baselines.about", unit=unit.replace("$", "\\$")))
 
 
-def _side_by_side(symbol: Symbol, own: Judged, name: str, second: Choice) -> None:
+def _side_by_side(symbol: Symbol, own: EvaluationTables, name: str, second: Choice) -> None:
     other = judged(symbol, second)
     both = {name: own, name_of(second): other}
     st.subheader(say("side_by_side"))

@@ -11,7 +11,7 @@ import pandas as pd
 from pregao.dashboard.language import day, number, say
 from pregao.dashboard.state import prices, remembered
 from pregao.errors import NoModel
-from pregao.evaluation.judged import FILES, Judged
+from pregao.evaluation.report import FILES, EvaluationTables
 from pregao.forecasting.compose import served_model
 from pregao.forecasting.evaluate import served_on_latest
 from pregao.prices.symbols import SHARED, Symbol
@@ -64,7 +64,7 @@ def name_of(choice: Choice) -> str:
     )
 
 
-def judged(symbol: Symbol, choice: Choice) -> Judged:
+def judged(symbol: Symbol, choice: Choice) -> EvaluationTables:
     """The stock's part of the judged forecasts.
 
     Raises:
@@ -83,12 +83,12 @@ def _served(symbol: Symbol) -> Served:
     return remembered("served", lambda: served_model(symbol), symbol.ticker)
 
 
-def _on_latest(symbol: Symbol, choice: Choice) -> Judged:
+def _on_latest(symbol: Symbol, choice: Choice) -> EvaluationTables:
     served = _served(symbol)
-    return Judged.of(served_on_latest(served, prices(symbol, served.model.card.price)))
+    return served_on_latest(served, prices(symbol, served.model.card.price)).tables
 
 
-def _of_artifacts(symbol: Symbol, choice: Choice) -> Judged:
+def _of_artifacts(symbol: Symbol, choice: Choice) -> EvaluationTables:
     with TemporaryDirectory() as folder:
         tracking.fetch(choice.run_id, FILES, Path(folder))
-        return Judged.read(Path(folder)).of_stock(symbol.ticker)
+        return EvaluationTables.read(Path(folder)).of_stock(symbol.ticker)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import ks_1samp
 
 SESSIONS = 60
 """Recent returns that are looked at: fewer see little, more see a change late and raise more false alarms."""
@@ -45,12 +44,11 @@ def summary(closes: Sequence[float] | np.ndarray) -> dict[str, Any] | None:
     tells what is usual. None where it is too short for that, or never moved.
     """
     returns = _returns(closes)
-    begins = range(0, len(returns) - SESSIONS + 1, STRIDE)
-    if len(begins) < FEWEST_WINDOWS:
+    if len(returns) < SESSIONS + STRIDE * (FEWEST_WINDOWS - 1):
         return None
     percentiles = np.quantile(returns, LEVELS)
-    distances = [_distance(returns[begin : begin + SESSIONS], percentiles) for begin in begins]
-    bound = float(np.quantile(distances, USUAL))
+    windows = np.lib.stride_tricks.sliding_window_view(returns, SESSIONS)[::STRIDE]
+    bound = float(np.quantile(_distances(windows, percentiles), USUAL))
     # Rounded to a thousandth of a percent, which no test of 60 returns can tell: the card stays short.
     return {"percentiles": percentiles.round(5).tolist(), "bound": round(bound, 5)} if np.ptp(percentiles) else None
 
@@ -65,7 +63,8 @@ def drift(usual: dict[str, Any] | None, closes: Sequence[float] | np.ndarray) ->
     recent = _returns(closes)[-SESSIONS:]
     if usual is None or len(recent) < SESSIONS:
         return None
-    score = _distance(recent, np.array(usual["percentiles"])) / usual["bound"]
+    [distance] = _distances(recent[None], np.array(usual["percentiles"]))
+    score = float(distance / usual["bound"])
     warning = (
         f"The last {SESSIONS} daily returns are {score:.2f} times as far from those of the training part as "
         f"{USUAL:.0%} of its own {SESSIONS}-session windows: the bands may be wrong by more than they were when judged."
@@ -78,6 +77,11 @@ def _returns(closes: Sequence[float] | np.ndarray) -> Float[np.ndarray, " n"]:
     return returns
 
 
-def _distance(returns: Float[np.ndarray, " n"], percentiles: Float[np.ndarray, " m"]) -> float:
-    test = ks_1samp(returns, lambda value: np.interp(value, percentiles, LEVELS), method="asymp")
-    return float(test.statistic)
+def _distances(
+    windows: Float[np.ndarray, "n sessions"], percentiles: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, " n"]:
+    """Kolmogorov and Smirnov's distance of each window's returns from a distribution."""
+    expected = np.interp(np.sort(windows, axis=1), percentiles, LEVELS)
+    steps = np.arange(SESSIONS + 1) / SESSIONS
+    distances: np.ndarray = np.maximum(steps[1:] - expected, expected - steps[:-1]).max(axis=1)
+    return distances

@@ -28,7 +28,7 @@ def report(evaluation: Evaluation, path: Path) -> None:
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(11, 3 * len(rows) + 3.4), layout="constrained")
         grid = figure.add_gridspec(len(rows) + 1, 3)
-        frame = evaluation.frame()
+        frame = evaluation.tables.forecasts
         axes = [figure.add_subplot(grid[place, :]) for place in range(len(rows))]
         for axis, (stock, step, title) in zip(axes, rows, strict=True):
             chosen = frame[(frame["step"] == step) & (frame["stock"] == stock)]
@@ -110,7 +110,7 @@ def _error_per_step(axis: Axes, evaluation: Evaluation) -> None:
     steps = np.arange(1, evaluation.windows.horizon + 1)
     # Last close first and broad: where the two agree, and they mostly do, both stay visible.
     for name, colour, style, width in ((NAIVE, NAIVE_COLOUR, "s-", 3.5), ("model", MODEL, "o-", 1.2)):
-        mape = [evaluation.scores[name][f"mape_step_{step}"] for step in steps]
+        mape = [scores[name]["mape"] for scores in evaluation.step_scores]
         axis.plot(steps, mape, style, color=colour, ms=4, lw=width, label=name, alpha=0.9)
     axis.set_title("error per step", loc="left")
     axis.set_xlabel("sessions ahead")
@@ -123,7 +123,7 @@ def _error_per_step(axis: Axes, evaluation: Evaluation) -> None:
 def forecast_against_actual(evaluation: Evaluation, steps: Sequence[int], path: Path) -> None:
     """Forecast and bands against what came, a row a step, of the first stock."""
     stock, _ = next(evaluation.windows.by_stock())
-    frame = evaluation.frame()
+    frame = evaluation.tables.forecasts
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(10, 2.5 * len(steps) + 0.4), layout="constrained")
         axes = figure.subplots(len(steps), squeeze=False)[:, 0]

@@ -1,4 +1,4 @@
-"""A judged forecast: its figures beside the baselines' on the same windows, as metrics, tables and files."""
+"""The evaluation of a model next to its baselines on the same windows, as metrics, tables and files."""
 
 import logging
 import math
@@ -16,9 +16,8 @@ from rich.table import Table
 from pregao.data.windows import Windows, day
 from pregao.errors import PregaoError
 from pregao.evaluation.baselines import BASELINES, LastClose
-from pregao.evaluation.metrics import point_scores
-from pregao.evaluation.scores import coverage, pinball, skill
-from pregao.quantiles import LEVELS, MEDIAN, at, bands
+from pregao.evaluation.metrics import score_table
+from pregao.quantiles import LEVELS, MEDIAN, bands
 
 logger = logging.getLogger(__name__)
 
@@ -27,22 +26,71 @@ Quantiles = Float[np.ndarray, "n horizon 7"]
 NAIVE = LastClose.name
 """The baseline that every skill is measured against."""
 
-BESIDE = (NAIVE, "drift", "mean return", "EWMA", "GJR-GARCH")
+REPORTED = (NAIVE, "drift", "mean return", "EWMA", "GJR-GARCH")
 """The baselines of every report: the naive ones, and the two whose bands are hardest to beat."""
 
+FORECASTS, SCORES, STEPS = FILES = ("evaluation.csv", "scores.csv", "steps.csv")
 
-FIGURES = ("rmse", "mae", "mape", "skill_rmse", "skill_mape", "coverage_80", "coverage_90", "pinball")
-"""Those of a forecaster that one line of a table holds."""
+ERROR = "error"
+
+Scores = dict[str, dict[str, float]]
+"""By forecaster, its metrics by name."""
+
+
+@dataclass(frozen=True)
+class EvaluationTables:
+    """The tables that a run leaves in its folder, and that people look at.
+
+    Attributes:
+        forecasts: every forecast of the model, `stock cutoff date step y y_hat lower_80 … upper_90`, in the stock's
+            currency.
+        scores: of the model and its baselines over all steps, one row per stock and forecaster.
+        steps: the same by step, with a column `step`.
+    """
+
+    forecasts: pd.DataFrame
+    scores: pd.DataFrame
+    steps: pd.DataFrame
+
+    @classmethod
+    def read(cls, folder: Path) -> "EvaluationTables":
+        """Read the files that `save` wrote.
+
+        Raises:
+            OSError: a file is missing.
+        """
+        forecasts = pd.read_csv(folder / FORECASTS, parse_dates=["cutoff", "date"])
+        return cls(forecasts, pd.read_csv(folder / SCORES), pd.read_csv(folder / STEPS))
+
+    def save(self, folder: Path) -> None:
+        """Write evaluation.csv, scores.csv and steps.csv."""
+        for table, name in ((self.forecasts, FORECASTS), (self.scores, SCORES), (self.steps, STEPS)):
+            table.to_csv(folder / name, index=False, date_format="%Y-%m-%d", float_format="%.6f")
+
+    @property
+    def stocks(self) -> list[str]:
+        """The tickers of the forecasts."""
+        return sorted(map(str, self.forecasts["stock"].unique()))
+
+    def of_stock(self, stock: str) -> "EvaluationTables":
+        """One stock's part."""
+        tables = (self.forecasts, self.scores, self.steps)
+        return EvaluationTables(*(table[table["stock"] == stock].reset_index(drop=True) for table in tables))
+
+    def at_step(self, step: int) -> pd.DataFrame:
+        """The forecasts of one step, oldest first, with `error` = actual close less forecast, in percent."""
+        rows = self.forecasts[self.forecasts["step"] == step].sort_values("date")
+        return rows.assign(**{ERROR: 100 * (rows["y"] - rows["y_hat"]) / rows["y"]})
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Forecasts of the judged windows.
+    """Forecasts of the test set.
 
     Attributes:
         stock: the ticker, or SHARED for a panel.
         currency: of the errors.
-        windows: what the forecasts saw, and what came.
+        windows: the closes that the forecasts knew, and the actual closes.
         forecasts: quantiles by forecaster, the model under `model`, the baselines under their names.
     """
 
@@ -52,33 +100,16 @@ class Evaluation:
     forecasts: dict[str, Quantiles]
 
     @cached_property
-    def scores(self) -> dict[str, dict[str, float]]:
+    def scores(self) -> Scores:
         """By forecaster: errors, skill against last close in percent, coverage in percent, pinball."""
-        return self._scores(slice(None))
+        return self._scores(slice(None), slice(None))
 
     @cached_property
-    def by_stock(self) -> pd.DataFrame:
-        """`stock forecaster rmse mae mape skill_rmse skill_mape coverage_80 coverage_90 pinball`, a row each."""
-        return pd.DataFrame(
-            {"stock": stock, "forecaster": name} | {figure: row[figure] for figure in FIGURES}
-            for stock, place in self.windows.by_stock()
-            for name, row in self._scores(place).items()
-        )
+    def step_scores(self) -> list[Scores]:
+        """`scores` of each step alone."""
+        return [self._scores(slice(None), slice(step, step + 1)) for step in range(self.windows.horizon)]
 
     @cached_property
-    def by_step(self) -> pd.DataFrame:
-        """The same with a column `step`, a row each."""
-        rows = []
-        for stock, place in self.windows.by_stock():
-            for step in range(1, self.windows.horizon + 1):
-                scores = self._scores(place, slice(step - 1, step))
-                rows += [
-                    {"stock": stock, "forecaster": name, "step": step} | {figure: row[figure] for figure in FIGURES}
-                    for name, row in scores.items()
-                ]
-        return pd.DataFrame(rows)
-
-    @property
     def metrics(self) -> dict[str, float]:
         """The figures of a run under the names that MLflow and metrics.json promise."""
         model, naive = self.scores["model"], self.scores[NAIVE]
@@ -86,11 +117,28 @@ class Evaluation:
         return {
             **{f"final_{name}": model[name] for name in overall},
             **{f"naive_{name}": naive[name] for name in (*overall, "pinball")},
+            **{
+                f"{name}_step_{step}": scores["model"][name]
+                for name in ("rmse", "mape")
+                for step, scores in enumerate(self.step_scores, start=1)
+            },
             **{name: value for name, value in model.items() if name not in overall},
         }
 
-    def frame(self) -> pd.DataFrame:
-        """Every forecast of the model, tidy: one row a window and step."""
+    @cached_property
+    def tables(self) -> EvaluationTables:
+        """Scores by stock and by step, and every forecast of the model."""
+        scores, steps = [], []
+        for stock, place in self.windows.by_stock():
+            found = self._scores(place, slice(None))
+            scores += [{"stock": stock, "forecaster": name, **row} for name, row in found.items()]
+            for step in range(self.windows.horizon):
+                found = self._scores(place, slice(step, step + 1))
+                steps += [{"stock": stock, "forecaster": name, "step": step + 1, **row} for name, row in found.items()]
+        return EvaluationTables(self._frame(), pd.DataFrame(scores), pd.DataFrame(steps))
+
+    def _frame(self) -> pd.DataFrame:
+        """Every forecast of the model, one row per window and step."""
         n, horizon = self.windows.targets.shape
         quantiles = self.forecasts["model"].reshape(n * horizon, len(LEVELS))
         return pd.DataFrame(
@@ -104,12 +152,6 @@ class Evaluation:
             }
             | bands(quantiles)
         )
-
-    def save(self, folder: Path) -> None:
-        """Write evaluation.csv, scores.csv and steps.csv."""
-        self.frame().to_csv(folder / "evaluation.csv", index=False, date_format="%Y-%m-%d", float_format="%.6f")
-        self.by_stock.to_csv(folder / "scores.csv", index=False, float_format="%.6f")
-        self.by_step.to_csv(folder / "steps.csv", index=False, float_format="%.6f")
 
     def terminal_table(self) -> Table:
         """For a person: forecasters as rows, the windows they were judged on in the title."""
@@ -132,24 +174,13 @@ class Evaluation:
             table.add_row(name, *cells, style="bold" if name == "model" else None)
         return table
 
-    def _scores(self, place: slice, steps: slice = slice(None)) -> dict[str, dict[str, float]]:
-        y, last = self.windows.targets[place, steps], self.windows.inputs[place, -1]
-        scores = {}
-        for name, forecast in self.forecasts.items():
-            quantiles = forecast[place, steps]
-            scores[name] = point_scores(y, quantiles[..., MEDIAN]) | {
-                "coverage_80": coverage(y, at(quantiles, 0.1), at(quantiles, 0.9)),
-                "coverage_90": coverage(y, at(quantiles, 0.05), at(quantiles, 0.95)),
-                "pinball": pinball(y, quantiles, last, np.array(LEVELS)),
-            }
-        naive = scores[NAIVE]
-        for row in scores.values():
-            row |= {f"skill_{error}": skill(row[error], naive[error]) for error in ("rmse", "mape")}
-        return scores
+    def _scores(self, place: slice, steps: slice) -> Scores:
+        quantiles = {name: forecast[place, steps] for name, forecast in self.forecasts.items()}
+        return score_table(self.windows.targets[place, steps], quantiles, self.windows.inputs[place, -1])
 
 
 def baseline_forecasts(
-    windows: Windows, prices: Mapping[str, pd.DataFrame], until: np.datetime64, names: Sequence[str] = BESIDE
+    windows: Windows, prices: Mapping[str, pd.DataFrame], until: np.datetime64, names: Sequence[str] = REPORTED
 ) -> dict[str, Quantiles]:
     """Quantiles of the baselines for these windows, each fitted on a stock's closes before a date.
 

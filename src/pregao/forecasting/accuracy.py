@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from pregao.evaluation.scores import skill
+from pregao.evaluation.metrics import skill
 
 SUMS = ["n", "squared", "naive_squared", "relative", "naive_relative", "inside_80", "inside_90"]
 

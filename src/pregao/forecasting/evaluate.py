@@ -1,4 +1,4 @@
-"""A model beside its baselines on windows that it has not learned from."""
+"""The evaluation of a model, with its baselines, on windows that it was not trained on."""
 
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -17,7 +17,7 @@ from pregao.prices.symbols import Symbol
 from pregao.tracking.registry import Served
 
 
-def judged(
+def evaluate_model(
     model: TrainedModel,
     symbol: Symbol,
     windows: Windows,
@@ -25,12 +25,12 @@ def judged(
     since: date,
     until: np.datetime64,
 ) -> Evaluation:
-    """Judge the model, with the online width that it had at each origin, and its baselines.
+    """Evaluate the model, with the online width that it had at each origin, and its baselines.
 
     Args:
-        model: it has learned nothing from the windows' targets.
+        model: trained on none of the windows' targets.
         symbol: the stock, or SHARED.
-        windows: what judges.
+        windows: the test set.
         prices: the histories of their stocks.
         since: the first day of the outcomes that move the online width.
         until: the first day that baselines may not be fitted on.
@@ -39,15 +39,15 @@ def judged(
     for stock, place in windows.by_stock():
         rolling = rolling_forecasts(model, prices[stock], since, stock)
         parts.append(rolling.at(windows.cutoffs[place]).quantiles)
-    beside = baseline_forecasts(windows, prices, until)
-    return Evaluation(symbol.ticker, symbol.currency, windows, {"model": np.concatenate(parts), **beside})
+    baselines = baseline_forecasts(windows, prices, until)
+    return Evaluation(symbol.ticker, symbol.currency, windows, {"model": np.concatenate(parts), **baselines})
 
 
 def served_on_latest(served: Served, prices: Prices) -> Evaluation:
-    """Judge a served model on all that came after the last day that its training or calibration has seen.
+    """Evaluate a served model on the closes after the last day of its training and calibration.
 
     Raises:
-        TooFewSessions: no whole window has come since.
+        TooFewSessions: they do not fill one window.
     """
     model, card, ticker = served.model, served.model.card, prices.symbol.ticker
     table, horizon = prices.table, served.model.card.horizon
@@ -59,4 +59,4 @@ def served_on_latest(served: Served, prices: Prices) -> Evaluation:
         why = f"to judge a model that has seen closes until {card.validation_end}"
         raise TooFewSessions(ticker, first, prices.as_of, came, horizon, why)
     since = date.fromisoformat(card.validation_start)
-    return judged(model, prices.symbol, windows, {ticker: table}, since, np.datetime64(first))
+    return evaluate_model(model, prices.symbol, windows, {ticker: table}, since, np.datetime64(first))

@@ -24,17 +24,15 @@ from pregao.data.windows import REFERENCE_END, BorderRule, day, fraction_borders
 from pregao.errors import CorruptModel, InvalidChoice, NoModel, NotNeeded, PregaoError
 from pregao.evaluation import plots
 from pregao.evaluation.drift import drift, summary
-from pregao.evaluation.metrics import point_scores
+from pregao.evaluation.metrics import Forecasts, mape, pinball
 from pregao.evaluation.report import NAIVE, Evaluation
-from pregao.evaluation.scores import pinball
 from pregao.forecasting.compose import dated_forecast
-from pregao.forecasting.evaluate import judged
+from pregao.forecasting.evaluate import evaluate_model
 from pregao.models.choices import as_params, build_model, same_model, with_data
 from pregao.models.trained import ModelCard, TrainedModel, or_null
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.quantiles import LEVELS, MEDIAN
 from pregao.tracking import registry as tracking
 from pregao.tracking.registry import Run, Served
 from pregao.training.callbacks import Report
@@ -255,16 +253,13 @@ class Pipeline:
     def validate(self, model: TrainedModel, panel: Panel) -> dict[str, float]:
         """Figures of the second part, by which runs are compared: in percent, and the log return's pinball × 1000."""
         seen = panel.split.validation
-        quantiles = model.quantiles(seen.inputs, seen.volatilities, seen.stocks)
-        return {
-            "val_mape": point_scores(seen.targets, quantiles[..., MEDIAN])["mape"],
-            "val_pinball": pinball(seen.targets, quantiles, seen.inputs[:, -1], np.array(LEVELS)),
-        }
+        forecasts = Forecasts(seen.targets, model.quantiles(seen.inputs, seen.volatilities, seen.stocks))
+        return {"val_mape": mape(forecasts), "val_pinball": pinball(forecasts)}
 
     def evaluate(self, model: TrainedModel, panel: Panel) -> Evaluation:
         """Judge the model, with the online width that it had at each origin, and its baselines on the third part."""
         since, until = day(panel.borders[0]), panel.borders[1]
-        return judged(model, self.symbol, panel.split.test, panel.prices, since, until)
+        return evaluate_model(model, self.symbol, panel.split.test, panel.prices, since, until)
 
     def register(self, model: TrainedModel, panel: Panel, evaluation: Evaluation, run: Run) -> tuple[int, Verdict]:
         """Register, read back, forecast with what was read, and judge whether it is to be served."""
@@ -274,8 +269,8 @@ class Pipeline:
         forecasts = pd.concat([dated_forecast(read_back, stock, table) for stock, table in panel.prices.items()])
         numbers = forecasts.select_dtypes("number").to_numpy(np.float64)
         finite = bool(np.isfinite(numbers).all() and (forecasts["close"] > 0).all())
-        mape, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
-        return version, judge(self.config.promote, mape, former, naive, finite)
+        own, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
+        return version, judge(self.config.promote, own, former, naive, finite)
 
     def network(self, stocks: Collection[str]) -> dict[str, object]:
         """All arguments of the model that is trained on these stocks."""
@@ -298,7 +293,7 @@ class Pipeline:
 
     def _write(self, model: TrainedModel, evaluation: Evaluation, panel: Panel) -> None:
         model.save(self.folder / "model")
-        evaluation.save(self.folder)
+        evaluation.tables.save(self.folder)
         plots.report(evaluation, self.folder / "report.png")
         tables = [dated_forecast(model, stock, table) for stock, table in panel.prices.items()]
         if self.symbol.ticker == SHARED:

@@ -11,10 +11,9 @@ import pandas as pd
 
 from pregao.data.windows import Windows, day
 from pregao.errors import CorruptModel, NoModel
-from pregao.evaluation.metrics import point_scores
+from pregao.evaluation.metrics import Forecasts, mape
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.symbols import Symbol
-from pregao.quantiles import MEDIAN
 from pregao.tracking import registry as tracking
 
 logger = logging.getLogger(__name__)
@@ -78,5 +77,5 @@ def champion_mape(symbol: Symbol, prices: Mapping[str, pd.DataFrame], judged: Wi
         if own.windows.horizon != judged.horizon or len(own.windows) != len(cutoffs):
             logger.warning("The former champion has another lookback or horizon and is not compared with.")
             return math.nan
-        parts.append(own.quantiles[..., MEDIAN])
-    return point_scores(judged.targets, np.concatenate(parts))["mape"]
+        parts.append(own.quantiles)
+    return mape(Forecasts(judged.targets, np.concatenate(parts)))
