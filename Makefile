@@ -1,6 +1,7 @@
 # Every target makes .venv from requirements.lock by itself; nothing needs to be installed first but Python 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
+OUTPUTS = $(abspath $(or $(PREGAO_HOME),.))/outputs
 # Two threads of torch are slower than one for networks of this size.
 export OMP_NUM_THREADS ?= 1
 
@@ -54,7 +55,8 @@ dashboard: setup ## the dashboard, on port 8501
 	$(BIN)/pregao dashboard
 
 notebooks: setup ## run the notebooks; with their outputs they go to outputs/notebooks/
-	$(BIN)/python notebooks/execute.py
+	mkdir -p $(OUTPUTS)/notebooks
+	MPLBACKEND= $(BIN)/jupyter execute --timeout=300 --output=$(OUTPUTS)/notebooks/{notebook_name} notebooks/*.ipynb
 
 pictures: setup ## draw the README's pictures anew, from PRICES=folder of STOCK.csv
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv, make pictures PRICES=DIR"; exit 2; }

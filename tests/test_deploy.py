@@ -28,11 +28,10 @@ COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text(encoding="utf-8
 SERVICES = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
-
-sys.path.insert(0, str(DEPLOY))
-import rehearse  # noqa: E402 - a script beside what it rehearses
-
-INSTRUCTIONS = rehearse.instructions(DOCKERFILE)
+COMMANDS = re.sub(r"\\\n", "", re.sub(r"^ *#.*\n", "", DOCKERFILE, flags=re.MULTILINE)).splitlines()
+INSTRUCTIONS = [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in COMMANDS if line)]
+"""Name and arguments of each instruction, without comments and with continued lines joined."""
+WORKFLOW = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
 PROMQL = {"by", "sum", "min", "max", "rate", "increase", "histogram_quantile", "time", "vector", "or", "min_over_time"}
 
 
@@ -102,6 +101,11 @@ def test_what_is_copied_is_tracked_and_let_through_to_the_builder():
 def test_no_index_but_torchs_own_is_named_and_another_may_be_chosen():
     assert re.findall(r"https?://(?!127\.0\.0\.1)[^\s']+", DOCKERFILE) == ["https://download.pytorch.org/whl/cpu"]
     assert any(rest.startswith("TORCH_INDEX=") for rest in asked("ARG"))
+
+
+def test_ci_builds_the_image_and_asks_it_for_a_forecast():
+    steps = " ".join(step.get("run", "") for step in WORKFLOW["jobs"]["image"]["steps"])
+    assert re.search(r"docker build .*docker run .*/predict .*docker stop ", steps, re.DOTALL)
 
 
 def test_one_compose_file_has_every_part():
