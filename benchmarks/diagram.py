@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from pregao.models.network import Network
 from torch import Tensor, nn
 
-from pregao.data.volatility import NAMES
+from pregao.data.batch import as_inputs
+from pregao.models.base import ForecastModel
 from pregao.quantiles import LEVELS
 
 Hook = Callable[[nn.Module, Any, Any], None]
@@ -39,28 +40,27 @@ class Stage:
     weights: int
 
 
-def stages(network: Network, lookback: int) -> list[Stage]:
+def stages(network: ForecastModel, lookback: int) -> list[Stage]:
     """The modules in the order in which a forecast passes them."""
     found: list[Stage] = []
     hooks = []
     for name, module in network.named_modules():
         if not list(module.children()):
             hooks.append(module.register_forward_hook(_watch(name, found)))
-    known = torch.full((1, len(NAMES[network.inputs])), 0.02)
+    closes, measures = np.linspace(50, 55, lookback)[None], np.full((1, len(network.measures)), 0.02)
     try:
         with torch.inference_mode():
-            network.eval()(torch.linspace(50, 55, lookback, dtype=torch.float64)[None], known)
+            network.eval()(as_inputs(closes, measures, np.zeros(1, np.int64)))
     finally:
         for hook in hooks:
             hook.remove()
     return found
 
 
-def draw(network: Network, lookback: int, horizon: int, path: Path) -> None:
+def draw(network: ForecastModel, lookback: int, horizon: int, path: Path) -> None:
     """One box a module, from the closes down to the quantiles."""
     found = stages(network, lookback)
-    measures = NAMES[network.inputs]
-    first = f"closes [B, {lookback}]  ·  volatilities [B, {len(measures)}]: {', '.join(measures)}"
+    first = f"closes [B, {lookback}]  ·  volatilities [B, {len(network.measures)}]: {', '.join(network.measures)}"
     last = f"closes at {len(LEVELS)} quantiles [B, {horizon}, {len(LEVELS)}]"
     boxes = [
         ("prices in", first),
