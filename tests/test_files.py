@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pregao.files import atomic_write, in_background, locked, set_aside
+from pregao.files import atomic_write, in_background, locked, or_null, remove_folder, set_aside
 
 HOLD = """
 import sys, time
@@ -135,3 +135,18 @@ def _enter(lock):
 
 def _raise(error):
     raise error
+
+
+def test_a_removed_folder_takes_its_empty_parents_below_the_root_with_it(tmp_path):
+    run, other = tmp_path / "outputs/VALE3/1", tmp_path / "outputs/PETR4/1"
+    for folder in (run, other, other.with_name("2")):
+        folder.mkdir(parents=True)
+        (folder / "train.log").touch()
+    remove_folder(run, tmp_path / "outputs")
+    remove_folder(other, tmp_path / "outputs")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["2", "PETR4", "outputs", "train.log"]
+
+
+def test_null_replaces_every_number_that_json_cannot_hold():
+    found = or_null({"a": float("nan"), "b": {"c": float("inf"), "d": 1.5, "e": "inf"}, "f": None, "g": True})
+    assert found == {"a": None, "b": {"c": None, "d": 1.5, "e": "inf"}, "f": None, "g": True}

@@ -1,14 +1,17 @@
-"""Locks between processes, atomic writes, and calls with a time limit."""
+"""Locks between processes, atomic writes, deletion, JSON without NaN, and calls with a time limit."""
 
+import math
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from errno import EACCES, EPERM, EROFS
+from numbers import Real
 from pathlib import Path
 from threading import Lock, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from filelock import FileLock
@@ -62,6 +65,23 @@ def set_aside(path: Path) -> Path:
     aside = path.with_name(f"{path.stem}.corrupt-{datetime.now():%Y%m%dT%H%M%S}-{uuid4().hex[:6]}")
     os.replace(path, aside)
     return aside
+
+
+def remove_folder(folder: Path, root: Path) -> None:
+    """Delete a folder with its contents, and its parents below `root` that are then empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # the first parent that is not empty
+        for parent in folder.parents:
+            if root not in parent.parents:
+                return
+            parent.rmdir()
+
+
+def or_null(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """The value, with None for NaN and infinities, also inside mappings: JSON and databases have neither."""
+    if isinstance(value, Mapping):
+        return {key: or_null(item) for key, item in value.items()}
+    return None if isinstance(value, Real) and not math.isfinite(value) else value
 
 
 def in_background(work: Callable[[], T]) -> Future[T]:

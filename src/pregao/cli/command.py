@@ -4,7 +4,6 @@ import functools
 import inspect
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pregao.cli.refusals import sentence
 from pregao.errors import NotNeeded, StorageError, TrackingUnavailable, refusal
+from pregao.files import remove_folder
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
 
@@ -97,11 +97,7 @@ def _remove(folder: Path) -> None:
     # hydra.run.dir= may name a folder of the user's, with much else in it.
     if any(path.lstat().st_mtime < STARTED for path in folder.rglob("*")):
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        if settings().outputs not in parent.parents or any(parent.iterdir()):
-            return
-        parent.rmdir()
+    remove_folder(folder, settings().outputs)
 
 
 def _exit_code(entry: Callable[[], None]) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from pregao.evaluation.metrics import skill
+from pregao.files import or_null
 
 SUMS = ["n", "squared", "naive_squared", "relative", "naive_relative", "inside_80", "inside_90"]
 
@@ -37,6 +38,6 @@ def _scores(sums: dict[Any, Any]) -> dict[str, Any]:
         "n": n,
         **own,
         **{f"naive_{name}": value for name, value in naive.items()},
-        **{name: value if math.isfinite(value) else None for name, value in skills.items()},
+        **or_null(skills),
         **{f"coverage_{percent}": 100 * sums[f"inside_{percent}"] / n for percent in (80, 90)},
     }

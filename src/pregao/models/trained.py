@@ -1,12 +1,11 @@
 """A trained network with what is known of it, on disk as safetensors + json; forecasts from bare closes."""
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,8 +31,6 @@ MOST_CLOSES = 10_000
 
 _TYPICAL = "typical_volatility"
 """A weight in files of version 0.1, on the card since."""
-
-Figure = TypeVar("Figure", int, float)
 
 
 @dataclass(frozen=True)
@@ -183,11 +180,6 @@ def _of_version_0_1(state: dict[str, Tensor], card: ModelCard) -> tuple[dict[str
     renamed = {name.replace("recurrence.", "encoder.", 1): tensor for name, tensor in state.items()}
     typical = renamed.pop(_TYPICAL).item()
     return renamed | {"fitted": torch.tensor(True)}, replace(card, typical_volatility=typical)
-
-
-def or_null(figure: Figure | None) -> Figure | None:
-    """JSON has no NaN and no infinity: the skill of a stock that never moved is null."""
-    return figure if figure is not None and math.isfinite(figure) else None
 
 
 def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:

@@ -37,9 +37,9 @@ from pregao.errors import (
     refusal,
     refused_cause,
 )
-from pregao.files import ALEMBIC, atomic_write, locked
+from pregao.files import ALEMBIC, atomic_write, locked, or_null
 from pregao.models.choices import as_params
-from pregao.models.trained import CARD, TrainedModel, or_null
+from pregao.models.trained import CARD, TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import BANDS
 from pregao.settings import TRACKING_URI, settings
@@ -88,8 +88,7 @@ class Run:
     def metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Log final figures; what is not finite is left out, since databases refuse it."""
         now = _now()
-        known = {name: or_null(value) for name, value in metrics.items()}
-        rows = [Metric(name, value, now, 0) for name, value in known.items() if value is not None]
+        rows = [Metric(name, value, now, 0) for name, value in or_null(metrics).items() if value is not None]
         _client().log_batch(self.run_id, metrics=rows)
 
     def history(self, epochs: Mapping[str, Sequence[float]], first: int = 0) -> None:

@@ -5,7 +5,6 @@ at first, and any other version is read through MLflow's client.
 """
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pregao.errors import InvalidChoice
+from pregao.files import or_null
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 from pregao.tracking import registry as tracking
@@ -199,5 +199,4 @@ def through_the_client(page: Page) -> tuple[list[dict[str, Any]], list[dict[str,
 def _of_client(run: Any) -> dict[str, Any]:  # noqa: ANN401 - MLflow has no types
     info = run.info
     row = _run(info.run_id, info.experiment_id, info.artifact_uri, info.status, info.start_time, info.end_time)
-    metrics = {key: value if math.isfinite(value) else None for key, value in run.data.metrics.items()}
-    return row | {"metrics": metrics, "params": dict(run.data.params), "tags": dict(run.data.tags)}
+    return row | {"metrics": or_null(run.data.metrics), "params": dict(run.data.params), "tags": dict(run.data.tags)}

@@ -1,15 +1,13 @@
 """A background training as its folder describes it: one JSON file, replaced whole at each change."""
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pregao.errors import NoSuchJob
-from pregao.files import atomic_write
+from pregao.files import atomic_write, or_null
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -64,16 +62,9 @@ class Job:
     def write(self, folder: Path) -> None:
         """Replace the file of the job."""
         with atomic_write(folder / "job.json") as file:
-            file.write_text(json.dumps(_finite(asdict(self)), indent=1), encoding="utf-8")
+            file.write_text(json.dumps(or_null(asdict(self)), indent=1), encoding="utf-8")
 
 
 def now() -> str:
     """The time in UTC, ISO 8601 to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """JSON has no NaN and no infinity."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

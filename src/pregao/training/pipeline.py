@@ -26,10 +26,11 @@ from pregao.evaluation import plots
 from pregao.evaluation.drift import drift, summary
 from pregao.evaluation.metrics import Forecasts, mape, pinball
 from pregao.evaluation.report import NAIVE, Evaluation
+from pregao.files import or_null
 from pregao.forecasting.compose import dated_forecast
 from pregao.forecasting.evaluate import evaluate_model
 from pregao.models.choices import as_params, build_model, same_model, with_data
-from pregao.models.trained import ModelCard, TrainedModel, or_null
+from pregao.models.trained import ModelCard, TrainedModel
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
@@ -303,7 +304,7 @@ class Pipeline:
         forecast.to_csv(self.folder / "forecast.csv", index=False, float_format="%.6f")
 
     def _finish(self, run: Run, metrics: dict[str, float], panel: Panel, beginning: Served | None) -> None:
-        text = json.dumps(_nulled(metrics), indent=2, allow_nan=False)
+        text = json.dumps(or_null(metrics), indent=2, allow_nan=False)
         (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
         # With the last date in place of `null`, and what `auto` came to: the same run, whenever it is made again.
         begun = self.config.train.model_copy(update={"init": "none" if beginning is None else "shared"})
@@ -343,7 +344,7 @@ class Pipeline:
         return max(day(table["date"].iloc[-1]) for table in panel.prices.values())
 
     def _with_metrics(self, model: TrainedModel, evaluation: Evaluation) -> TrainedModel:
-        return replace(model, card=replace(model.card, metrics=_nulled(evaluation.metrics)))
+        return replace(model, card=replace(model.card, metrics=or_null(evaluation.metrics)))
 
     def _metrics(self, evaluation: Evaluation, fitted: Fitted, panel: Panel) -> dict[str, float]:
         chosen = fitted.chosen
@@ -402,7 +403,3 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _nulled(metrics: dict[str, float]) -> dict[str, float | None]:
-    return {name: or_null(value) for name, value in metrics.items()}

@@ -3,12 +3,10 @@
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +16,7 @@ from omegaconf import OmegaConf
 
 from pregao.config import parse
 from pregao.errors import refusal
+from pregao.files import remove_folder
 from pregao.settings import settings
 from pregao.training.config import TrainConfig
 from pregao.training.job import Job, now
@@ -87,7 +86,8 @@ class Worker:
             return _result(self._pipeline(config, folder))
         except Exception as error:
             if refusal(error) is not None:
-                _remove(folder)
+                logging.shutdown()
+                remove_folder(folder, settings().outputs)
             raise
 
     def _pipeline(self, config: TrainConfig, folder: Path) -> "Result":
@@ -153,14 +153,6 @@ def _log_to(file: Path) -> None:
     logging.basicConfig(
         filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
-
-
-def _remove(folder: Path) -> None:
-    """Leave no folder of a run that was refused."""
-    logging.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # it holds other runs
-        folder.parent.rmdir()
 
 
 if __name__ == "__main__":
