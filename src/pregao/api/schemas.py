@@ -1,10 +1,11 @@
 """What comes in and what goes out, with examples that work when they are pasted."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, model_validator
 
 from pregao.models.trained import MOST_CLOSES
+from pregao.training.overrides import overrides_class
 
 CLOSES = [54.1, 53.9, 54.4, 54.0, 53.2, 53.5, 52.8, 53.1, 53.9, 54.6, 54.2, 55.0, 55.3, 54.9, 55.6, 55.1, 54.8, 55.4]
 CLOSES += [55.9, 55.5]
@@ -15,8 +16,6 @@ LONGEST_TEXT = 40
 Price = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Ticker = Annotated[StrictStr, Field(max_length=LONGEST_TEXT, examples=["VALE3"])]
 Day = Annotated[StrictStr, Field(max_length=LONGEST_TEXT, examples=["2020-01-01"])]
-Whole = Annotated[int, Field(strict=True)]
-Rate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class _Request(BaseModel):
@@ -38,33 +37,6 @@ class PredictRequest(_Request):
         return self
 
 
-class Overrides(_Request):
-    """The choices of a training that a client may make; what is left out is as train.py has it."""
-
-    experiment: Literal["reference", "quickstart"] | None = None
-    seed: Annotated[Whole, Field(ge=0, lt=2**32)] | None = None
-    promote: Literal["auto", "always", "never"] | None = None
-    model: Literal["lstm", "absolute"] | None = None
-    cell: Literal["lstm", "gru"] | None = Field(None, alias="model.cell")
-    hidden_size: Annotated[Whole, Field(ge=1, le=512)] | None = Field(None, alias="model.hidden_size")
-    num_layers: Annotated[Whole, Field(ge=1, le=8)] | None = Field(None, alias="model.num_layers")
-    dropout: Annotated[Rate, Field(ge=0, lt=1)] | None = Field(None, alias="model.dropout")
-    shrinkage: Annotated[Rate, Field(gt=0, le=1)] | None = Field(None, alias="model.shrinkage")
-    loss: Literal["pinball", "mse"] | None = Field(None, alias="model.loss")
-    price: Literal["adjusted", "close"] | None = Field(None, alias="data.price")
-    batch_size: Annotated[Whole, Field(ge=1, le=4096)] | None = Field(None, alias="data.batch_size")
-    learning_rate: Annotated[Rate, Field(gt=0, le=1)] | None = Field(None, alias="optimizer.learning_rate")
-    weight_decay: Annotated[Rate, Field(ge=0, le=1)] | None = Field(None, alias="optimizer.weight_decay")
-    max_epochs: Annotated[Whole, Field(ge=1, le=1000)] | None = Field(None, alias="trainer.max_epochs")
-    patience: Annotated[Whole, Field(ge=1, le=1000)] | None = Field(None, alias="trainer.patience")
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), populate_by_name=False)
-
-    def chosen(self) -> dict[str, Any]:
-        """Under Hydra's names; a group comes before its keys."""
-        return self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
-
-
 class TrainRequest(_Request):
     """What to train on; both days are inclusive."""
 
@@ -73,8 +45,8 @@ class TrainRequest(_Request):
         validation_alias=AliasChoices("inicio", "start"), description="First day, ISO 8601; `start` is the same"
     )
     fim: Day = Field(validation_alias=AliasChoices("fim", "end"), description="Last day, ISO 8601; `end` is the same")
-    overrides: Overrides = Field(
-        default=Overrides.model_validate({}), description="Choices of the training, by Hydra's names"
+    overrides: overrides_class() = Field(  # type: ignore[valid-type] # made at run time from conf/model
+        default={}, validate_default=True, description="Choices of the training, by Hydra's names"
     )
 
 

@@ -21,13 +21,21 @@ def _known_model(given: object) -> object:
 ModelChoices = Annotated[dict[str, Any], BeforeValidator(_known_model)]
 """`_target_` and the choices of a model, checked by the annotations of its constructor."""
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Promote = Literal["auto", "always", "never"]
+Price = Literal["adjusted", "close"]
+Lookback = Annotated[int, Field(ge=2, le=1000)]
+Horizon = Annotated[int, Field(gt=0, le=250)]
+LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+WeightDecay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 
 class OptimizerChoices(Choices):
     """Adam's settings."""
 
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    learning_rate: LearningRate
     schedule: Literal["cosine", "constant"]
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    weight_decay: WeightDecay
 
 
 class TrainerChoices(Choices):
@@ -51,9 +59,9 @@ class TrainerChoices(Choices):
 class DataChoices(Choices):
     """The windows and their price basis."""
 
-    lookback: Annotated[int, Field(ge=2, le=1000)]
-    horizon: Annotated[int, Field(gt=0, le=250)]
-    price: Literal["adjusted", "close"]
+    lookback: Lookback
+    horizon: Horizon
+    price: Price
     inputs: Literal["window", "history", "ohlc"]
     batch_size: PositiveInt
 
@@ -96,8 +104,8 @@ class TrainConfig(Choices):
     stocks: Annotated[list[Text], Field(min_length=1)] | None
     start: Text
     end: Text | None
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    promote: Literal["auto", "always", "never"]
+    seed: Seed
+    promote: Promote
     if_drifted: bool
     ckpt_path: GivenPath | None
     source: SourceChoices
