@@ -142,9 +142,10 @@ class MissingArtifact(PregaoError):
 class NoModel(PregaoError):
     """A stock without a served model."""
 
-    def __init__(self, symbol: object, available: Sequence[str]) -> None:
+    def __init__(self, symbol: object, available: Sequence[str], problem: str = "") -> None:
         have = f"there are models for {', '.join(available)}" if available else "there is none for any stock yet"
-        super().__init__(f"{symbol}: no trained model; {have}. Train one: python train.py stock={symbol}")
+        reason = f" {problem}" if problem else ""
+        super().__init__(f"{symbol}: no trained model; {have}.{reason} Train one: python train.py stock={symbol}")
 
 
 class NotNeeded(PregaoError):

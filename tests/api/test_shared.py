@@ -129,3 +129,31 @@ def test_without_a_shared_model_a_stock_is_told_who_has_one_and_how_to_get_one(h
         told = answer.json()["detail"]
         assert told.startswith("ITUB4: no trained model; there are models for VALE3. Train one: ")
         assert 'POST /train {"stock": "ITUB4"' in told
+
+
+@pytest.mark.parametrize("sizes", ["data.horizon=9", "data.lookback=30"])
+def test_a_champion_of_other_sizes_is_not_served_and_the_answer_says_why(home, prices, sizes):
+    """train.py may promote it; /predict promises ten prices after twenty closes."""
+
+    def train(run, *overrides):
+        folder = home / "outputs/VALE3" / run
+        folder.mkdir(parents=True)
+        return Pipeline(small_config(prices, *overrides), folder).run()
+
+    train("1")
+
+    async def ask():
+        async with client_of(prices) as client:
+            before = await predict(client, stock="VALE3")
+            assert train("2", sizes, "promote=always").verdict.promoted
+            answer = await client.post("/predict", json={"stock": "VALE3"})
+            return before, answer, (await client.get("/health")).json()["problems"]
+
+    before, answer, problems = asyncio.run(ask())
+    assert before["model"]["version"] == 1
+    assert answer.status_code == 404
+    [problem] = problems
+    assert problem.startswith(
+        "VALE3 version 2 is not served: /predict answers with 10 prices after 20 closes, and this"
+    )
+    assert problem in answer.json()["detail"]

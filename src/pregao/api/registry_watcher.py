@@ -10,6 +10,7 @@ from pregao.prices.symbols import SHARED, Symbol
 from pregao.settings import settings
 from pregao.tracking import registry as tracking
 from pregao.tracking.registry import Served
+from pregao.training.promotion import not_for_predict
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class RegistryWatcher:
             await self._follow(self._stamp_now())
         served = self.in_memory(symbol.ticker)
         if served is None:
-            raise NoModel(symbol, sorted(self.served))
+            raise NoModel(symbol, sorted(self.served), self.problems.get(symbol.ticker, ""))
         return served
 
     def in_memory(self, ticker: str) -> Served | None:
@@ -105,9 +106,16 @@ class RegistryWatcher:
             if known is not None and (known.version, known.run_id) == (version, run_id):
                 continue
             try:
-                served[stock] = tracking.load(Symbol.parse(stock), version)
+                found = tracking.load(Symbol.parse(stock), version)
             except Exception as error:
                 problems[stock] = self._problem(f"{stock} version {version} cannot be loaded", error)
+                continue
+            unfit = not_for_predict(found.model.card.lookback, found.model.card.horizon)
+            if unfit is None:
+                served[stock] = found
+            else:
+                served.pop(stock, None)  # it is the champion no longer
+                problems[stock] = self._logged(f"{stock} version {version} is not served: {unfit}.")
         for stock in set(tracking.shipped_stocks()) - champions.keys() - served.keys():
             try:
                 served[stock] = tracking.champion(Symbol.parse(stock))
@@ -118,7 +126,9 @@ class RegistryWatcher:
         return served, problems
 
     def _problem(self, what: str, error: Exception) -> str:
-        sentence = f"{what}: {refusal(error) or type(error).__name__}. What is in memory is served."
+        return self._logged(f"{what}: {refusal(error) or type(error).__name__}. What is in memory is served.")
+
+    def _logged(self, sentence: str) -> str:
         if sentence_for_clients(sentence) not in self.problems.values():
             logger.warning("%s", sentence)
         return sentence_for_clients(sentence)

@@ -29,7 +29,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_. -]{1,80}")
 def train_config(
     symbol: Symbol, start: str | None, end: str | None, source: SourceChoices, overrides: Mapping[str, Any]
 ) -> TrainConfig:
-    """The configuration that train.py would compose from these choices.
+    """The configuration that train.py would compose from these choices, for a model that /predict answers with.
 
     Raises:
         InvalidChoice: a key or a value that conf/ does not allow.
@@ -38,7 +38,7 @@ def train_config(
     dates = [f"{key}='{value}'" for key, value in (("start", start), ("end", end)) if value is not None]
     composed = _compose("train", [*chosen, f"stock={symbol}", f"source={source.name}", *dates])
     # Not as an override: a path may hold characters of Hydra's grammar.
-    return parse(TrainConfig, composed).model_copy(update={"source": source})
+    return parse(TrainConfig, composed).model_copy(update={"source": source, "for_predict": True})
 
 
 @cache

@@ -98,7 +98,10 @@ class SweepChoices(Choices):
 
 
 class TrainConfig(Choices):
-    """Everything that decides a training run."""
+    """Everything that decides a training run.
+
+    `for_predict` lets only a model be promoted that POST /predict can answer with; it is set for a training over HTTP.
+    """
 
     stock: Text
     stocks: Annotated[list[Text], Field(min_length=1)] | None
@@ -116,6 +119,7 @@ class TrainConfig(Choices):
     trainer: TrainerChoices
     train: BeginningChoices
     sweep: SweepChoices | None = None  # None outside a sweep
+    for_predict: bool = False
 
     @model_validator(mode="after")
     def _many_stocks_make_the_shared_model(self) -> "TrainConfig":

@@ -40,7 +40,7 @@ from pregao.training.callbacks import Report
 from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted, Training
 from pregao.training.module import ForecastModule
-from pregao.training.promotion import Verdict, champion_mape, judge
+from pregao.training.promotion import Verdict, champion_mape, judge, not_for_predict
 
 logger = logging.getLogger(__name__)
 
@@ -271,7 +271,9 @@ class Pipeline:
         numbers = forecasts.select_dtypes("number").to_numpy(np.float64)
         finite = bool(np.isfinite(numbers).all() and (forecasts["close"] > 0).all())
         own, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
-        return version, judge(self.config.promote, own, former, naive, finite)
+        unfit = not_for_predict(read_back.card.lookback, read_back.card.horizon) if self.config.for_predict else None
+        verdict = judge(self.config.promote, own, former, naive, finite)
+        return version, verdict if unfit is None else Verdict(False, unfit)
 
     def network(self, stocks: Collection[str]) -> dict[str, object]:
         """All arguments of the model that is trained on these stocks."""

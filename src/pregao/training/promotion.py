@@ -22,12 +22,26 @@ TOLERANCE = 1.02
 """A new model may be 2 % worse, relative, before it counts as clearly worse: less is noise between trainings."""
 
 
+LOOKBACK, HORIZON = 20, 10
+"""Of the models that POST /predict answers with: its clients give 20 closes and read 10 prices."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a new version is served, and the reason as a sentence's end."""
 
     promoted: bool
     reason: str
+
+
+def not_for_predict(lookback: int, horizon: int) -> str | None:
+    """Why POST /predict does not answer with a model of these sizes, as a sentence's end; None where it does."""
+    if (lookback, horizon) == (LOOKBACK, HORIZON):
+        return None
+    return (
+        f"/predict answers with {HORIZON} prices after {LOOKBACK} closes, and this model forecasts {horizon} after "
+        f"{lookback} (data.horizon, data.lookback)"
+    )
 
 
 def judge(
