@@ -36,6 +36,10 @@ class Batch(NamedTuple):
     inputs: Inputs
     targets: Float[Tensor, "*batch horizon"]
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same windows on another device; Lightning calls it for each batch."""
+        return Batch(Inputs(*(tensor.to(device) for tensor in self.inputs)), self.targets.to(device))
+
 
 class WindowDataset(Dataset[Batch]):
     """Windows held as tensors. An index gives one window, a list or a slice of indices gives a batch of them."""
