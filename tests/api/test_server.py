@@ -4,6 +4,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +31,11 @@ CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance,
 def port_of(pid, port):
     """Whether this is the process that answers: the one with an event loop."""
     return any("eventpoll" in os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_the_inference_process_imports_no_pandas():
+    code = "import sys; import pregao.api.inference_worker, pregao.models.trained; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def port_is_free(port):

@@ -1,7 +1,7 @@
 """What a model takes: a small typed batch of windows, as tensors."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pregao.data.windows import Windows
+if TYPE_CHECKING:  # an inference process does without pandas' 60 MB
+    from pregao.data.windows import Windows
 
 OTHER_STOCK = -1
 """The place of a stock that a model was not trained on."""
@@ -44,7 +45,7 @@ class Batch(NamedTuple):
 class WindowDataset(Dataset[Batch]):
     """Windows held as tensors. An index gives one window, a list or a slice of indices gives a batch of them."""
 
-    def __init__(self, windows: Windows, stocks: Sequence[str] = ()) -> None:
+    def __init__(self, windows: "Windows", stocks: Sequence[str] = ()) -> None:
         self.batch = as_batch(windows, stocks)
 
     def __len__(self) -> int:
@@ -55,7 +56,7 @@ class WindowDataset(Dataset[Batch]):
         return Batch(Inputs(*(tensor[index] for tensor in inputs)), targets[index])
 
 
-def as_batch(windows: Windows, stocks: Sequence[str] = ()) -> Batch:
+def as_batch(windows: "Windows", stocks: Sequence[str] = ()) -> Batch:
     """All windows as one batch; `stocks` are those that the model is trained on, in its order."""
     return Batch(
         as_inputs(windows.inputs, windows.volatilities, places(windows.stocks, stocks)),
