@@ -1,15 +1,34 @@
+"""The progress bar of a training: on a terminal only, on stderr only, and the cursor comes back."""
+
 import os
 import pty
 import subprocess
 import sys
 
+import pytest
+from pytorch_lightning.callbacks import Callback
+
 from pregao.cli.progress import training_progress
 from pregao.settings import REPOSITORY
 from tests.conftest import SMALL, environment
+from tests.training.test_fit import train
 
 
 def test_there_is_no_bar_where_no_terminal_is():
     assert training_progress() == []
+
+
+class CtrlC(Callback):
+    def on_train_batch_end(self, *_):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_gives_the_cursor_back(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, callbacks=[*training_progress(), CtrlC()])
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert capsys.readouterr().err.rpartition(hidden)[2].count(shown) == 1
 
 
 def test_a_terminal_shows_lightnings_bar_on_stderr_alone(home, prices):
