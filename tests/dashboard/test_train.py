@@ -1,3 +1,4 @@
+import json
 import time
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from pregao.config import SourceChoices
 from pregao.dashboard.state import the_jobs
 from pregao.tracking import registry as tracking
-from pregao.training.compose import train_config
+from pregao.training.compose import models, train_config
 from pregao.training.jobs import Jobs
 from tests.dashboard.conftest import figures, told
 from tests.training.test_jobs import LONG, SMALL
@@ -15,6 +16,10 @@ START, CANCEL = "Train", "Cancel"
 
 def button(app, label):
     return next(one for one in app.button if one.label == label)
+
+
+def field(fields, label):
+    return next(one for one in fields if one.label == label)
 
 
 def until(app, condition, seconds=90):
@@ -52,6 +57,39 @@ def test_before_the_first_training_the_page_offers_one_with_the_usual_choices(op
     assert str(app.date_input[0].value) == "2020-01-01"
 
 
+def test_each_model_of_conf_has_a_field_for_each_of_its_choices(open_page):
+    app = open_page("train")
+    chosen = field(app.selectbox, "Model")
+    assert (chosen.options, chosen.value) == (list(models()), "lstm")
+    layers = field(app.number_input, "Layers")
+    assert (layers.min, layers.max, layers.value) == (1, 8, 1)
+    assert field(app.selectbox, "Recurrent cell").options == ["lstm", "gru"]
+    assert field(app.number_input, "Fraction of the median").value == 0.25
+    chosen.set_value("absolute").run()
+    assert field(app.number_input, "Layers").value == 2
+    assert "Fraction of the median" not in [one.label for one in app.number_input]
+
+
+def test_the_chosen_model_is_trained_with_what_the_fields_hold(open_page):
+    app = open_page("train")
+    field(app.selectbox, "Model").set_value("absolute").run()
+    field(app.selectbox, "Recurrent cell").set_value("gru")
+    field(app.number_input, "Layers").set_value(3)
+    button(app, START).click().run()
+    [job] = Jobs().all()
+    model = json.loads((Jobs().folder / job.id / "config.json").read_text())["model"]
+    assert (model["_target_"], model["cell"]) == ("pregao.models.absolute.AbsoluteModel", "gru")
+    assert (model["num_layers"], model["hidden_size"]) == (3, 40)
+
+
+def test_a_value_on_a_bound_that_is_excluded_is_a_sentence(open_page):
+    app = open_page("train")
+    field(app.number_input, "Dropout").set_value(1.0)
+    button(app, START).click().run()
+    assert "model.dropout=1.0: should be less than 1" in told(app).replace("\\", "")
+    assert Jobs().all() == []
+
+
 def test_a_sample_is_trained_on_the_days_that_it_has(open_page):
     app = open_page("train", "source=auto", stock="SP500")
     assert [str(field.value) for field in app.date_input] == ["2009-01-01", "2018-12-31"]
@@ -69,8 +107,8 @@ def test_dates_that_are_none_are_a_sentence(open_page):
 def test_a_training_is_started_watched_and_served(open_page, vale3):
     app = open_page("train")
     app.date_input[0].set_value("2023-06-01")
-    app.number_input[0].set_value(4)
-    app.number_input[1].set_value(2)
+    field(app.number_input, "Hidden size").set_value(4)
+    field(app.number_input, "Epochs, at most").set_value(2)
     button(app, START).click().run()
     assert "is in training" in app.subheader[0].value
     until(app, lambda page: not [one for one in page.button if one.label == CANCEL])

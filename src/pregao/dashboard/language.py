@@ -40,8 +40,21 @@ def say(key: str, **values: object) -> str:
 
 def name_of_forecaster(name: str) -> str:
     """The package's name of a model or a baseline, in the visitor's language where that has another."""
-    key = f"forecaster.{name}"
-    return say(key) if key in SENTENCES else name
+    return _known(f"forecaster.{name}") or name
+
+
+def name_of_choice(name: str) -> str:
+    """The label of a training's choice; its own name where the catalogue has none."""
+    return _known(f"choice.{name}") or name
+
+
+def help_of_choice(name: str) -> str | None:
+    """What a choice means, where the catalogue says it."""
+    return _known(f"choice.{name}.help")
+
+
+def _known(key: str) -> str | None:
+    return say(key) if key in SENTENCES else None
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:

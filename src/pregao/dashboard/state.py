@@ -87,11 +87,15 @@ def prices(symbol: Symbol, basis: PriceBasis) -> Prices:
     )
 
 
-def training_defaults(symbol: Symbol) -> TrainConfig:
-    """What train.py would do for this stock; for a sample, whose prices end in 2018, the quickstart."""
-    overrides = {"experiment": "quickstart"} if symbol.ticker in SAMPLES else {}
+def training_defaults(symbol: Symbol, model: str | None = None) -> TrainConfig:
+    """The configuration of train.py for this stock; for a sample, whose prices end in 2018, of the quickstart.
+
+    `model` is a name of conf/model; None for the usual one.
+    """
+    experiment = {"experiment": "quickstart"} if symbol.ticker in SAMPLES else {}
+    overrides = experiment | ({} if model is None else {"model": model})
     source = configuration().source
-    return remembered("defaults", lambda: train_config(symbol, None, None, source, overrides), symbol.ticker)
+    return remembered("defaults", lambda: train_config(symbol, None, None, source, overrides), symbol.ticker, model)
 
 
 @st.cache_resource(show_spinner=False)

@@ -6,16 +6,18 @@ from typing import Any
 import streamlit as st
 
 from pregao.dashboard import refusals
-from pregao.dashboard.language import day_format, number, say
+from pregao.dashboard.choices import model_fields, places
+from pregao.dashboard.language import day_format, help_of_choice, name_of_choice, number, say
 from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import EARLIEST, configuration, the_jobs, training_defaults
 from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.tables import figures
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SAMPLES, Symbol
-from pregao.training.compose import train_config
+from pregao.training.compose import models, train_config
 from pregao.training.config import TrainConfig
 from pregao.training.job import Job
+from pregao.training.overrides import usual_model
 
 SHOWN = 10
 """Trainings in the list of past ones."""
@@ -35,10 +37,12 @@ def main() -> None:
 
 
 def _form(symbol: Symbol) -> None:
-    usual = training_defaults(symbol)
+    names = list(models())
+    model = st.selectbox(say("train.model"), names, names.index(usual_model(training_defaults(symbol))))
+    usual = training_defaults(symbol, model)
     with st.form(f"training of {symbol}", enter_to_submit=False):
         start, end = _dates(usual)
-        overrides = _hyper_parameters(usual)
+        overrides = {"model": model, **model_fields(model, usual.model), **_training_fields(usual)}
         pressed = st.form_submit_button(say("train.start"), type="primary", icon=":material/play_arrow:")
     if pressed:
         _start(symbol, start, end, overrides)
@@ -62,22 +66,18 @@ def _dates(usual: TrainConfig) -> tuple[date | None, date | None]:
     return start, end
 
 
-def _hyper_parameters(usual: TrainConfig) -> dict[str, Any]:
+def _training_fields(usual: TrainConfig) -> dict[str, Any]:
     """Under Hydra's names; what they begin with is conf/'s."""
-    first, second = st.columns(3), st.columns(3)
+    place = places()
     return {
-        "model.hidden_size": first[0].number_input(
-            say("hidden_size"), 1, 512, usual.model["hidden_size"], help=say("hidden_size.help")
+        "trainer.max_epochs": next(place).number_input(
+            *(name_of_choice("max_epochs"), 1, 1000, usual.trainer.max_epochs), help=help_of_choice("max_epochs")
         ),
-        "trainer.max_epochs": first[1].number_input(
-            say("max_epochs"), 1, 1000, usual.trainer.max_epochs, help=say("max_epochs.help")
+        "optimizer.learning_rate": next(place).number_input(
+            name_of_choice("learning_rate"), 1e-6, 1.0, usual.optimizer.learning_rate, step=1e-4, format="%.6f"
         ),
-        "optimizer.learning_rate": first[2].number_input(
-            say("learning_rate"), 1e-6, 1.0, usual.optimizer.learning_rate, step=1e-4, format="%.6f"
-        ),
-        "model.dropout": second[0].number_input(say("dropout"), 0.0, 0.95, usual.model["dropout"], step=0.05),
-        "data.batch_size": second[1].number_input(say("batch_size"), 1, 4096, usual.data.batch_size),
-        "seed": second[2].number_input(say("seed"), 0, 2**32 - 1, usual.seed, help=say("seed.help")),
+        "data.batch_size": next(place).number_input(name_of_choice("batch_size"), 1, 4096, usual.data.batch_size),
+        "seed": next(place).number_input(name_of_choice("seed"), 0, 2**32 - 1, usual.seed, help=help_of_choice("seed")),
     }
 
 

@@ -8,9 +8,9 @@ from pydantic.fields import FieldInfo
 
 from pregao.config import PositiveInt
 from pregao.errors import InvalidChoice
-from pregao.models.choices import TARGET, choices_of, model_class
+from pregao.models.choices import TARGET, checked, choices_of, model_class
 from pregao.training.compose import models
-from pregao.training.config import Horizon, LearningRate, Lookback, Price, Promote, Seed, WeightDecay
+from pregao.training.config import Horizon, LearningRate, Lookback, Price, Promote, Seed, TrainConfig, WeightDecay
 
 COMMON: dict[str, Any] = {
     "experiment": Literal["reference", "quickstart"],
@@ -46,23 +46,28 @@ def overrides_class() -> type[Overrides]:
     """
     hints: dict[str, list[Any]] = {}
     for name in models():
-        for choice, field in model_choices(name).items():
+        for choice, field in model_choices(name).model_fields.items():
             hints.setdefault(f"model.{choice}", []).append(_hint(field))
     fields = {"model": Literal[*models()], **{name: _either(found) for name, found in hints.items()}, **COMMON}
     optional: dict[str, Any] = {name: (hint | None, None) for name, hint in fields.items()}
     return create_model("Overrides", __base__=Overrides, __doc__=Overrides.__doc__, **optional)
 
 
-def model_choices(name: str) -> dict[str, FieldInfo]:
-    """The choices of a model of conf/model: annotations, bounds and defaults of its constructor.
+def model_choices(name: str) -> type[BaseModel]:
+    """The choices of a model of conf/model, as its constructor annotates them.
 
     Raises:
         InvalidChoice: the `_target_` of its file is not a model.
     """
     try:
-        return choices_of(model_class(str(models()[name].get(TARGET)))).model_fields
+        return choices_of(model_class(str(models()[name].get(TARGET))))
     except ValueError as error:
         raise InvalidChoice(f"conf/model/{name}.yaml: {error}.") from None
+
+
+def usual_model(config: TrainConfig) -> str:
+    """The name in conf/model of a configuration's model; the first one where its choices are no file's."""
+    return next((name for name, choices in models().items() if checked(choices) == config.model), next(iter(models())))
 
 
 def _hint(field: FieldInfo) -> Any:  # noqa: ANN401 - a type, as annotations have it
