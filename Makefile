@@ -41,7 +41,7 @@ check: setup ## style, types, and known weaknesses: ours and of what we install
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src $(wildcard *.py)
 	$(BIN)/python .ci/audit.py $(AUDIT)
 
-licences: setup ## the table of licences in deploy/, from what is installed
+licences: setup ## the table of licences in docs/, from what is installed
 	$(BIN)/python .ci/licences.py
 
 format: setup ## mend what ruff can mend

@@ -1,4 +1,4 @@
-"""Write deploy/licences.md, the licence of each package in requirements.lock: python .ci/licences.py.
+"""Write docs/licences.md, the licence of each package in requirements.lock: python .ci/licences.py.
 
 pip-licenses reads what each package says of itself; LICENCE_FILES are those that say it only in a file, which was read.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TABLE = REPOSITORY / "deploy/licences.md"
+TABLE = REPOSITORY / "docs/licences.md"
 COMMAND = [sys.executable, "-m", "piplicenses", "--format", "json", "--from", "mixed", "--with-system"]
 
 LICENCE_FILES = {"huey": "MIT", "peewee": "MIT", "skops": "MIT"}
