@@ -201,7 +201,9 @@ def metrics():
     card = SimpleNamespace(trained_at="2025-07-28T12:00:00+00:00")
     served = SimpleNamespace(version=1, model=SimpleNamespace(card=card))
     closes = {"VALE3": date(2025, 7, 28)}
-    forecasts = SimpleNamespace(ready=True, problems={}, served={"VALE3": served}, newest_closes=lambda: closes)
+    registry = SimpleNamespace(problems={}, served={"VALE3": served})
+    prices = SimpleNamespace(newest_closes=lambda: closes)
+    forecasts = SimpleNamespace(ready=True, registry=registry, prices=prices)
     monitoring.registry.register(ServedStocks(forecasts))
     monitoring.registry.register(ServerProcesses(os.getpid()))
     monitoring.answered("GET", "/health", 200, 0.001)
