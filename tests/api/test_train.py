@@ -115,6 +115,7 @@ def test_a_job_tells_its_progress_and_can_be_cancelled(quiet):
     job = quiet.until(started["job"], lambda job: job["epoch"] >= 2)
     assert job["state"] == "running"
     assert 0 < job["progress"] < 1
+    assert job["train_loss"] > 0
     assert job["val_loss"] > 0
     told = quiet.client.delete(f"/train/{started['job']}").json()
     assert told["state"] == "cancelled"

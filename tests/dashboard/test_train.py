@@ -128,6 +128,17 @@ def test_a_second_tab_sees_the_training_and_can_cancel_it(open_page, begin):
     until(app, lambda page: "cancelado" in told(page))
 
 
+def test_the_losses_of_a_training_are_shown_while_it_runs(open_page, begin):
+    job = begin(LONG)
+    end = time.monotonic() + 60
+    while Jobs().read(job.id).epoch < 1:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    shown = figures(open_page("train"))
+    assert float(shown["training loss"]) > 0
+    assert float(shown["validation loss"]) > 0
+
+
 def test_two_tabs_that_start_at_once_start_one_training(open_page, begin):
     first, second = open_page("train"), open_page("train")
     with the_jobs().lock():  # the first one's, which is about to start
