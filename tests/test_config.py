@@ -14,6 +14,7 @@ from pregao.data.volatility import NAMES
 from pregao.errors import InvalidChoice
 from pregao.models.absolute import AbsoluteModel
 from pregao.models.choices import build_model, with_data
+from pregao.prices.sources import SOURCES, Source, source_class
 from pregao.prices.symbols import Symbol
 from pregao.training.config import TrainConfig
 
@@ -62,6 +63,13 @@ def test_every_option_of_every_group_composes(program, option):
 )
 def test_a_source_goes_with_every_experiment(experiment, source):
     assert parsed("train", f"experiment={experiment}", f"source={source}").source.name == source
+
+
+def test_every_source_of_conf_is_a_file_with_its_class():
+    assert sorted(groups("train")["source"]) == sorted(("auto", *SOURCES))
+    for name in SOURCES:
+        assert issubclass(source_class(name), Source)
+        assert parsed("train", f"source={name}").source.name == name
 
 
 def test_every_group_of_conf_belongs_to_a_program():

@@ -237,7 +237,7 @@ def test_a_users_file_and_the_sample_never_write_the_cache(name, tmp_path, price
 
 
 def test_an_unknown_source_is_refused_with_the_known_ones():
-    with pytest.raises(InvalidChoice, match=r"source=bloomberg is not known\. Allowed: auto, yahoo, csv, b3, sample"):
+    with pytest.raises(InvalidChoice, match=r"source=bloomberg is not known\. Allowed: auto, b3, csv, sample, yahoo"):
         Downloader("bloomberg")
 
 

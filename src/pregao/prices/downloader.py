@@ -14,7 +14,7 @@ from pregao.prices import calendar, quality
 from pregao.prices.actions import suspected
 from pregao.prices.cache import Cache, is_fresh, refuse_shorter
 from pregao.prices.dates import parse_dates
-from pregao.prices.sources import FETCHES_BY_YEAR, READS_A_PATH, SOURCES, WRITES_THE_CACHE, build
+from pregao.prices.sources import SOURCES, build, source_class
 from pregao.prices.sources.b3 import B3Source
 from pregao.prices.symbols import SAMPLES, SHARED, Symbol
 from pregao.prices.table import PriceBasis, on_basis
@@ -87,7 +87,7 @@ class Downloader:
     """Prices of any stock from one choice of source.
 
     Args:
-        source: auto, yahoo, csv, b3 or sample. `auto` asks, in order: the sample for its own two indices, a fresh
+        source: auto, or a file of `prices/sources`. `auto` asks, in order: the sample for its own two indices, a fresh
             cache, Yahoo, what source=b3 has fetched before, a stale cache; only it falls through.
         path: a csv file, or a folder with <STOCK>.csv, for source=csv; COTAHIST files for source=b3.
         price: adjusted (for splits and dividends, anchored at the last day of the range) or close (splits only).
@@ -99,8 +99,8 @@ class Downloader:
     def __init__(self, source: str = "auto", path: Path | str | None = None, price: PriceBasis = "adjusted") -> None:
         _refuse_unknown("source", source, ("auto", *SOURCES))
         _refuse_unknown("data.price", price, get_args(PriceBasis))
-        if path and source not in READS_A_PATH:
-            allowed = " or ".join(f"source={name}" for name in sorted(READS_A_PATH))
+        if path and (source == "auto" or not source_class(source).reads_a_path):
+            allowed = " or ".join(f"source={name}" for name in SOURCES if source_class(name).reads_a_path)
             raise InvalidChoice(f"source.path={path} is not read with source={source}. Use {allowed}, or leave it out.")
         self.source = source
         self.price: PriceBasis = price
@@ -228,10 +228,11 @@ class Downloader:
     def _checked(
         self, source: str, symbol: Symbol, raw: pd.DataFrame, notes: tuple[str, ...], end: date | None
     ) -> _History:
-        if source not in WRITES_THE_CACHE:
+        kind = source_class(source)
+        if not kind.writes_the_cache:
             remedy = "Correct the prices, or use another source=."
             table = quality.inspect(raw, symbol).usable(_origin(source, self.path), remedy)
-            behind = source in FETCHES_BY_YEAR and self.path is None and not is_fresh(table, symbol, end)
+            behind = kind.fetches_by_year and self.path is None and not is_fresh(table, symbol, end)
             return _History(raw, table, source, stale=behind, warnings=notes)
         raw = raw[raw["date"] <= pd.Timestamp(calendar.last_finished_session(symbol.calendar))]
         table = quality.inspect(raw, symbol).usable(_origin(source, None), f"Try again later. {_REMEDY}")

@@ -1,49 +1,54 @@
-"""Where prices come from. A new source is one class with `history` and one line in SOURCES."""
+"""Where prices come from: a file per source, named as the source, with one subclass of Source."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import date
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from pkgutil import iter_modules
+from typing import ClassVar
 
 import pandas as pd
 
-from pregao.prices.sources.b3 import B3Source
-from pregao.prices.sources.csv import CsvSource
-from pregao.prices.sources.sample import SampleSource
-from pregao.prices.sources.yahoo import YahooSource
 from pregao.prices.symbols import Symbol
 
+SOURCES = tuple(sorted(module.name for module in iter_modules(__path__)))
 
-class Source(Protocol):
+
+class Source(ABC):
     """Anything that has daily prices.
 
     Attributes:
-        notes: what a person should know about the history just given; sentences.
+        reads_a_path: whether the constructor takes `source.path=` as its first argument.
+        fetches_by_year: whether it takes the first day that is needed as its second.
+        writes_the_cache: whether data/<STOCK>.csv keeps its prices.
+        notes: what a person should know about the last history; sentences.
     """
 
-    notes: tuple[str, ...]
+    reads_a_path: ClassVar[bool] = False
+    fetches_by_year: ClassVar[bool] = False
+    writes_the_cache: ClassVar[bool] = False
 
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """Everything the source has of a stock, in the columns of `table.COLUMNS`, unchecked but never empty.
 
         Raises:
             UnknownStock: the source answers, and knows no such stock.
             PricesUnavailable: the source does not answer.
-            BadPrices: the source answers with something that is no table of prices.
+            BadPrices: the source answers with something that is not a table of prices.
         """
 
 
-SOURCES: dict[str, Callable[..., Source]] = {
-    "yahoo": YahooSource,
-    "csv": CsvSource,
-    "b3": B3Source,
-    "sample": SampleSource,
-}
-READS_A_PATH = frozenset({"csv", "b3"})  # their class takes source.path as its first argument
-FETCHES_BY_YEAR = frozenset({"b3"})  # its class takes the first day that is needed as its second
-# A user's own file and the sample are as near as the cache. B3's quotes have a store of their own: in data/<STOCK>.csv
-# they would replace Yahoo's dividends, and a later source=auto could not tell.
-WRITES_THE_CACHE = frozenset({"yahoo"})
+@cache
+def source_class(name: str) -> type[Source]:
+    """The class of one of SOURCES."""
+    module = import_module(f"{__name__}.{name}")
+    classes = [found for found in vars(module).values() if isinstance(found, type) and issubclass(found, Source)]
+    return next(found for found in classes if found.__module__ == module.__name__)
 
 
 def build(name: str, path: Path | None, since: date | None = None) -> Source:
@@ -57,6 +62,8 @@ def build(name: str, path: Path | None, since: date | None = None) -> Source:
     Raises:
         InvalidChoice: the source needs a path, and there is none.
     """
-    if name in FETCHES_BY_YEAR:
-        return SOURCES[name](path, since)
-    return SOURCES[name](path) if name in READS_A_PATH else SOURCES[name]()
+    kind = source_class(name)
+    make: Callable[..., Source] = kind
+    if kind.fetches_by_year:
+        return make(path, since)
+    return make(path) if kind.reads_a_path else make()

@@ -18,6 +18,7 @@ from pregao.prices.actions import Actions, Book, applied
 from pregao.prices.cotahist.fetch import Fetcher, Unfetched
 from pregao.prices.cotahist.layout import FIRST_YEAR_IN_REAIS
 from pregao.prices.cotahist.store import Known, Store
+from pregao.prices.sources import Source
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import shaped
 from pregao.settings import settings
@@ -36,7 +37,7 @@ _NEXT = (
 )
 
 
-class B3Source:
+class B3Source(Source):
     """`source=b3`: prices as traded, with known splits and dividends taken into account.
 
     Args:
@@ -44,6 +45,10 @@ class B3Source:
             missing years are fetched.
         since: the first day that is needed, earlier years are not fetched; None for this year alone.
     """
+
+    # Its quotes have a store of their own: in data/<STOCK>.csv they would replace Yahoo's dividends, and a later
+    # source=auto could not tell.
+    reads_a_path = fetches_by_year = True
 
     fetcher: ClassVar[Fetcher] = Fetcher()
 
@@ -54,7 +59,7 @@ class B3Source:
             )
         self.path = path
         self.since = since
-        self.notes: tuple[str, ...] = ()
+        self.notes = ()
 
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """All sessions of the files that are at hand or were fetched; see `Source.history`."""

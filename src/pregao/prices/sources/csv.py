@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from pregao.errors import BadPrices, InvalidChoice, UnknownStock
+from pregao.prices.sources import Source
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import NUMBERS, shaped
 
@@ -17,10 +18,10 @@ _EMPTY = {"", "nan", "na", "null"}
 _REMEDY = "Allowed is a UTF-8 csv with commas and at least date,close (2020-01-31,61.5). Correct the file."
 
 
-class CsvSource:
+class CsvSource(Source):
     """`source=csv source.path=PATH`; PATH is a file, or a folder that holds `<STOCK>.csv`."""
 
-    notes: tuple[str, ...] = ()
+    reads_a_path = True
 
     def __init__(self, path: Path | None) -> None:
         if path is None:

@@ -5,14 +5,13 @@ from importlib import import_module
 import pandas as pd
 
 from pregao.errors import UnknownStock
+from pregao.prices.sources import Source
 from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.prices.table import shaped
 
 
-class SampleSource:
+class SampleSource(Source):
     """SP500 and NASDAQ."""
-
-    notes: tuple[str, ...] = ()
 
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """All 5,031 sessions in index points; see `Source.history`."""

@@ -16,6 +16,7 @@ import pandas as pd
 from pregao.errors import PricesUnavailable, UnknownStock
 from pregao.files import in_background
 from pregao.prices.actions import Book, of_yahoo
+from pregao.prices.sources import Source
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import shaped
 from pregao.settings import settings
@@ -39,7 +40,7 @@ _REASONS = {
 }
 
 
-class YahooSource:
+class YahooSource(Source):
     """Asks Yahoo, again after a passing fault, and never longer than the deadline.
 
     Args:
@@ -49,7 +50,7 @@ class YahooSource:
         pause: seconds before the second attempt; doubles with each.
     """
 
-    notes: tuple[str, ...] = ()
+    writes_the_cache = True
 
     def __init__(self, deadline: float = 24, timeout: float = 6, attempts: int = 3, pause: float = 1) -> None:
         self.deadline = deadline
