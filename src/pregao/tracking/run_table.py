@@ -106,7 +106,9 @@ def table(page: Page = EVERYTHING) -> pd.DataFrame:
     columns = ["experiment_id", "run_id", "status", "start_time", "end_time"]
     found = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     started, ended = (pd.to_numeric(found[name]) for name in ("start_time", "end_time"))
-    found.insert(0, "stock", found["experiment_id"].map(names))
+    stocks = found["experiment_id"].map(names)
+    found = found.drop(columns="stock", errors="ignore")  # a backtest has a parameter of this name
+    found.insert(0, "stock", stocks)
     found["started"] = pd.to_datetime(started, unit="ms", utc=True)
     found["seconds"] = (ended - started) / 1000
     return found.drop(columns=["start_time", "end_time"])
