@@ -41,6 +41,22 @@ def with_ranges(table, seed=0):
     return table.assign(open=both.iloc[:, 1], high=high.round(4), low=low.round(4))
 
 
+def assert_close(found, expected, tolerance, smallest=0.0):
+    """Nested values: numbers up to a relative or an absolute tolerance, all else equal; further keys may be there."""
+    if isinstance(expected, dict):
+        assert found.keys() >= expected.keys()
+        for key in expected:
+            assert_close(found[key], expected[key], tolerance, smallest)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_close(one, other, tolerance, smallest)
+    elif isinstance(expected, float):
+        np.testing.assert_allclose(found, expected, tolerance, smallest)
+    else:
+        assert found == expected
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
     """An MLflow database without runs; its migrations take seconds, so it is made once and copied."""

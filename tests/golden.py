@@ -82,32 +82,33 @@ def commands(home, prices):
     stocks = ("VALE3", "PETR4")  # of its own model, and of the shared one; both with the online width
     asked = [("predict", f"stock={stock}", "format=json", *source) for stock in stocks]
     asked += [("train", *SMALL, *chosen, *source) for chosen in TRAININGS.values()]
-    *answers, one, two, three = said(asked, home)
-    predicted = {f"predict {stock}": json.loads(answer) for stock, answer in zip(stocks, answers, strict=True)}
+    codes, texts = zip(*in_one_process(asked, home), strict=True)
+    assert not any(codes)
+    predicted = {f"predict {stock}": json.loads(text) for stock, text in zip(stocks, texts, strict=False)}
     for answer in predicted.values():
         del answer["model"]["run_id"]  # a random number
-    folders = [Path(text.splitlines()[-1]) for text in (one, two, three)]
+    folders = [Path(text.splitlines()[-1]) for text in texts[len(stocks) :]]
     return predicted | {name: left_in(folder, home) for name, folder in zip(TRAININGS, folders, strict=True)}
 
 
 PROGRAM = """
 import importlib, json, sys
 for name, *arguments in json.loads(sys.argv[1]):
-    sys.argv = [name, *arguments]
+    sys.argv, code = [name, *arguments], 0
     try:
         importlib.import_module(name).main()
     except SystemExit as stop:
-        assert not stop.code, sys.argv
-    sys.stdout.write(chr(12))
+        code = stop.code or 0
+    sys.stdout.write(f"\\f{code}\\f")
 """
-"""The root's commands one after another in one process: the imports take longer than all of them."""
 
 
-def said(asked, home):
-    """What each command writes to stdout."""
+def in_one_process(asked, home):
+    """Exit code and stdout of commands like `["predict", "stock=VALE3"]`; they share the seconds that imports take."""
     command = [sys.executable, "-c", PROGRAM, json.dumps(asked)]
     run = {"cwd": REPOSITORY, "env": environment(home), "timeout": 240}
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **run).stdout.split("\f")[:-1]
+    parts = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **run).stdout.split("\f")
+    return [(int(code), out) for out, code in zip(parts[:-1:2], parts[1::2], strict=True)]
 
 
 def left_in(folder, home):

@@ -1,30 +1,13 @@
 """What a change of the structure must not change: golden.py says how the expected values are computed."""
 
 import json
-import shutil
 
-import numpy as np
 import pytest
 
 from tests import golden
+from tests.conftest import assert_close
 
 EXPECTED = json.loads(golden.FILE.read_text(encoding="utf-8"))
-
-
-def assert_close(found, expected, tolerance, smallest=0.0):
-    """Nested values: numbers up to a relative tolerance, or an absolute one; everything else equal."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key in expected:
-            assert_close(found[key], expected[key], tolerance, smallest)
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_close(one, other, tolerance, smallest)
-    elif isinstance(expected, float):
-        np.testing.assert_allclose(found, expected, tolerance, smallest)
-    else:
-        assert found == expected
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +20,14 @@ def test_a_shipped_model_forecasts_the_same_quantiles(forecasts, name):
     assert_close(forecasts[name], EXPECTED["forecasts"][name], 1e-9)
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory, empty_database):
-    home, prices = (tmp_path_factory.mktemp(name) for name in ("home", "prices"))
-    (home / "mlruns").mkdir()
-    shutil.copy(empty_database, home / "mlruns")
-    return golden.commands(home, prices)
-
-
-@pytest.mark.parametrize("name", EXPECTED["commands"])
-def test_a_command_gives_the_same_figures(commands, name):
-    assert_close(commands[name], EXPECTED["commands"][name], 1e-6, smallest=1e-6)  # forecast.csv has six decimals
+def test_commands_give_the_same_figures(home, tmp_path, subtests):
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    found = golden.commands(home, prices)
+    assert found.keys() == EXPECTED["commands"].keys()
+    for name, expected in EXPECTED["commands"].items():
+        with subtests.test(name):  # forecast.csv has six decimals
+            assert_close(found[name], expected, 1e-6, smallest=1e-6)
 
 
 @pytest.fixture(scope="module")
