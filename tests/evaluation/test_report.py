@@ -148,6 +148,15 @@ def test_baselines_are_fitted_on_each_stock_alone(many):
             assert np.array_equal(whole[name][place], quantiles)
 
 
+def test_baselines_are_the_same_on_any_number_of_cores(many, monkeypatch):
+    names = (NAIVE, "EWMA", "GJR-GARCH")
+    alone = beside(many, names)
+    monkeypatch.setattr("pregao.data.parallel.STOCKS_PER_WORKER", 1)
+    monkeypatch.setattr("joblib.effective_n_jobs", lambda jobs: 2)
+    for name, quantiles in beside(many, names).items():
+        assert np.array_equal(alone[name], quantiles)
+
+
 def test_a_baselines_forecast_is_that_of_its_class_at_the_windows_cutoffs(one):
     table = one.prices["VALE3"]
     closes, days = table["close"].to_numpy(), table["date"].to_numpy("datetime64[ns]")

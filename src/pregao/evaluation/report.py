@@ -13,6 +13,7 @@ from jaxtyping import Float
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pregao.data.parallel import parallel_map
 from pregao.data.windows import Windows, day
 from pregao.errors import PregaoError
 from pregao.evaluation.baselines import BASELINES, LastClose
@@ -184,20 +185,31 @@ def baseline_forecasts(
 ) -> dict[str, Quantiles]:
     """Quantiles of the baselines for these windows, each fitted on a stock's closes before a date.
 
-    One that refuses a stock (a price that never moves has no variance to estimate) is left out, and the log says why.
+    A baseline that refuses a stock (a price that never moves has no variance to estimate) is left out of all stocks,
+    and the log says why.
     """
+    asked = [(windows.where(place), prices[stock], until, names) for stock, place in windows.by_stock()]
+    parts = parallel_map(_forecasts_of_stock, asked)
     found = {}
     for name in names:
-        try:
-            parts = [_baseline(name, windows.where(place), prices[stock], until) for stock, place in windows.by_stock()]
-        except PregaoError as error:
-            logger.warning("%s", error)
-            continue
-        found[name] = np.concatenate(parts)
+        refusals = [refused[name] for _, refused in parts if name in refused]
+        if refusals:
+            logger.warning("%s", refusals[0])
+        else:
+            found[name] = np.concatenate([forecasts.pop(name) for forecasts, _ in parts])
     return found
 
 
-def _baseline(name: str, windows: Windows, prices: pd.DataFrame, until: np.datetime64) -> Quantiles:
+def _forecasts_of_stock(
+    asked: tuple[Windows, pd.DataFrame, np.datetime64, Sequence[str]],
+) -> tuple[dict[str, Quantiles], dict[str, PregaoError]]:
+    windows, prices, until, names = asked
     days, closes = prices["date"].to_numpy("datetime64[ns]"), prices["close"].to_numpy(np.float64)
-    origins = np.searchsorted(days, windows.cutoffs)
-    return BASELINES[name]().fit(closes[days < until]).quantiles(closes, origins, windows.horizon)
+    origins, past = np.searchsorted(days, windows.cutoffs), closes[days < until]
+    forecasts, refused = {}, {}
+    for name in names:
+        try:
+            forecasts[name] = BASELINES[name]().fit(past).quantiles(closes, origins, windows.horizon)
+        except PregaoError as error:
+            refused[name] = error
+    return forecasts, refused
