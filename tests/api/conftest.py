@@ -45,7 +45,7 @@ class Server:
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=120):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(httpx.TransportError):
@@ -124,8 +124,10 @@ def folder_of_prices(tmp_path_factory):
 def server(tmp_path_factory, folder_of_prices):
     """One for all tests that leave it as it was, but for further versions of its models."""
     started = Server(tmp_path_factory.mktemp("api") / "home", folder_of_prices)
-    yield started.wait()
-    started.end()
+    try:
+        yield started.wait()
+    finally:
+        started.end()
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""What comes in and what goes out, with examples that work when they are pasted."""
+"""Requests and answers of the API, with examples that work when they are pasted."""
 
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, model_validator
 
+from pregao.evaluation.drift import Drift
 from pregao.models.trained import MOST_CLOSES
 from pregao.training.overrides import overrides_class
 
@@ -38,7 +39,7 @@ class PredictRequest(_Request):
 
 
 class TrainRequest(_Request):
-    """What to train on; both days are inclusive."""
+    """A training's stock and days, both inclusive."""
 
     stock: Ticker = Field(description="VALE3 or VALE3.SA, in any case")
     inicio: Day = Field(
@@ -51,18 +52,23 @@ class TrainRequest(_Request):
 
 
 class Answer(BaseModel):
-    """What goes out; further fields may come."""
+    """A part of an answer; later versions may add fields."""
 
     model_config = ConfigDict(protected_namespaces=())
 
 
-class ModelAnswer(Answer):
-    """The model that answered."""
+class ServedModel(Answer):
+    """A served model."""
 
     stock: str
     version: int
     run_id: str
     trained_at: str
+
+
+class ModelAnswer(ServedModel):
+    """The model that answered."""
+
     skill_mape: float | None = Field(description="Percent better than last close")
 
 
@@ -82,14 +88,7 @@ class SourceAnswer(Answer):
     """Where the closes came from."""
 
     name: str = Field(description="cache, yahoo, b3, csv or sample")
-    reasons: list[str] = Field(description="Why the sources asked before it were passed over, one reason a source")
-
-
-class Drift(Answer):
-    """How far the stock's behaviour is from what the model was trained on."""
-
-    score: float
-    warning: str | None
+    reasons: list[str] = Field(description="Why the sources before it were skipped, one reason per source")
 
 
 class PredictAnswer(Answer):
@@ -132,7 +131,7 @@ class JobStarted(Answer):
 
 
 class JobAnswer(Answer):
-    """What is known of a training."""
+    """The state of a training."""
 
     job: str
     stock: str
@@ -141,7 +140,7 @@ class JobAnswer(Answer):
     finished: str | None
     progress: float = Field(description="0..1")
     epoch: int
-    epochs: int | None = Field(description="The most there can be")
+    epochs: int | None = Field(description="The maximum number of epochs")
     train_loss: float | None
     val_loss: float | None
     result: TrainAnswer | None
@@ -166,13 +165,9 @@ class Busy(Detail):
     job: str | None
 
 
-class ModelEntry(Answer):
-    """A served model."""
+class ModelEntry(ServedModel):
+    """A served model with the metrics of its training run."""
 
-    stock: str
-    version: int
-    run_id: str
-    trained_at: str
     metrics: dict[str, float | None]
 
 
@@ -185,19 +180,19 @@ class ModelList(Answer):
 class Scores(Answer):
     """How forecasts did; percent, and RMSE in the stock's currency."""
 
-    n: int = Field(description="Forecast closes that have come")
+    n: int = Field(description="Forecast closes whose outcome is known")
     rmse: float
     mape: float
     naive_rmse: float = Field(description="Of last close, on the same forecasts")
     naive_mape: float
     skill_rmse: float | None = Field(description="Percent better than last close")
     skill_mape: float | None
-    coverage_80: float = Field(description="Percent of what came that lay inside the 80 % band")
+    coverage_80: float = Field(description="Percent of the actual closes inside the 80 % band")
     coverage_90: float
 
 
 class StepScores(Scores):
-    """The same of one step ahead."""
+    """Scores of one step ahead."""
 
     step: int
 
@@ -206,9 +201,9 @@ class StockScores(Scores):
     """The past forecasts of a stock by one version of a model."""
 
     stock: str
-    model: str = Field(description="Whose model: the stock's own, or SHARED")
+    model: str = Field(description="The model's stock, or SHARED")
     version: int
-    first: str = Field(description="Day of the last close that the first of them saw")
+    first: str = Field(description="Day of the last close before the first forecast")
     last: str
     steps: list[StepScores]
 
@@ -217,11 +212,11 @@ class Accuracy(Answer):
     """How past forecasts did."""
 
     accuracy: list[StockScores]
-    waiting: int = Field(description="Forecasts that no database has taken yet")
+    waiting: int = Field(description="Forecasts that are not in the log yet")
 
 
 class Health(Answer):
-    """Whether a model answers, and what is wrong beside that."""
+    """Whether a model answers, and other problems."""
 
     status: Literal["ok", "not ready"]
     stocks: list[str]
