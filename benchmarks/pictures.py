@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +13,10 @@ from diagram import draw
 from PIL import Image
 
 from pregao.evaluation import plots
+from pregao.evaluation.report import Evaluation
 from pregao.forecasting.evaluate import served_on_latest
 from pregao.prices.downloader import Downloader
+from pregao.prices.figure import picture
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
 from pregao.tracking import registry as tracking
@@ -31,8 +34,28 @@ def of_the_model(prices: Path) -> None:
     draw(served.model.network, card.lookback, card.network["horizon"], PICTURES / "network.svg")
     found = Downloader("csv", prices, card.price).prices(symbol, "2015-01-01")
     evaluation = served_on_latest(served, found)
-    plots.forecast_against_actual(evaluation, (1, evaluation.windows.horizon), PICTURES / "forecast.png")
-    plots.error_per_step(evaluation, PICTURES / "error_per_step.png")
+    forecast_against_actual(evaluation, (1, evaluation.windows.horizon), PICTURES / "forecast.png")
+    error_per_step(evaluation, PICTURES / "error_per_step.png")
+
+
+def forecast_against_actual(evaluation: Evaluation, steps: Sequence[int], path: Path) -> None:
+    """Forecast and bands against the actual closes, one row per step, of the first stock."""
+    table = evaluation.tables.forecasts
+    stock = table["stock"].iloc[0]
+    with picture(path, 10, 2.5 * len(steps) + 0.4) as figure:
+        axes = figure.subplots(len(steps), squeeze=False)[:, 0]
+        for axis, step in zip(axes, steps, strict=True):
+            chosen = table[(table["step"] == step) & (table["stock"] == stock)]
+            plots.against_actual(axis, chosen, f"{stock}, {plots.ahead(step)}", evaluation.currency)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+
+
+def error_per_step(evaluation: Evaluation, path: Path) -> None:
+    """The MAPE of the model and of last close at each step."""
+    with picture(path, 6, 3.2) as figure:
+        axis = figure.add_subplot()
+        plots.error_per_step(axis, evaluation)
+        axis.set_title(f"{evaluation.stock}: error per step, {len(evaluation.windows)} windows", loc="left")
 
 
 def of_the_dashboard(prices: Path, home: Path) -> None:

@@ -10,6 +10,7 @@ from pregao.backtesting import plots
 from pregao.backtesting.scores import COLUMNS, WalkForward
 from pregao.evaluation.metrics import pinball_by_window
 from pregao.evaluation.significance import panel_diebold_mariano
+from pregao.prices import figure
 
 FAN = np.array([-1.64, -1.28, -0.67, 0, 0.67, 1.28, 1.64])
 ALL_MODELS = (
@@ -166,12 +167,12 @@ def drawn(tmp_path, monkeypatch):
     """The axes of the picture of a walk, and its file."""
     figures = []
 
-    class Kept(plots.Figure):
+    class Kept(figure.Figure):
         def __init__(self, *given, **choices):
             figures.append(self)
             super().__init__(*given, **choices)
 
-    monkeypatch.setattr(plots, "Figure", Kept)
+    monkeypatch.setattr(figure, "Figure", Kept)
 
     def draw(found):
         plots.backtest(found, tmp_path / "backtest.png")

@@ -2,23 +2,22 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pregao.backtesting.scores import ALL, GARCH, WalkForward, saved
-from pregao.evaluation.plots import INK, PALETTE
 from pregao.evaluation.report import NAIVE
+from pregao.prices.figure import GREEN, INK, RED, picture
 from pregao.quantiles import LEVELS, at
+
+PALETTE = (GREEN, RED, "#3a5a9b", "#8a6d1f", "#7a3b7a", "#4f8f8b", "#999999", "#c2798f")
 
 
 def backtest(walk: WalkForward, path: Path) -> None:
     """Pinball saved by half-year, coverage by stock, skill against last close per step, calibration."""
     colours = dict(zip(walk.models, PALETTE * 3, strict=False))
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 7.5), layout="constrained")
+    with picture(path, 11, 7.5) as figure:
         axes = figure.subplots(2, 2)
         _saved_by_half_year(axes[0, 0], walk, colours)
         _coverage_by_stock(axes[0, 1], walk, colours)
@@ -26,7 +25,6 @@ def backtest(walk: WalkForward, path: Path) -> None:
         _all_calibrations(axes[1, 1], walk, colours)
         handles, labels = axes[1, 1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
-        figure.savefig(path, dpi=110)
 
 
 def _saved_by_half_year(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:

@@ -1,28 +1,22 @@
 """One picture of a stock's prices and of what is doubtful in them."""
 
-import logging
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pregao.prices import quality
 from pregao.prices.agreement import Agreement
 from pregao.prices.downloader import Prices
+from pregao.prices.figure import GREEN, INK, RED, picture
 from pregao.prices.quality import Finding
 
-logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
-
-INK, MISSING, MOVE, SPLIT, STALE, DIFFERENT = "#222222", "#b5542d", "#0b6e4f", "#7a1f7a", "#c9a227", "#1f5fa8"
+MISSING, MOVE, SPLIT, STALE, DIFFERENT = RED, GREEN, "#7a1f7a", "#c9a227", "#1f5fa8"
 
 
 def draw(prices: Prices, agreement: Agreement | None, path: Path) -> None:
     """Closes with gaps, jumps and stale runs marked; daily moves; the difference to a second source."""
     rows = 2 if agreement is None else 3
-    # An Agg figure of its own: pyplot would keep global state and look for a display.
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 2.6 * rows + 1), layout="constrained")
+    with picture(path, 11, 2.6 * rows + 1) as figure:
         axes = figure.subplots(rows, 1, sharex=True)
         _closes(axes[0], prices)
         _moves(axes[1], prices)
