@@ -45,8 +45,9 @@ def train_config(
 def models() -> dict[str, dict[str, Any]]:
     """The models of conf/model by name: `_target_` and choices, unchecked."""
     names = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-    composed: Any = OmegaConf.to_container(_compose(None, [f"+model@{name}={name}" for name in names]))
-    return {name: composed[name] for name in names}
+    composed = OmegaConf.to_container(_compose(None, [f"+model@m{n}={name}" for n, name in enumerate(names)]))
+    assert isinstance(composed, dict)
+    return {name: composed[f"m{n}"] for n, name in enumerate(names)}
 
 
 def _override(key: str, value: object) -> str:
