@@ -8,7 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
-from pregao.cli.command import CONF
+from pregao.config import CONF
 from pregao.config import parse
 from pregao.data.volatility import NAMES
 from pregao.errors import InvalidChoice

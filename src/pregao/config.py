@@ -9,6 +9,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pregao.errors import InvalidChoice
+from pregao.settings import REPOSITORY
+
+CONF = REPOSITORY / "conf"
+"""The folder of Hydra's configurations."""
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.01, le=0.98, allow_inf_nan=False)]

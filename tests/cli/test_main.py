@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pregao.cli.__main__ import COMMANDS
-from pregao.cli.command import CONF
+from pregao.config import CONF
 from pregao.settings import REPOSITORY
 from tests.conftest import environment, run
 

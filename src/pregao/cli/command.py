@@ -16,12 +16,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pregao.cli.refusals import sentence
+from pregao.config import CONF
 from pregao.errors import NotNeeded, StorageError, TrackingUnavailable, refusal
 from pregao.files import remove_folder
 from pregao.prices.symbols import Symbol
-from pregao.settings import REPOSITORY, settings
-
-CONF = REPOSITORY / "conf"
+from pregao.settings import settings
 
 REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
 

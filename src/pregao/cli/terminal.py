@@ -1,4 +1,4 @@
-"""What a person reads on the terminal, and the JSON that a program reads."""
+"""Tables on the terminal, and JSON for programs."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pregao.forecasting.compose import Forecast, iso
 
-if TYPE_CHECKING:  # predict.py shall not wait for Lightning
+if TYPE_CHECKING:  # predict.py must not wait for Lightning
     from pregao.backtesting.backtest import BacktestResult
     from pregao.training.pipeline import Result
     from pregao.tuning.search import Found
@@ -22,31 +22,31 @@ SWEPT = {
     "coverage_90": "in 90 %",
     "pinball": "pinball",
 }
-"""What a table of many trainings says of the test part."""
+"""Test metrics in the table of a sweep, and their headings."""
 
 
 def show_result(result: "Result") -> None:
-    """The table of model and baselines, whether the model is served, and the run's folder as the last line."""
-    console = Console()
+    """Print the table of model and baselines, whether the model is served, and the run folder as the last line."""
+    console = Console(highlight=False)
     console.print(result.evaluation.terminal_table())
     state = "is served now" if result.verdict.promoted else "is registered, not served"
-    console.print(f"{result.stock} version {result.version} {state}: {result.verdict.reason}.", highlight=False)
+    console.print(f"{result.stock} version {result.version} {state}: {result.verdict.reason}.")
     # Plain, so that a program can take the last line as a path, however narrow the terminal is.
-    console.out(str(result.folder), highlight=False)
+    console.out(str(result.folder))
 
 
 def show_backtest(outcome: "BacktestResult") -> None:
-    """The table of models, what failed, and the folder as the last line."""
-    console = Console()
+    """Print the table of models, the failures, and the folder as the last line."""
+    console = Console(highlight=False)
     console.print(outcome.walk.terminal_table())
     for failure in outcome.walk.failures:
-        console.print(failure, highlight=False, markup=False, style="yellow")
-    console.out(str(outcome.folder), highlight=False)
+        console.print(failure, markup=False, style="yellow")
+    console.out(str(outcome.folder))
 
 
 def show_sweep(swept: "Swept") -> None:
-    """The jobs, best by the validation metric first, those that failed, and the folder as the last line."""
-    console = Console()
+    """Print the jobs, best by the validation metric first, the failed jobs, and the folder as the last line."""
+    console = Console(highlight=False)
     table, metric, settings = swept.table, swept.metric, swept.settings
     title = f"{len(table)} jobs by {metric}; the test figures beside it choose nothing"
     grid = _grid(title, ("job", *settings, metric, *SWEPT.values()))
@@ -56,26 +56,26 @@ def show_sweep(swept: "Swept") -> None:
         grid.add_row(str(row["job"]), *(str(row[key]) for key in settings), *figures)
     console.print(grid)
     for row in table[table["reason"].notna()].to_dict("records"):
-        console.print(f"job {row['job']} failed: {row['reason']}", highlight=False, style="yellow")
-    console.out(str(swept.folder), highlight=False)
+        console.print(f"job {row['job']} failed: {row['reason']}", style="yellow")
+    console.out(str(swept.folder))
 
 
 def show_search(found: "Found") -> None:
-    """The best ten trials, the command that trains with the best, and the folder as the last line."""
-    console = Console()
+    """Print the best ten trials, the command that trains with the best, and the folder as the last line."""
+    console = Console(highlight=False)
     counts = found.trials["state"].value_counts()
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
     columns = [str(name) for name in found.trials if name not in ("state", "reason")]
-    grid = _grid(f"study {found.study}: {told}", columns)
+    grid = _grid(f"study {found.study}: {states}", columns)
     for row in found.trials[found.trials["state"] == "complete"].head(10).to_dict("records"):
         grid.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in columns))
     console.print(grid)
-    console.out(found.command or "No trial came to its end: see trials.csv for the reasons.", highlight=False)
-    console.out(str(found.folder), highlight=False)
+    console.out(found.command or "No trial came to its end: see trials.csv for the reasons.")
+    console.out(str(found.folder))
 
 
 def _grid(title: str, columns: Sequence[str]) -> Table:
-    """An empty table of figures: settings without their group, and headings in lines, since eighty columns are few."""
+    """Return an empty table; its headings are settings without their group, broken into lines to fit 80 columns."""
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
         grid.add_column(name.rpartition(".")[2].replace("_", "\n"), justify="right", no_wrap=True)
@@ -83,10 +83,10 @@ def _grid(title: str, columns: Sequence[str]) -> Table:
 
 
 def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
-    """A table for a person, or JSON under the API's names."""
-    console = Console()
+    """Print a table, or JSON with the field names of the API."""
+    console = Console(highlight=False)
     if form == "json":
-        console.out(json.dumps(forecast.as_json(), ensure_ascii=False, indent=2), highlight=False)
+        console.out(json.dumps(forecast.as_json(), ensure_ascii=False, indent=2))
     else:
         console.print(_table(forecast))
         if forecast.recorded is False:

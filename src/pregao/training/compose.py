@@ -12,13 +12,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pregao.config import SourceChoices, parse
+from pregao.config import CONF, SourceChoices, parse
 from pregao.errors import InvalidChoice, first_line
 from pregao.prices.symbols import Symbol
-from pregao.settings import REPOSITORY
 from pregao.training.config import TrainConfig
-
-CONF = REPOSITORY / "conf"
 
 _COMPOSING = threading.Lock()  # Hydra keeps one configuration per process
 
