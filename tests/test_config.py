@@ -8,8 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
-from pregao.config import CONF
-from pregao.config import parse
+from pregao.config import CONF, parse
 from pregao.data.volatility import NAMES
 from pregao.errors import InvalidChoice
 from pregao.models.absolute import AbsoluteModel

@@ -160,7 +160,8 @@ def test_a_job_of_the_previous_version_is_read(here):
 
 def test_a_configuration_is_what_train_py_would_make(configure):
     config = configure({"model": "absolute", "seed": 3, "trainer.patience": None})
-    assert (config.model.scaling, config.seed, config.trainer.patience) == ("none", 3, None)
+    assert config.model["_target_"] == "pregao.models.absolute.AbsoluteModel"
+    assert (config.seed, config.trainer.patience) == (3, None)
     assert (config.stock, config.start, config.end) == ("VALE3", "2015-01-01", "2024-12-30")
 
 
