@@ -63,7 +63,7 @@ pictures: setup ## draw the README's pictures anew, from PRICES=folder of STOCK.
 	$(BIN)/python benchmarks/pictures.py $(PRICES)
 
 mlflow: setup ## MLflow's own page, on port 5001
-	$(BIN)/python -m pregao.tracking.registry
+	$(BIN)/python -m pregao.tracking
 
 bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv and QUOTES=folder of B3's sample
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv and others, make bench PRICES=DIR"; exit 2; }

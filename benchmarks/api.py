@@ -336,11 +336,11 @@ def fill(home: Path, runs: int = 1000, metrics: int = 30) -> None:
     """An MLflow database with many runs."""
     os.environ["PREGAO_HOME"] = str(home)
     from pregao.prices.symbols import Symbol
-    from pregao.tracking import registry as tracking
+    from pregao.tracking import runs
 
     for stock in ("VALE3", "PETR4"):
         for number in range(runs // 2):
-            with tracking.start_run(Symbol.parse(stock), f"run {number}") as run:
+            with runs.start_run(Symbol.parse(stock), f"run {number}") as run:
                 run.params({f"param_{i}": i for i in range(20)})
                 run.metrics({f"metric_{i}": number + i / 10 for i in range(metrics)})
 

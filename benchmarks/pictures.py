@@ -19,7 +19,7 @@ from pregao.prices.downloader import Downloader
 from pregao.prices.figure import picture
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 
 PICTURES = REPOSITORY / "docs/pictures"
 STOCK = "VALE3"
@@ -29,7 +29,7 @@ PAGE, WIDTH, HEIGHT = "forecast", 1280, 960
 def of_the_model(prices: Path) -> None:
     """The shipped model's network, and its forecasts of what came after all that it has seen."""
     symbol = Symbol.parse(STOCK)
-    served = tracking.champion(symbol)
+    served = registry.champion(symbol)
     card = served.model.card
     draw(served.model.network, card.lookback, card.network["horizon"], PICTURES / "network.svg")
     found = Downloader("csv", prices, card.price).prices(symbol, "2015-01-01")

@@ -18,7 +18,7 @@ from pregao.config import parse
 from pregao.prices.calendar import sessions
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.config import TrainConfig
 
 torch.set_num_threads(1)
@@ -64,7 +64,7 @@ def empty_database(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREGAO_HOME", str(home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.served_stocks()
+        registry.served_stocks()
     return home / "mlruns" / "mlflow.db"
 
 

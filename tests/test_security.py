@@ -25,7 +25,7 @@ from pregao.prices import Downloader
 from pregao.prices.cache import Cache
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.pipeline import Pipeline
 from tests.conftest import environment, random_walk, run, small_config
 
@@ -82,10 +82,10 @@ def test_a_pickle_in_place_of_an_mlflow_models_weights_is_not_run(registered, ho
     weights = artifacts(home) / "artifacts/model/model.safetensors"
     weights.write_bytes(pickle.dumps(bomb))
     with pytest.raises(CorruptModel):
-        tracking.champion(vale3)
+        registry.champion(vale3)
     torch.save({"head": bomb}, weights)
     with pytest.raises(CorruptModel):
-        tracking.champion(vale3)
+        registry.champion(vale3)
 
 
 def test_a_pickle_in_a_shipped_models_folder_is_not_run(home, bomb, tmp_path, monkeypatch, vale3):
@@ -97,7 +97,7 @@ def test_a_pickle_in_a_shipped_models_folder_is_not_run(home, bomb, tmp_path, mo
     assert len(forecast_closes(CLOSES, "VALE3").rows) == 10
     torch.save({"head": bomb}, models / "VALE3/model.safetensors")
     with pytest.raises(CorruptModel):
-        tracking.TrainedModel.load(models / "VALE3")
+        registry.TrainedModel.load(models / "VALE3")
 
 
 def test_a_pickle_in_place_of_a_checkpoint_is_not_run(registered, home, prices, bomb):
@@ -245,7 +245,7 @@ def test_a_database_that_is_away_is_told_and_logged_without_its_password(home, u
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 2)  # of 10, which take minutes
     with caplog.at_level(logging.DEBUG), pytest.raises(TrackingUnavailable) as refused:
-        tracking.served_stocks()
+        registry.served_stocks()
     assert SECRET not in str(refused.value) + caplog.text
 
 
@@ -279,7 +279,7 @@ def test_mlflows_own_pages_are_started_without_a_password_on_the_command_line(ho
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
     monkeypatch.setattr(tracking, "_prepare", lambda: None)
     monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
-    tracking._serve_pages()
+    registry._serve_pages()
     assert SECRET not in str(started)
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == ADDRESSES[0]
 

@@ -10,6 +10,9 @@ MEDIAN = LEVELS.index(0.5)
 BANDS = {"lower_80": 0.1, "upper_80": 0.9, "lower_90": 0.05, "upper_90": 0.95}
 """Columns of every table of forecasts."""
 
+PRICES = ("close", *BANDS)
+"""Columns of a forecast that are prices."""
+
 
 def at(quantiles: Float[np.ndarray, "*shape 7"], level: float) -> Float[np.ndarray, "*shape"]:
     """One level's values."""

@@ -19,7 +19,7 @@ from pregao.forecasting.compose import forecast_closes, forecast_stock
 from pregao.forecasting.writer import ForecastWriter
 from pregao.models.trained import TrainedModel, Window
 from pregao.prices.symbols import Symbol
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry, runs
 from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config, with_ranges
 
@@ -84,7 +84,7 @@ def test_a_stocks_own_model_wins_as_soon_as_it_is_served(shared, many):
         async with client_of(many) as client:
             former = await predict(client, stock="PETR4")
             assert client.remembered("PETR4") is not None
-            tracking.set_champion(Symbol.parse("PETR4"), 1)
+            registry.set_champion(Symbol.parse("PETR4"), 1)
             assert client.remembered("PETR4") is None
             return former, await predict(client, stock="PETR4"), await predict(client, stock="petr4.sa")
 
@@ -104,10 +104,10 @@ def test_a_better_shared_model_takes_the_place_of_what_is_remembered(shared, man
     async def ask():
         async with client_of(many) as client:
             former = await predict(client, stock="PETR4")
-            with tracking.start_run(symbol, "better") as run:
-                version = run.register(symbol, shutil.copytree(shared, tmp_path / "model"))
+            with runs.start_run(symbol, "better") as run:
+                version = registry.register(run, symbol, shutil.copytree(shared, tmp_path / "model"))
             assert client.remembered("PETR4") is not None, "it is registered, and not served yet"
-            tracking.set_champion(symbol, version)
+            registry.set_champion(symbol, version)
             return former, await predict(client, stock="PETR4")
 
     former, later = asyncio.run(ask())

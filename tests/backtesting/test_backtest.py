@@ -386,7 +386,7 @@ def test_a_backtest_whose_tracker_goes_away_is_told_how_to_go_on(home, folder, c
     def away(*_):
         raise TrackingUnavailable("http://nowhere", "no answer")
 
-    monkeypatch.setattr("pregao.tracking.registry.Run.artifacts", away)
+    monkeypatch.setattr("pregao.tracking.runs.Run.artifacts", away)
     with pytest.raises(TrackingUnavailable), telling_how_to_go_on(run.folder):
         run.run()
     assert f"hydra.run.dir={run.folder}" in caplog.text

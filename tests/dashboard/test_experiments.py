@@ -1,6 +1,6 @@
 import pytest
 
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry, runs
 from pregao.tracking.run_table import table
 from tests.dashboard.conftest import told
 from tests.dashboard.test_prices import CHARTS
@@ -10,7 +10,7 @@ def test_all_runs_are_listed_with_the_served_one_marked(open_page, with_runs):
     app = open_page("experiments")
     shown, known = app.dataframe[0].value, table()
     assert len(shown) == len(known) == 2
-    [(_, served)] = tracking.champions().values()
+    [(_, served)] = registry.champions().values()
     assert shown.loc[shown["served"] == "★", "run_id"].tolist() == [served[:8]]
     assert shown["final_mape"].tolist() == known["final_mape"].tolist()
     assert shown["link"].str.startswith("http://localhost:5001/#/experiments/").all()
@@ -38,7 +38,7 @@ def test_without_runs_the_page_says_how_to_get_some(open_page):
 
 
 def test_a_run_without_losses_says_so(open_page, home, vale3):
-    with tracking.start_run(vale3, "bare") as run:
+    with runs.start_run(vale3, "bare") as run:
         run.params({"seed": 1})
     assert "kept no losses" in told(open_page("experiments"))
 

@@ -6,7 +6,7 @@ from pregao.forecasting.accuracy import accuracy
 from pregao.forecasting.compose import forecast_stock
 from pregao.forecasting.writer import ForecastWriter
 from pregao.prices.symbols import Symbol
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry, runs
 from pregao.tracking.run_table import Page, table
 from tests.dashboard.conftest import figures, told
 from tests.dashboard.test_prices import CHARTS
@@ -50,7 +50,7 @@ def test_the_served_model_is_judged_on_what_came_since(open_page, with_runs):
 
 
 def test_a_model_that_nothing_has_come_for_says_so(open_page, with_runs, tmp_path, stocks):
-    end = tracking.champion(Symbol.parse("VALE3")).model.card.validation_end
+    end = registry.champion(Symbol.parse("VALE3")).model.card.validation_end
     short = pd.read_csv(stocks / "VALE3.csv")
     short[short["date"] <= end].to_csv(tmp_path / "VALE3.csv", index=False)
     app = open_page("performance", "source=csv", f"source.path={tmp_path}")
@@ -92,6 +92,6 @@ def test_without_a_model_the_page_says_how_to_get_one(open_page):
 
 
 def test_a_run_without_tables_is_a_sentence(open_page, home, vale3):
-    with tracking.start_run(vale3, "old") as run:
+    with runs.start_run(vale3, "old") as run:
         run.metrics({"final_mape": 2.0})
     assert "has no evaluation.csv" in told(open_page("performance")).replace("\\", "")

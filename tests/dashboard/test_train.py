@@ -5,7 +5,7 @@ import pytest
 
 from pregao.config import SourceChoices
 from pregao.dashboard.state import the_jobs
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.compose import models, train_config
 from pregao.training.jobs import Jobs
 from tests.dashboard.conftest import figures, told
@@ -112,9 +112,9 @@ def test_a_training_is_started_watched_and_served(open_page, vale3):
     button(app, START).click().run()
     assert "is in training" in app.subheader[0].value
     until(app, lambda page: not [one for one in page.button if one.label == CANCEL])
-    assert tracking.champion(vale3).model.card.network["hidden_size"] == 4
+    assert registry.champion(vale3).model.card.network["hidden_size"] == 4
     # The training's own process knows the shipped models, and has registered one of VALE3 before.
-    assert f"Version {tracking.champion(vale3).version} answers now." in told(app)
+    assert f"Version {registry.champion(vale3).version} answers now." in told(app)
     assert figures(app)["MAPE"].endswith(" %")
 
 

@@ -25,7 +25,7 @@ from pregao.forecasting.compose import last_window
 from pregao.forecasting.log import FORECASTS
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from tests.api.conftest import free_port
 
 BAD = (
@@ -272,13 +272,13 @@ def made_up(storm, prices):
     """Forecasts that no complete model of the registry makes from these prices: `{stock: table}`."""
     found = []
     for (stock, model, version, as_of), rows in storm.told.items():
-        served = tracking.load(Symbol.parse(model), version)
+        served = registry.load(Symbol.parse(model), version)
         table = prices[stock]
         window = last_window(served.model, Symbol.parse(stock), table[table["date"] <= as_of].reset_index(drop=True))
         if not _same(rows, served.model.rows(window)):
             found.append((stock, model, version, as_of))
     for (model, version), rows in storm.of_closes.items():
-        served = tracking.load(Symbol.parse(model), version)
+        served = registry.load(Symbol.parse(model), version)
         if not _same(rows, served.model.rows(served.model.window(CLOSES))):
             found.append((model, version))
     return found

@@ -251,16 +251,16 @@ def test_threads_that_make_both_databases_at_once_do_not_mix_them_up(tmp_path):
 import time
 from datetime import date
 from concurrent.futures import ThreadPoolExecutor
-from pregao.tracking import registry as tracking
+from pregao.tracking import client, registry
 from pregao.forecasting.writer import ForecastWriter
 
 def forecasts():
     time.sleep(0.3)  # MLflow is in the middle of its tables
     return ForecastWriter().log.due(date.today())
 
-tracking.preload()
+client.preload()
 with ThreadPoolExecutor() as threads:
-    mlflow, log = threads.submit(tracking.champions), threads.submit(forecasts)
+    mlflow, log = threads.submit(registry.champions), threads.submit(forecasts)
     print(mlflow.result(), log.result())
 """
     done = subprocess.run([sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True)

@@ -16,7 +16,7 @@ from pregao.prices import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import at
 from pregao.settings import REPOSITORY, settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config
 
@@ -43,10 +43,10 @@ def shipped(home, prices, tmp_path, monkeypatch, empty_database):
 
 
 def test_a_shipped_model_is_registered_at_its_first_use(shipped, vale3):
-    assert tracking.served_stocks() == ["VALE3"]
-    served = tracking.champion(vale3)
+    assert registry.served_stocks() == ["VALE3"]
+    served = registry.champion(vale3)
     assert served.version == 1
-    assert tracking.champion(vale3).run_id == served.run_id
+    assert registry.champion(vale3).run_id == served.run_id
     run = mlflow.MlflowClient(settings().tracking_uri).get_run(served.run_id)
     metrics = json.loads((shipped / "VALE3/metrics.json").read_text())
     assert run.data.metrics == pytest.approx(metrics)
@@ -64,27 +64,27 @@ def test_a_stock_that_has_a_champion_keeps_it(shipped, vale3, prices, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     result = Pipeline(small_config(prices, "promote=always"), folder).run()
-    assert tracking.champion(vale3).run_id == result.run_id
+    assert registry.champion(vale3).run_id == result.run_id
 
 
 def test_another_stock_has_none(shipped):
     with pytest.raises(NoModel, match="there are models for VALE3"):
-        tracking.champion(Symbol.parse("PETR4"))
+        registry.champion(Symbol.parse("PETR4"))
 
 
 def test_a_damaged_one_is_refused(shipped, vale3):
     (shipped / "VALE3/model.safetensors").write_bytes(b"damaged")
     with pytest.raises(CorruptModel):
-        tracking.champion(vale3)
-    assert tracking.champions() == {}
+        registry.champion(vale3)
+    assert registry.champions() == {}
 
 
 @pytest.mark.slow
 def test_processes_that_use_it_at_once_register_it_once(shipped, vale3):
     code = (
         "import sys, pregao.settings; from pathlib import Path; pregao.settings.SHIPPED = Path(sys.argv[1])\n"
-        "from pregao.tracking import registry as tracking; from pregao.prices.symbols import Symbol\n"
-        "print(tracking.champion(Symbol.parse('VALE3')).version)"
+        "from pregao.tracking import registry; from pregao.prices.symbols import Symbol\n"
+        "print(registry.champion(Symbol.parse('VALE3')).version)"
     )
     command = [sys.executable, "-c", code, str(shipped)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

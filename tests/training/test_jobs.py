@@ -11,7 +11,7 @@ import pytest
 from pregao.config import SourceChoices
 from pregao.errors import InvalidChoice, NoModel, NoSuchJob, TrainingRuns
 from pregao.settings import settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training import jobs, worker
 from pregao.training.compose import train_config
 from pregao.training.jobs import Jobs
@@ -59,7 +59,7 @@ def test_a_job_trains_registers_and_remembers(here, configure, vale3):
     assert job.state == "queued"
     found = until(here, job, lambda job: job.ended)
     assert (found.state, found.progress, found.error) == ("done", 1.0, None)
-    assert found.result["version"] == tracking.champion(vale3).version
+    assert found.result["version"] == registry.champion(vale3).version
     assert found.result["promoted"] is True
     assert Jobs().read(job.id) == found
     assert Jobs().all() == [found]
@@ -85,7 +85,7 @@ def test_a_cancelled_job_leaves_no_model(here, configure, vale3):
     assert (cancelled.state, cancelled.error) == ("cancelled", "Enough.")
     assert status_of_the_run() == "KILLED"
     with pytest.raises(NoModel):
-        tracking.champion(vale3)
+        registry.champion(vale3)
 
 
 def test_a_job_that_is_cancelled_while_it_starts_is_cancelled(here, configure):

@@ -20,7 +20,7 @@ from pregao.models.trained import TrainedModel
 from pregao.prices import calendar
 from pregao.prices.calendar import sessions
 from pregao.settings import settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.config import TrainConfig
 from pregao.training.module import ForecastModule
 from pregao.training.pipeline import Pipeline
@@ -127,7 +127,7 @@ def test_the_forecast_is_of_the_next_sessions_and_not_flat(result, prices):
 
 
 def test_the_first_model_is_served_under_the_stocks_name(result, vale3):
-    served = tracking.champion(vale3)
+    served = registry.champion(vale3)
     assert (served.version, served.run_id) == (1, result.run_id)
     assert served.model.card.metrics["final_mape"] == result.metrics["final_mape"]
     assert mlflow_run(result).info.status == "FINISHED"
@@ -136,10 +136,11 @@ def test_the_first_model_is_served_under_the_stocks_name(result, vale3):
 def test_the_served_model_forecasts_what_the_run_forecast(result, vale3, prices):
     closes = pd.read_csv(prices / "VALE3.csv")["close"].tolist()
     written = pd.read_csv(result.folder / "forecast.csv")
-    served = tracking.champion(vale3).model.forecast(closes)
+    served = registry.champion(vale3).model.forecast(closes)
     assert served["close"].to_numpy() == pytest.approx(written["close"].to_numpy(), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")  # MLflow at its own import
 def test_pyfunc_forecasts_from_a_notebook(result, prices):
     mlflow.set_tracking_uri(settings().tracking_uri)
     closes = pd.read_csv(prices / "VALE3.csv")["close"].to_numpy()
@@ -150,6 +151,7 @@ def test_pyfunc_forecasts_from_a_notebook(result, prices):
     assert model.predict(closes[-20:])["close"].to_numpy() == pytest.approx(written, rel=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
 def test_bands_everywhere_are_the_same_quantiles(result, prices, vale3):
     """Bare closes tell nothing of past forecasts: there the online width is 1."""
     mlflow.set_tracking_uri(settings().tracking_uri)
@@ -157,7 +159,7 @@ def test_bands_everywhere_are_the_same_quantiles(result, prices, vale3):
     bare = mlflow.pyfunc.load_model("models:/VALE3@champion").predict(table["close"].to_numpy())
     written = pd.read_csv(result.folder / "forecast.csv")
     served = forecast_stock("VALE3", "csv", prices).table
-    width = last_window(tracking.champion(vale3).model, vale3, table).width
+    width = last_window(registry.champion(vale3).model, vale3, table).width
     assert width != 1
     for band in ("lower_80", "upper_80", "lower_90", "upper_90"):
         assert served[band].to_numpy() == pytest.approx(written[band].to_numpy(), abs=1e-6)
@@ -293,7 +295,7 @@ def test_a_second_model_is_compared_with_the_champion_on_the_same_windows(result
     again = run(home / "outputs/VALE3/2", prices, "seed=1")
     assert f"the former champion's {result.metrics['final_mape']:.3f} %" in again.verdict.reason
     assert again.verdict.promoted
-    assert tracking.champion(vale3).version == 2
+    assert registry.champion(vale3).version == 2
 
 
 def test_a_clearly_worse_model_is_registered_but_not_served(result, prices, home, vale3):
@@ -301,14 +303,14 @@ def test_a_clearly_worse_model_is_registered_but_not_served(result, prices, home
     assert not worse.verdict.promoted
     assert "clearly worse" in worse.verdict.reason
     assert worse.version == 2
-    assert tracking.champion(vale3).version == 1
+    assert registry.champion(vale3).version == 1
 
 
 def test_promote_never_leaves_the_champion_and_always_replaces_it(result, prices, home, vale3):
     run(home / "outputs/VALE3/2", prices, "promote=never")
-    assert tracking.champion(vale3).version == 1
+    assert registry.champion(vale3).version == 1
     run(home / "outputs/VALE3/3", prices, "promote=always", "model=absolute", "model.hidden_size=4")
-    assert tracking.champion(vale3).version == 3
+    assert registry.champion(vale3).version == 3
 
 
 def test_a_champion_of_another_lookback_is_compared_on_the_same_targets(result, prices, home):
@@ -343,12 +345,12 @@ def test_a_tracker_that_fails_never_promotes(result, prices, home, monkeypatch):
     def away(*_):
         raise TrackingUnavailable("sqlite", "gone")
 
-    monkeypatch.setattr("pregao.training.promotion.tracking.champion", away)
+    monkeypatch.setattr("pregao.training.promotion.registry.champion", away)
     with pytest.raises(TrackingUnavailable):
         run(home / "outputs/VALE3/2", prices)
     monkeypatch.undo()
     monkeypatch.setenv("PREGAO_HOME", str(home))
-    assert tracking.champions()["VALE3"][0] == 1
+    assert registry.champions()["VALE3"][0] == 1
 
 
 def test_a_range_that_is_too_short_is_refused_before_anything_is_tracked(home, prices):
@@ -379,11 +381,11 @@ def test_an_error_marks_the_run_as_failed_and_serves_nothing(home, prices, monke
     client = mlflow.MlflowClient(settings().tracking_uri)
     [only] = client.search_runs([client.get_experiment_by_name("VALE3").experiment_id])
     assert only.info.status == "FAILED"
-    assert tracking.served_stocks() == []
+    assert registry.served_stocks() == []
 
 
 def test_a_model_that_does_not_load_back_is_not_served(home, prices, monkeypatch):
     monkeypatch.setattr("pregao.models.trained.TrainedModel.save", lambda _, folder: Path(folder).mkdir())
     with pytest.raises(Exception, match="cannot be loaded"):
         run(home / "outputs/VALE3/1", prices)
-    assert tracking.served_stocks() == []
+    assert registry.served_stocks() == []

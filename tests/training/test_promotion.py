@@ -8,7 +8,7 @@ from pregao.data.windows import joined, sliding_windows
 from pregao.evaluation.metrics import Forecasts, mape
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.symbols import Symbol
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.promotion import champion_mape, judge
 from tests.conftest import random_walk
 
@@ -62,7 +62,7 @@ def judged():
 
 def test_the_champion_is_judged_on_every_stock_of_a_panel(shared, judged):
     prices, windows = judged
-    model = tracking.champion(Symbol.parse("SHARED")).model
+    model = registry.champion(Symbol.parse("SHARED")).model
     rows = []
     for stock, place in windows.by_stock():
         rolling = rolling_forecasts(model, prices[stock], pd.Timestamp("2024-10-01").date())

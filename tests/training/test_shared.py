@@ -15,7 +15,7 @@ from pregao.models.trained import TrainedModel
 from pregao.prices.calendar import sessions
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.settings import settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, settle, small_config, with_ranges
@@ -92,7 +92,7 @@ def test_the_log_says_why_a_stock_is_left_out(home, folder_of_many, caplog):
 
 def test_a_panel_is_served_under_the_name_shared(many, monkeypatch):
     monkeypatch.setenv("PREGAO_HOME", str(many.folder.parents[2]))
-    served = tracking.champion(Symbol.parse(SHARED))
+    served = registry.champion(Symbol.parse(SHARED))
     assert (many.stock, served.version, served.run_id) == (SHARED, 1, many.run_id)
     card = served.model.card
     assert (card.stock, card.stocks) == (SHARED, KEPT)
@@ -187,7 +187,7 @@ def seen_until(shared, day):
 
 def test_a_training_begins_at_a_shared_model_that_has_seen_no_judged_day(begun, afresh, monkeypatch):
     monkeypatch.setenv("PREGAO_HOME", str(begun.folder.parents[2]))
-    served = tracking.champion(Symbol.parse(SHARED))
+    served = registry.champion(Symbol.parse(SHARED))
     assert params(begun)["init"] == f"SHARED version 1 run {served.run_id}"
     card = TrainedModel.load(begun.folder / "model").card
     assert card.typical_volatility == served.model.card.typical_volatility
@@ -247,7 +247,7 @@ def test_a_damaged_shared_model_stops_no_training_but_one_that_must_begin_there(
 def test_init_none_does_not_look_at_the_shared_model(afresh, shared, home, vale3_prices):
     beside = run(home / "outputs/VALE3/1", vale3_prices, "train.init=none")
     assert same(weights(afresh), weights(beside))
-    assert (params(beside)["init"], list(tracking.champions())) == ("none", ["VALE3"])
+    assert (params(beside)["init"], list(registry.champions())) == ("none", ["VALE3"])
 
 
 def test_a_fine_tuned_run_is_reproduced_from_the_configuration_that_it_left(begun, shared, home):

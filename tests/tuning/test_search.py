@@ -17,7 +17,7 @@ from pregao.cli import command as cli
 from pregao.config import parse
 from pregao.errors import InvalidChoice, StudyUnavailable
 from pregao.settings import REPOSITORY
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.pipeline import Pipeline
 from pregao.tuning.config import TuneConfig
 from pregao.tuning.search import Search
@@ -114,8 +114,8 @@ def test_it_searches_by_validation_and_keeps_everything(home, prices, tmp_path, 
     )
     for picture in ("history.png", "importance.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
-    [experiment] = [one for one in tracking.all_experiments() if one.name == "VALE3"]
-    runs = tracking.all_runs(experiment.experiment_id)
+    [experiment] = [one for one in registry.all_experiments() if one.name == "VALE3"]
+    runs = registry.all_runs(experiment.experiment_id)
     children = [one for one in runs if "mlflow.parentRunId" in one.data.tags]
     [parent] = [one for one in runs if one.data.tags.get("sweep_role") == "parent"]
     assert len(children) == 3
@@ -154,8 +154,8 @@ def test_a_bad_trial_is_pruned_and_its_run_says_so(home, prices, tmp_path, monke
     found = search(tmp_path / "out", configure(prices))
     assert found.trials.set_index("trial").loc[1, "state"] == "pruned"
     assert found.trials.set_index("trial").loc[1, "epochs"] == 1
-    [experiment] = [one for one in tracking.all_experiments() if one.name == "VALE3"]
-    tags = [one.data.tags for one in tracking.all_runs(experiment.experiment_id)]
+    [experiment] = [one for one in registry.all_experiments() if one.name == "VALE3"]
+    tags = [one.data.tags for one in registry.all_runs(experiment.experiment_id)]
     assert [one["trial"] for one in tags if one.get("pruned") == "True"] == ["1"]
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pregao.errors import NoModel, refusal, sentence_for_clients
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.settings import settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.tracking.registry import Served
 from pregao.training.promotion import not_for_predict
 
@@ -29,7 +29,7 @@ class RegistryWatcher:
     def __init__(self) -> None:
         self.served: dict[str, Served] = {}
         self.problems: dict[str, str] = {}
-        self._changes = os.fspath(tracking.changes())
+        self._changes = os.fspath(registry.changes())
         self._stamp: object = None
         self._lock = asyncio.Lock()
         self._looked = asyncio.Event()
@@ -97,7 +97,7 @@ class RegistryWatcher:
         try:
             if self.served:
                 _refuse_a_lost_database()
-            champions = tracking.champions()
+            champions = registry.champions()
         except Exception as error:  # of MLflow, SQLAlchemy, the network: the models in memory stay
             return dict(self.served), {"registry": self._problem("The registry cannot be read", error)}
         served, problems = dict(self.served), {}
@@ -106,7 +106,7 @@ class RegistryWatcher:
             if known is not None and (known.version, known.run_id) == (version, run_id):
                 continue
             try:
-                found = tracking.load(Symbol.parse(stock), version)
+                found = registry.load(Symbol.parse(stock), version)
             except Exception as error:
                 problems[stock] = self._problem(f"{stock} version {version} cannot be loaded", error)
                 continue
@@ -116,9 +116,9 @@ class RegistryWatcher:
             else:
                 served.pop(stock, None)  # it is the champion no longer
                 problems[stock] = self._logged(f"{stock} version {version} is not served: {unfit}.")
-        for stock in set(tracking.shipped_stocks()) - champions.keys() - served.keys():
+        for stock in set(registry.shipped_stocks()) - champions.keys() - served.keys():
             try:
-                served[stock] = tracking.champion(Symbol.parse(stock))
+                served[stock] = registry.champion(Symbol.parse(stock))
             except Exception as error:
                 problems[stock] = self._problem(f"{stock}, which ships, cannot be registered", error)
         for stock in self.served.keys() - champions.keys():

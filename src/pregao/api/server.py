@@ -56,9 +56,9 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
     def verify_worker_status(self) -> None:
         """LitServe waits here until an inference process is up; importing torch and MLflow meanwhile takes as long."""
         from pregao.api.app import configure_app
-        from pregao.tracking import registry as tracking
+        from pregao.tracking import client
 
-        tracking.preload()
+        client.preload()
         configure_app(self.app, self.ask, self.config)
         super().verify_worker_status()
         # The HTTP process is forked next: a garbage collection in either would unshare what both only read.

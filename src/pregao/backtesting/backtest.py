@@ -35,7 +35,7 @@ from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.calendar import last_finished_session
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.tracking import registry as tracking
+from pregao.tracking import runs
 from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 
@@ -94,7 +94,7 @@ class Backtest:
         files.hold_to(prices)
         origins = self.origins(prices)
         parts = [(period, model) for period in origins.periods for model in self.models]
-        with tracking.start_run("backtest", self.folder.name) as run:
+        with runs.start_run("backtest", self.folder.name) as run:
             run.params(flat(self.config.model_dump(mode="json")) | {"stocks": " ".join(prices), "end": self.end})
             for done, (period, model) in enumerate(parts):
                 self.progress(done, len(parts), f"{model}, from {period.refit.date()}")

@@ -42,14 +42,14 @@ def main(cfg: DictConfig) -> None:
     from pregao.errors import PregaoError
     from pregao.prices.downloader import Downloader
     from pregao.prices.symbols import Symbol
-    from pregao.tracking import registry as tracking
+    from pregao.tracking import registry
 
     Symbol.parse(config.stock)
     Downloader(config.source.name, config.source.path)
     for name in SLOW:
         import_module(name)
     with suppress(PregaoError):  # each page says what is wrong with it
-        tracking.served_stocks()  # makes the database where there is none, which takes seconds too
+        registry.served_stocks()  # makes the database where there is none, which takes seconds too
     options = _of_streamlit(config)
     bootstrap.load_config_options(options)
     bootstrap.run(str(APP), is_hello=False, args=[config.model_dump_json()], flag_options=options)

@@ -8,8 +8,9 @@ import streamlit as st
 from pregao.dashboard import charts, tables
 from pregao.dashboard.language import say
 from pregao.dashboard.state import configuration, remembered
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.tracking.run_table import table
+from pregao.tracking.runs import history as logged_history
 
 SERVED = "served"
 FIGURES = ("final_mape", "naive_mape", "skill_mape", "coverage_90", "pinball")
@@ -36,7 +37,7 @@ def main() -> None:
 
 def _runs() -> pd.DataFrame:
     runs = table()
-    served = {run_id for _, run_id in tracking.champions().values()}
+    served = {run_id for _, run_id in registry.champions().values()}
     pages = configuration().mlflow
     missing = [name for name in FIGURES if name not in runs]
     return runs.assign(**dict.fromkeys(missing, float("nan"))).assign(
@@ -63,7 +64,7 @@ def _details(runs: pd.DataFrame) -> None:
     names = {row["run_id"]: _name(row) for row in runs.to_dict("records")}
     run_id = st.selectbox(say("run"), list(names), format_func=names.__getitem__, key="run")
     row = runs[runs["run_id"] == run_id].iloc[0]
-    history = remembered("losses", lambda: tracking.history(run_id), run_id, row["status"])
+    history = remembered("losses", lambda: logged_history(run_id), run_id, row["status"])
     left, right = st.columns(2)
     with left:
         st.subheader(say("losses"))

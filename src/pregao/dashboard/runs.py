@@ -15,7 +15,7 @@ from pregao.evaluation.report import FILES, EvaluationTables
 from pregao.forecasting.compose import served_model
 from pregao.forecasting.evaluate import served_on_latest
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.tracking import registry as tracking
+from pregao.tracking import runs
 from pregao.tracking.registry import Served
 from pregao.tracking.run_table import Page, table
 
@@ -90,5 +90,5 @@ def _on_latest(symbol: Symbol, choice: Choice) -> EvaluationTables:
 
 def _of_artifacts(symbol: Symbol, choice: Choice) -> EvaluationTables:
     with TemporaryDirectory() as folder:
-        tracking.fetch(choice.run_id, FILES, Path(folder))
+        runs.fetch(choice.run_id, FILES, Path(folder))
         return EvaluationTables.read(Path(folder)).of_stock(symbol.ticker)

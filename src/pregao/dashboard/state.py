@@ -17,7 +17,7 @@ from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.prices.table import PriceBasis
 from pregao.settings import settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 from pregao.training.compose import train_config
 from pregao.training.config import TrainConfig
 from pregao.training.jobs import Jobs
@@ -67,7 +67,7 @@ def _once(surroundings: tuple[object, ...], what: str, key: tuple[object, ...], 
 
 def _served_since() -> int:
     try:
-        return tracking.changes().stat().st_mtime_ns
+        return registry.changes().stat().st_mtime_ns
     except OSError:
         return 0
 

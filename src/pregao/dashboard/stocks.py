@@ -9,7 +9,7 @@ from pregao.dashboard.state import configuration, remembered
 from pregao.errors import PregaoError
 from pregao.prices.symbols import SAMPLES, SHARED, Symbol
 from pregao.settings import settings
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 
 LAST = "last stock"
 """Where a visit keeps it: Streamlit forgets what was chosen on a page that is left."""
@@ -42,5 +42,5 @@ def known_stocks() -> list[str]:
                 with suppress(PregaoError):
                     found.add(Symbol.parse(file.stem).ticker)
     with suppress(PregaoError):  # prices can be looked at without a registry
-        found.update(remembered("served stocks", tracking.served_stocks))
+        found.update(remembered("served stocks", registry.served_stocks))
     return [first, *sorted(found - {SHARED, first})]

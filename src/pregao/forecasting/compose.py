@@ -20,8 +20,9 @@ from pregao.models.trained import ModelCard, TrainedModel, Window
 from pregao.prices.calendar import last_finished_session, next_sessions, sessions
 from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.tracking import registry as tracking
-from pregao.tracking.registry import PRICES, Served
+from pregao.quantiles import PRICES
+from pregao.tracking import registry
+from pregao.tracking.registry import Served
 
 Rows = list[dict[str, Any]]
 """`step close lower_80 upper_80 lower_90 upper_90`, one per session, in the stock's currency."""
@@ -177,10 +178,10 @@ def served_model(symbol: Symbol) -> Served:
         NoModel: there is neither; names the stocks that have one.
     """
     try:
-        return tracking.champion(symbol)
+        return registry.champion(symbol)
     except NoModel as none:
         try:
-            return tracking.champion(Symbol.parse(SHARED))
+            return registry.champion(Symbol.parse(SHARED))
         except NoModel:
             raise none from None
 

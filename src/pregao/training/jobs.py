@@ -196,10 +196,10 @@ def mark_dead(folder: Path, job: Job, state: str, reason: str) -> Job:
     job.write(folder)
     with suppress(OSError):
         run = (folder / "run").read_text(encoding="utf-8")
-        from pregao.tracking import registry as tracking
+        from pregao.tracking import runs
 
         try:
-            tracking.end_run(Symbol.parse(job.stock), run, "KILLED" if state == "cancelled" else "FAILED")
+            runs.end_run(Symbol.parse(job.stock), run, "KILLED" if state == "cancelled" else "FAILED")
         except Exception as error:  # the job has ended even where MLflow is out of reach
             logger.warning("The end of the run %s was not recorded in MLflow: %s", run, error)
     return job

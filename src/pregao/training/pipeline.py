@@ -34,8 +34,9 @@ from pregao.models.trained import ModelCard, TrainedModel
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.tracking import registry as tracking
-from pregao.tracking.registry import Run, Served
+from pregao.tracking import registry, runs
+from pregao.tracking.registry import Served
+from pregao.tracking.runs import Run
 from pregao.training.callbacks import Report
 from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted, Training
@@ -106,7 +107,7 @@ class Pipeline:
         data = self.data(prices, beginning)
         panel = data.panel
         training = self.prepare(panel, beginning)
-        with ExitStack() as end, tracking.start_run(self.symbol, self.folder.name, self.tags) as run:
+        with ExitStack() as end, runs.start_run(self.symbol, self.folder.name, self.tags) as run:
             run.params(self.params(panel, beginning))
             model, fitted = self.fit(training, data, run.history)
             evaluation = self.evaluate(model, panel)
@@ -118,7 +119,7 @@ class Pipeline:
             self._finish(run, metrics, panel, beginning)
             if verdict.promoted:
                 end.enter_context(_uninterrupted())
-                tracking.set_champion(self.symbol, version)
+                registry.set_champion(self.symbol, version)
             run.tags({"promoted": verdict.promoted, "promotion": verdict.reason})
         return Result(
             self.folder, evaluation, metrics, self.symbol.ticker, version, run.run_id, verdict, dict(self.left_out)
@@ -157,7 +158,7 @@ class Pipeline:
             NotNeeded: it does.
         """
         try:
-            card = tracking.champion(self.symbol).model.card
+            card = registry.champion(self.symbol).model.card
         except (NoModel, CorruptModel) as error:
             logger.info("Trained whether it has drifted or not: %s", error)
             return
@@ -188,7 +189,7 @@ class Pipeline:
         shared: Served | None = None
         judged = day(self.data(prices).panel.borders[1])  # refused here, nothing has been registered
         try:
-            shared = tracking.champion(Symbol.parse(SHARED))
+            shared = registry.champion(Symbol.parse(SHARED))
             reason = self._unfit(shared.model.card, prices, judged)
         except NoModel:
             reason = "there is none; python train.py experiment=ibovespa makes one"
@@ -265,8 +266,8 @@ class Pipeline:
     def register(self, model: TrainedModel, panel: Panel, evaluation: Evaluation, run: Run) -> tuple[int, Verdict]:
         """Register, read back, forecast with what was read, and judge whether it is to be served."""
         former = None if self.config.promote != "auto" else champion_mape(self.symbol, panel.prices, evaluation.windows)
-        version = run.register(self.symbol, self.folder / "model")
-        read_back = tracking.load(self.symbol, version).model
+        version = registry.register(run, self.symbol, self.folder / "model")
+        read_back = registry.load(self.symbol, version).model
         forecasts = pd.concat([dated_forecast(read_back, stock, table) for stock, table in panel.prices.items()])
         numbers = forecasts.select_dtypes("number").to_numpy(np.float64)
         finite = bool(np.isfinite(numbers).all() and (forecasts["close"] > 0).all())

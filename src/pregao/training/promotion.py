@@ -14,7 +14,7 @@ from pregao.errors import CorruptModel, NoModel
 from pregao.evaluation.metrics import Forecasts, mape
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.symbols import Symbol
-from pregao.tracking import registry as tracking
+from pregao.tracking import registry
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def champion_mape(symbol: Symbol, prices: Mapping[str, pd.DataFrame], judged: Wi
     `prices` are the whole histories: the champion's lookback may be another than the windows'.
     """
     try:
-        former = tracking.champion(symbol).model
+        former = registry.champion(symbol).model
     except NoModel:
         return None
     except CorruptModel as error:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pregao.config import flat, parse
 from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable, first_line
-from pregao.tracking import registry as tracking
+from pregao.tracking import runs
 from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 from pregao.tuning import plots
@@ -107,7 +107,7 @@ class Search:
         prices = self.pipeline.download()
         with _storage(self.config.storage) as storage:
             study = self._study(storage)
-            tags = tracking.child_tags(self.pipeline.symbol, self.name)
+            tags = runs.child_tags(self.pipeline.symbol, self.name)
             try:
                 while (ended := len(study.get_trials(deepcopy=False, states=ENDED))) < self.config.trials:
                     self.progress(ended, self.config.trials, self._best(study))
@@ -176,7 +176,7 @@ class Search:
             panel = data.panel
             training = pipeline.prepare(panel)
             own = {"trial": str(trial.number), "promoted": "False"}
-            with tracking.start_run(pipeline.symbol, f"{self.name} {trial.number}", {**tags, **own}) as run:
+            with runs.start_run(pipeline.symbol, f"{self.name} {trial.number}", {**tags, **own}) as run:
                 run.params(pipeline.params(panel, None))
                 try:
                     model, fitted = pipeline.fit(training, data, run.history)
@@ -205,7 +205,7 @@ class Search:
         )
         plots.importance(_importances(study, done), self.metric, self.folder)
         best = {f"best_{self.metric}": study.best_value, "command": command} if done else {}
-        tracking.end_sweep(self.pipeline.symbol, self.name, {"search": self.name, "trials": len(ended), **best})
+        runs.end_sweep(self.pipeline.symbol, self.name, {"search": self.name, "trials": len(ended), **best})
         return Found(self.folder, self.name, self.metric, table, command)
 
     def _command(self, best: Mapping[str, object]) -> str:

@@ -88,7 +88,7 @@ def run_job(cfg: DictConfig) -> None:
 
 
 def _trained(cfg: DictConfig, folder: Path, number: int, overrides: list[str]) -> Outcome:
-    from pregao.tracking import registry as tracking
+    from pregao.tracking import runs
     from pregao.training.pipeline import Pipeline
 
     config = parse(TrainConfig, cfg)
@@ -96,7 +96,7 @@ def _trained(cfg: DictConfig, folder: Path, number: int, overrides: list[str]) -
     begun = config.train.model_copy(update={"init": "none" if config.train.init == "auto" else config.train.init})
     config = config.model_copy(update={"promote": "never", "train": begun})
     symbol = Symbol.parse(config.stock)
-    tags = tracking.child_tags(symbol, Path(HydraConfig.get().sweep.dir).name)
+    tags = runs.child_tags(symbol, Path(HydraConfig.get().sweep.dir).name)
     result = Pipeline(config, folder, tags=tags | {"job": str(number), "overrides": " ".join(overrides)}).run()
     return Outcome(number, overrides, symbol.ticker, result.run_id, result.metrics)
 
@@ -108,16 +108,16 @@ def begin(config: DictConfig) -> Path:
     stocks = _swept(config)
     _same_sweep(config, folder)
     _connect(config)
-    from pregao.tracking import registry as tracking
+    from pregao.tracking import runs
 
     for symbol in _symbols(stocks):
-        tracking.sweep_parent(symbol, folder.name)
+        runs.sweep_parent(symbol, folder.name)
     return folder
 
 
 def finish(config: DictConfig) -> Swept:
     """Write the table, and close the parents."""
-    from pregao.tracking import registry as tracking
+    from pregao.tracking import runs
 
     folder, metric = Path(config.hydra.sweep.dir), str(config.sweep.metric)
     outcomes = read_outcomes(folder)
@@ -127,7 +127,7 @@ def finish(config: DictConfig) -> Swept:
         own = table[table["stock"] == symbol.ticker]
         best = own[own["reason"].isna()].head(1)
         tags = {f"best_{name}": best[name].item() for name in ("job", "run_id", metric) if len(best)}
-        tracking.end_sweep(symbol, folder.name, tags, failed=bool(own["reason"].notna().any()))
+        runs.end_sweep(symbol, folder.name, tags, failed=bool(own["reason"].notna().any()))
     failed = [outcome for outcome in outcomes if outcome.reason is not None]
     return Swept(folder, metric, table, differing(outcomes), _failure(failed, outcomes, folder) if failed else None)
 

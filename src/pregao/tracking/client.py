@@ -1,0 +1,78 @@
+"""MLflow's client for this installation's store. Its import takes a second, so each function imports it late."""
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from pregao.errors import TrackingUnavailable, refusal
+from pregao.files import ALEMBIC, locked
+from pregao.settings import TRACKING_URI, settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Read by MLflow at import: it would report its usage to its makers, and its overhead to the terminal.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Its default makes the user wait four minutes for a server that is down.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # each retry would be a line; the failure is one sentence
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs a trace of what it raises
+
+MODEL = "model"
+"""Name of the folder with a TrainedModel, in a run's files and in a registered version's."""
+
+
+def mlflow_client() -> "MlflowClient":
+    """Return a client of the configured store, without asking it anything."""
+    import mlflow
+
+    uri, given = settings().tracking_uri, os.environ.get(TRACKING_URI)
+    mlflow.set_tracking_uri(uri)
+    # MLflow exports the address, and settings() would then take it for the user's choice.
+    if given is None:
+        os.environ.pop(TRACKING_URI, None)
+    return mlflow.MlflowClient(uri)
+
+
+def prepared_client() -> "MlflowClient":
+    """Return a client after a first question, which creates a missing database under a lock.
+
+    Raises:
+        StorageError: the database cannot be written.
+        TrackingUnavailable: no server answers, or the file is not a database.
+    """
+    try:
+        # A server creates its own tables, and a lock would make others wait for one that is away.
+        with store_lock(), nullcontext() if settings().tracking_uri.startswith("http") else ALEMBIC:
+            client = mlflow_client()
+            client.search_experiments(max_results=1)
+    except Exception as error:  # of MLflow, SQLAlchemy, the database's driver: each has its own
+        raise refusal(error) or TrackingUnavailable(settings().tracking_uri, repr(error)[:200]) from error
+    return client
+
+
+def store_lock(name: str = ".lock") -> AbstractContextManager[None]:
+    """Hold a lock between processes, where the database is a file of this installation."""
+    return locked(settings().mlruns / name) if settings().tracking_uri.startswith("sqlite:") else nullcontext()
+
+
+def every_page(search: Callable[..., Any], *arguments: Any) -> list[Any]:  # noqa: ANN401 - MLflow has no types
+    """Return all results of a paged search."""
+    page = search(*arguments)
+    found = list(page)
+    while page.token:
+        page = search(*arguments, page_token=page.token)
+        found.extend(page)
+    return found
+
+
+def preload() -> None:
+    """Import what MLflow imports at the first question to a database: a server does so while it waits."""
+    if "://" in settings().tracking_uri and not settings().tracking_uri.startswith("http"):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
