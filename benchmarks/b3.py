@@ -38,6 +38,8 @@ STOCKS = ("VALE3", "PETR4", "ITUB4", "TAEE11", "AAPL34", "BOVA11")
 FIELDS = {"date": layout.DATE, "bdi": layout.CODBDI, "ticker": layout.CODNEG, "market": layout.TPMERC}
 FIELDS |= {"currency": layout.MODREF, "open": layout.PREABE, "high": layout.PREMAX, "low": layout.PREMIN}
 FIELDS |= {"close": layout.PREULT, "volume": layout.QUATOT, "factor": layout.FATCOT}
+# Fields that no parser here reads: best bid and ask, money paid, and the trailer's count of records
+PREOFC, PREOFV, VOLTOT, TRAILER_RECORDS = slice(121, 134), slice(134, 147), slice(170, 188), slice(31, 42)
 CLASSES = [code.decode() for code in layout.CASH_CLASSES]
 
 
@@ -49,7 +51,7 @@ def sample(folder: Path) -> NDArray[np.uint8]:
 
 def cash_market(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Header, the records of the cash market, trailer."""
-    inside = (lines[:, layout.TPMERC.place] == np.frombuffer(layout.CASH, np.uint8)).all(axis=1)
+    inside = (lines[:, layout.TPMERC] == np.frombuffer(layout.CASH, np.uint8)).all(axis=1)
     inside[[0, -1]] = True
     return lines[inside]
 
@@ -61,17 +63,17 @@ def make_year(lines: NDArray[np.uint8], year: int, records: int, target: Path) -
     for line in (header, trailer):
         line[11:15] = np.frombuffer(str(year).encode(), np.uint8)
         line[23:31] = np.frombuffer(f"{year}1230".encode(), np.uint8)
-    trailer[layout.TRAILER_RECORDS.place] = np.frombuffer(b"%011d" % (records + 2), np.uint8)
+    trailer[TRAILER_RECORDS] = np.frombuffer(b"%011d" % (records + 2), np.uint8)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("COTAHIST.TXT", "w") as text:
         text.write(header.tobytes())
         for number, day in enumerate(days):
             n = records * (number + 1) // len(days) - records * number // len(days)
             part = lines[1:-1][np.sort(rng.choice(len(lines) - 2, n, replace=n > len(lines) - 2))].copy()
-            part[:, layout.DATE.place] = np.frombuffer(f"{day:%Y%m%d}".encode(), np.uint8)
-            for field in (layout.PREABE, layout.PREMAX, layout.PREMIN, layout.PREULT, layout.PREOFC, layout.PREOFV):
-                part[:, field.last - 2 : field.last] = rng.integers(ord("0"), ord("9") + 1, (n, 2))
-            for field in (layout.QUATOT, layout.VOLTOT):
-                part[:, field.last - 6 : field.last] = rng.integers(ord("0"), ord("9") + 1, (n, 6))
+            part[:, layout.DATE] = np.frombuffer(f"{day:%Y%m%d}".encode(), np.uint8)
+            for field in (layout.PREABE, layout.PREMAX, layout.PREMIN, layout.PREULT, PREOFC, PREOFV):
+                part[:, field.stop - 2 : field.stop] = rng.integers(ord("0"), ord("9") + 1, (n, 2))
+            for field in (layout.QUATOT, VOLTOT):
+                part[:, field.stop - 6 : field.stop] = rng.integers(ord("0"), ord("9") + 1, (n, 6))
             text.write(part.tobytes())
         text.write(trailer.tobytes())
 
@@ -83,7 +85,7 @@ def ours(path: Path) -> pd.DataFrame:
 
 def pandas_fwf(path: Path) -> pd.DataFrame:
     """pandas.read_fwf, as most scripts do."""
-    spans = [(field.first - 1, field.last) for field in FIELDS.values()]
+    spans = [(field.start, field.stop) for field in FIELDS.values()]
     table = pd.read_fwf(
         path,
         colspecs=spans,
@@ -102,9 +104,7 @@ def pandas_slices(path: Path) -> pd.DataFrame:
     with zipfile.ZipFile(path) as archive:
         lines = pd.Series(archive.read(archive.namelist()[0]).decode("latin-1").split("\r\n")[1:-2], dtype="str")
     lines = lines[lines.str.slice(24, 27) == "010"]
-    return _chosen_by_pandas(
-        pd.DataFrame({n: lines.str.slice(f.first - 1, f.last).str.strip() for n, f in FIELDS.items()})
-    )
+    return _chosen_by_pandas(pd.DataFrame({n: lines.str.slice(f.start, f.stop).str.strip() for n, f in FIELDS.items()}))
 
 
 def _chosen_by_pandas(table: pd.DataFrame) -> pd.DataFrame:
@@ -128,7 +128,7 @@ def arrow(path: Path) -> pd.DataFrame:
     plain = csv.ParseOptions(delimiter="\x01", quote_char=False)
     lines = csv.read_csv(text, options, plain, csv.ConvertOptions(column_types={"line": pa.string()}))["line"]
     lines = lines.filter(pc.equal(pc.utf8_slice_codeunits(lines, 24, 27), "010"))
-    cut = {n: pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(lines, f.first - 1, f.last)) for n, f in FIELDS.items()}
+    cut = {n: pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(lines, f.start, f.stop)) for n, f in FIELDS.items()}
     return _chosen_by_pandas(pa.table(cut).to_pandas())
 
 
@@ -139,7 +139,7 @@ def polars(path: Path) -> pd.DataFrame:
     with zipfile.ZipFile(path) as archive:
         text = archive.read(archive.namelist()[0])
     lines = pl.read_csv(text, has_header=False, new_columns=["line"], separator="\x01", quote_char=None, skip_rows=1)
-    cut = {n: pl.col("line").str.slice(f.first - 1, f.last - f.first + 1).str.strip_chars() for n, f in FIELDS.items()}
+    cut = {n: pl.col("line").str.slice(f.start, f.stop - f.start).str.strip_chars() for n, f in FIELDS.items()}
     table = lines.lazy().filter(pl.col("line").str.slice(24, 3) == "010").select(**cut)
     table = table.filter(pl.col("bdi").is_in(CLASSES) & (pl.col("currency") == "R$"))
     papers = pl.col("factor").cast(pl.Int64) * 100

@@ -31,13 +31,12 @@ def refused(tmp_path, content):
     return refusal.value.reason
 
 
-def test_the_layouts_fields_follow_each_other_without_a_gap():
-    named = [value for name, value in vars(layout).items() if isinstance(value, layout.Field)]
-    quotes = [field for field in named if field not in (layout.TRAILER_RECORDS,)]
-    quotes = quotes[quotes.index(layout.DATE) :]
-    assert (quotes[0].first, quotes[-1].last) == (3, layout.RECORD_LENGTH)
-    assert all(one.last + 1 == following.first for one, following in pairwise(quotes))
-    assert len(quotes) == 25
+def test_the_layouts_fields_lie_in_the_record_and_do_not_overlap():
+    fields = [value for value in vars(layout).values() if isinstance(value, slice)]
+    assert fields[0] == slice(0, 2)
+    assert fields[-1].stop == layout.RECORD_LENGTH
+    assert all(one.start < one.stop <= following.start for one, following in pairwise(fields))
+    assert len(fields) == 14
 
 
 def test_a_record_becomes_a_row_in_reais_and_papers(tmp_path):

@@ -1,8 +1,7 @@
-"""A COTAHIST file into one table of the cash market's quotes, block by block: a year never lies in memory as a whole.
+"""Read a COTAHIST file into one table of the cash market's quotes, block by block: a year does not fit in memory.
 
-numpy looks at the bytes where they are: a block is a matrix of records by positions, records are chosen by comparing
-columns of it, and only the chosen ones, about one in nine, have their digits added up. benchmarks/b3.md has the
-alternatives that were measured.
+A block is a matrix of records by positions. Records are selected by comparing its columns, and only the digits of the
+selected ones, about one in nine, become numbers. benchmarks/b3.md has the alternatives that were measured.
 """
 
 import re
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 
 from pregao.errors import BadQuotesFile
 from pregao.prices.cotahist import layout
-from pregao.prices.cotahist.layout import Field
 
 Bytes = NDArray[np.uint8]
 
@@ -32,6 +30,7 @@ LARGEST_TEXT = 8 << 30  # bytes; the fullest years have under a tenth of it
 _HEADER = re.compile(rb"00COTAHIST\.([0-9]{4})BOVESPA ([0-9]{8}) *", re.DOTALL)
 _TRAILER = re.compile(rb"99COTAHIST\.[0-9]{4}BOVESPA [0-9]{8}([0-9]{11}) *", re.DOTALL)
 _FILLING = b"\r\n\x1a"
+ZIP = b"PK\x03\x04"  # the first bytes of a zip
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class _Defect(Exception):
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as raw:
-        zipped = raw.read(4) == b"PK\x03\x04"
+        zipped = raw.read(len(ZIP)) == ZIP
         raw.seek(0)
         if not zipped:
             yield raw
@@ -93,7 +92,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _only_file(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The zip's one text, once its own words on its size are plausible; zipfile reads no byte beyond them."""
+    """Return the zip's one text if the size that it declares is plausible; zipfile reads no byte beyond that size."""
     files = [info for info in archive.infolist() if not info.is_dir()]
     if len(files) != 1:
         names = ", ".join(info.filename[:40] for info in files[:5])
@@ -110,7 +109,7 @@ def _only_file(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 class _Reading:
-    """One pass over a file; knows the line that it has come to."""
+    """One pass over a file; counts its lines."""
 
     def __init__(self, file: IO[bytes], today: date) -> None:
         self.file = file
@@ -133,14 +132,16 @@ class _Reading:
                 f"its trailer counts {counted:,} records, header and trailer included, and there are {found:,} "
                 f"({found - 2:,} of quotes)"
             )
-        table = pd.concat(self.parts, ignore_index=True) if self.parts else None
-        if table is None or table.empty:
+        if not self.parts:
             raise _Defect(f"none of its {found - 2:,} quotes is of the cash market in R$")
-        self._check_years(table["date"], year)
+        table = pd.concat(self.parts, ignore_index=True)
+        other = table["date"].dt.year[table["date"].dt.year != year]
+        if not other.empty:
+            raise _Defect(f"its header says year {year}, and it has quotes of {other.iloc[0]}")
         return Quotes(year, generated, found - 2, self.other_currency, table)
 
     def _header(self) -> tuple[int, date]:
-        """Year and day of writing; learns how this file's lines end."""
+        """Return the year and the day of writing; sets the line ending."""
         line = self.file.readline(layout.RECORD_LENGTH + 3)
         text = line.rstrip(b"\r\n")
         header = _HEADER.fullmatch(text)
@@ -160,11 +161,10 @@ class _Reading:
         return year, generated
 
     def _body(self) -> int | None:
-        """Take all quotes in; what the trailer counts, or None where there is none."""
+        """Read all quotes; return what the trailer counts, or None if there is no trailer."""
         for block, last in self._blocks():
             matrix = self._records(block, last)
-            kinds = matrix[:, layout.TIPREG.place]
-            others = np.flatnonzero((kinds[:, 0] != ord("0")) | (kinds[:, 1] != ord("1")))
+            others = np.flatnonzero(_texts(matrix, layout.TIPREG) != b"01")
             quotes = int(others[0]) if others.size else len(matrix)
             self._take(matrix[:quotes])
             self.line += quotes
@@ -210,10 +210,10 @@ class _Reading:
         return int(trailer[1])
 
     def _take(self, matrix: Bytes) -> None:
-        """Keep what the cash market traded in R$."""
-        cash = np.flatnonzero(_equal(matrix, layout.TPMERC, layout.CASH))
+        """Add the cash market's quotes in R$ to the parts."""
+        cash = np.flatnonzero(_texts(matrix, layout.TPMERC) == layout.CASH)
         cash = cash[np.isin(_texts(matrix[cash], layout.CODBDI), list(layout.CASH_CLASSES))]
-        real = _equal(matrix[cash], layout.MODREF, layout.REAL)
+        real = _texts(matrix[cash], layout.MODREF) == layout.REAL
         self.other_currency += int(len(cash) - real.sum())
         rows = cash[real]
         if not rows.size:
@@ -245,51 +245,30 @@ class _Reading:
             dates.append(found)
         return pd.Series(pd.to_datetime(dates).as_unit("us")[which])
 
-    def _check_years(self, dates: "pd.Series[pd.Timestamp]", year: int) -> None:
-        other = dates.dt.year[dates.dt.year != year]
-        if not other.empty:
-            raise _Defect(f"its header says year {year}, and it has quotes of {other.iloc[0]}")
-
 
 _PRICES = {"open": layout.PREABE, "high": layout.PREMAX, "low": layout.PREMIN, "close": layout.PREULT}
 
 
-def _texts(matrix: Bytes, field: Field) -> NDArray[np.bytes_]:
-    """A field's texts [N], without the spaces that fill it up."""
-    part = np.ascontiguousarray(matrix[:, field.place])
-    width = part.shape[1]
-    texts: NDArray[np.bytes_] = np.char.rstrip(part.view(f"S{width}").reshape(-1))
-    return texts
+def _texts(matrix: Bytes, field: slice) -> NDArray[np.bytes_]:
+    """A field's texts [N], with the spaces that pad them."""
+    part = np.ascontiguousarray(matrix[:, field])
+    return part.view(f"S{part.shape[1]}").reshape(-1)
 
 
-def _words(matrix: Bytes, field: Field) -> "pd.Series[str]":
-    """A field's texts as Python's, each different one decoded once."""
+def _words(matrix: Bytes, field: slice) -> "pd.Series[str]":
+    """A field's texts [N] as str without padding, each different one decoded once."""
     words, which = np.unique(_texts(matrix, field), return_inverse=True)
-    return pd.Series(np.char.decode(words, "latin-1").astype(object)[which])
+    return pd.Series(np.char.decode(np.char.rstrip(words), "latin-1").astype(object)[which])
 
 
-def _equal(matrix: Bytes, field: Field, text: bytes) -> NDArray[np.bool_]:
-    """Which records have this text in a field."""
-    columns = matrix[:, field.place]
-    found: NDArray[np.bool_] = columns[:, 0] == text[0]
-    for position in range(1, len(text)):
-        found &= columns[:, position] == text[position]
-    return found
-
-
-def _numbers(kept: Bytes, field: Field, lines: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+def _numbers(kept: Bytes, field: slice, lines: NDArray[np.int64], name: str) -> NDArray[np.int64]:
     """A field's digits as whole numbers [N]."""
-    digits = kept[:, field.place] - ord("0")  # what is below «0» wraps around to far above 9
+    digits = kept[:, field] - ord("0")  # what is below «0» wraps around to far above 9
     wrong = (digits > 9).any(axis=1)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise _Defect(
-            f"line {lines[row]:,} has {_shown(kept[row, field.place].tobytes())} for {name}, which is no number"
-        )
-    total = np.zeros(len(kept), np.int64)
-    for position in range(digits.shape[1]):
-        total = total * 10 + digits[:, position]
-    return total
+        raise _Defect(f"line {lines[row]:,} has {_shown(kept[row, field].tobytes())} for {name}, which is no number")
+    return digits @ 10 ** np.arange(digits.shape[1])[::-1]
 
 
 def _day(text: bytes) -> date | None:
