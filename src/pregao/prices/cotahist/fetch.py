@@ -1,4 +1,4 @@
-"""From B3's public address to a complete, checked file: resumed where it broke off, never taken over half or wrong."""
+"""Fetch a file from B3's public address: resume a broken transfer, accept nothing incomplete or wrong."""
 
 import logging
 import os
@@ -19,12 +19,11 @@ from pregao.prices.cotahist import parser
 logger = logging.getLogger(__name__)
 
 _PIECE = 1 << 20  # bytes
-_SECONDS_BETWEEN_NEWS = 10
-_ZIP = b"PK\x03\x04"
+_SECONDS_BETWEEN_LOG_LINES = 10
 
 
 class Unfetched(Exception):
-    """Why a file could not be had, in a few words; `passing` where another attempt may succeed."""
+    """Why a file could not be fetched, in a few words; `passing` if another attempt may succeed."""
 
     def __init__(self, reason: str, passing: bool = False) -> None:
         super().__init__(reason)
@@ -33,12 +32,12 @@ class Unfetched(Exception):
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Asks for one file at a time.
+    """Fetches one file at a time.
 
     Attributes:
-        timeout: seconds in which something must come, be it the first byte or the next.
+        timeout: seconds until the first byte, and between two reads.
         deadline: seconds for a whole file; a year has about 100 MB.
-        attempts: how often; each goes on where the one before broke off.
+        attempts: at most; each resumes the one before.
         pause: seconds before the second attempt; doubles with each.
     """
 
@@ -48,10 +47,10 @@ class Fetcher:
     pause: float = 2
 
     def fetch(self, url: str, target: Path, year: int) -> bool:
-        """Make `target` what the address has now; False where it is that already.
+        """Make `target` the file that the address has now; return False if it is that file already.
 
         Raises:
-            Unfetched: `target` is as it was; what has come so far is kept beside it, for the next call to go on with.
+            Unfetched: `target` is unchanged; the received part is kept next to it, for the next call to resume.
             OSError: the disk.
         """
         end = time.monotonic() + self.deadline
@@ -67,24 +66,21 @@ class Fetcher:
         raise AssertionError("attempts is at least 1")
 
     def _attempt(self, url: str, target: Path, year: int, end: float) -> bool:
-        begun = _begun(target)
-        with _refusals(self.timeout), _asked(url, target, begun, self.timeout) as answer:
+        former = _former_part(target)
+        with _refusals(self.timeout), _request(url, target, former, self.timeout) as answer:
             if answer is None:
                 return False
             part = _part(target, answer)
-            resumed = answer.status == 206 and part == begun
-            first = b"" if resumed else _beginning(answer)
-            if not resumed:
-                for old in (begun, part):
-                    if old is not None:
-                        old.unlink(missing_ok=True)
+            resumed = answer.status == 206 and part == former
+            first = b"" if resumed else _first_bytes(answer)
+            if former is not None and not resumed:
+                former.unlink()
             with part.open("ab" if resumed else "wb") as file:
                 file.write(first)
                 self._copy(answer, file, target.name, end)
                 os.fsync(file.fileno())
         _check(part, year)
-        modified = int(part.name.split(".")[-2])
-        if modified:  # the next question is «newer than this?»
+        if modified := _modified(part):  # the next request asks for a newer file than this
             os.utime(part, (modified, modified))
         os.replace(part, target)
         return True
@@ -92,38 +88,37 @@ class Fetcher:
     def _copy(self, answer: HTTPResponse, file: IO[bytes], name: str, end: float) -> None:
         had = file.tell()
         total = had + (answer.length or 0)  # what is left of its Content-Length
-        resumed = f", {had / 1e6:.1f} of them here already" if had > len(_ZIP) else ""
+        resumed = f", {had / 1e6:.1f} of them here already" if had > len(parser.ZIP) else ""
         logger.info("%s: fetching %.1f MB from B3%s.", name, total / 1e6, resumed)
-        told = time.monotonic()
-        while piece := _piece(answer, self.timeout):
+        logged = time.monotonic()
+        while piece := self._read(answer):
             file.write(piece)
             now = time.monotonic()
             if now > end:
                 raise Unfetched(
                     f"{file.tell():,} of {total:,} bytes came in {self.deadline:g} s; the next call goes on"
                 )
-            if now - told > _SECONDS_BETWEEN_NEWS:
+            if now - logged > _SECONDS_BETWEEN_LOG_LINES:
                 logger.info("%s: %.0f of %.0f MB", name, file.tell() / 1e6, total / 1e6)
-                told = now
+                logged = now
         if file.tell() < total:
             raise Unfetched(f"it broke off after {file.tell():,} of {total:,} bytes", passing=True)
 
-
-def _piece(answer: HTTPResponse, timeout: float) -> bytes:
-    try:
-        return answer.read1(_PIECE)
-    except TimeoutError:
-        raise Unfetched(f"it stopped in the middle, and nothing came for {timeout:g} s", passing=True) from None
+    def _read(self, answer: HTTPResponse) -> bytes:
+        try:
+            return answer.read1(_PIECE)
+        except TimeoutError:
+            reason = f"it stopped in the middle, and nothing came for {self.timeout:g} s"
+            raise Unfetched(reason, passing=True) from None
 
 
 @contextmanager
-def _asked(url: str, target: Path, begun: Path | None, timeout: float) -> Iterator[HTTPResponse | None]:
-    """The answer to «the rest of what has begun to come», or «anything newer than this file?»; None for «no»."""
+def _request(url: str, target: Path, former: Path | None, timeout: float) -> Iterator[HTTPResponse | None]:
+    """Ask for the rest of a partly received file, or for a newer one than `target`; None if there is no newer one."""
     request = Request(url, headers={"User-Agent": "pregao"})
-    if begun is not None:
-        modified = int(begun.name.split(".")[-2])
-        request.add_header("Range", f"bytes={begun.stat().st_size}-")
-        request.add_header("If-Range", formatdate(modified, usegmt=True))
+    if former is not None:
+        request.add_header("Range", f"bytes={former.stat().st_size}-")
+        request.add_header("If-Range", formatdate(_modified(former), usegmt=True))
     elif target.exists():
         request.add_header("If-Modified-Since", formatdate(target.stat().st_mtime, usegmt=True))
     try:
@@ -132,8 +127,8 @@ def _asked(url: str, target: Path, begun: Path | None, timeout: float) -> Iterat
             yield answer
     except HTTPError as error:
         error.close()
-        if error.code == 416 and begun is not None:
-            begun.unlink()
+        if error.code == 416 and former is not None:
+            former.unlink()
             raise Unfetched("it has less than what had come before", passing=True) from None
         if error.code != 304:
             raise
@@ -142,27 +137,30 @@ def _asked(url: str, target: Path, begun: Path | None, timeout: float) -> Iterat
 
 @contextmanager
 def _refusals(timeout: float) -> Iterator[None]:
-    """Turn what the network does into a few words."""
+    """Raise Unfetched for the errors of HTTP and of the network."""
     try:
         yield
     except HTTPError as error:
         reason = "it has no such file (HTTP 404)" if error.code == 404 else f"it answers HTTP {error.code}"
         raise Unfetched(reason, passing=error.code >= 500 or error.code == 429) from None
-    except TimeoutError:
-        raise Unfetched(f"no answer in {timeout:g} s") from None
-    except URLError as error:
-        if isinstance(error.reason, TimeoutError):
+    except (TimeoutError, URLError) as error:
+        cause = error.reason if isinstance(error, URLError) else error
+        if isinstance(cause, TimeoutError):
             raise Unfetched(f"no answer in {timeout:g} s") from None
-        raise Unfetched(f"no connection ({error.reason})", passing=True) from None
+        raise Unfetched(f"no connection ({cause})", passing=True) from None
     except (HTTPException, ConnectionError) as error:
         raise Unfetched(f"the connection broke ({type(error).__name__})", passing=True) from None
 
 
-def _begun(target: Path) -> Path | None:
-    """What an earlier call has left; its name has the file's time of change at B3, so that only its rest is joined."""
+def _former_part(target: Path) -> Path | None:
+    """The part that an earlier call has left; without its time of change at B3, its rest cannot be asked for."""
     parts = sorted(target.parent.glob(f"{target.name}.*.part"))
-    known = [part for part in parts if part.name.split(".")[-2] not in ("", "0") and part.stat().st_size]
-    return known[0] if known else None
+    return next((part for part in parts if _modified(part) and part.stat().st_size), None)
+
+
+def _modified(part: Path) -> int:
+    """The file's time of change at B3, which the part's name holds; 0 if unknown."""
+    return int(part.name.split(".")[-2] or 0)
 
 
 def _part(target: Path, answer: HTTPResponse) -> Path:
@@ -172,10 +170,10 @@ def _part(target: Path, answer: HTTPResponse) -> Path:
     return target.with_name(f"{target.name}.{modified}.part")
 
 
-def _beginning(answer: HTTPResponse) -> bytes:
-    """The first bytes, once they are those of a zip."""
-    first = answer.read(len(_ZIP))
-    if first != _ZIP:
+def _first_bytes(answer: HTTPResponse) -> bytes:
+    """Read the first bytes, which must be those of a zip."""
+    first = answer.read(len(parser.ZIP))
+    if first != parser.ZIP:
         kind = answer.headers.get_content_type()
         what = f"a web page ({kind})" if kind == "text/html" or first[:1] == b"<" else f"{first!r} ({kind})"
         raise Unfetched(f"it answers with {what} and not with a zip")
@@ -183,14 +181,12 @@ def _beginning(answer: HTTPResponse) -> bytes:
 
 
 def _check(part: Path, year: int) -> None:
-    """Hold what has come against its own trailer."""
+    """Read the whole file, and delete it if it cannot be used."""
     try:
-        quotes = parser.read(part)
-        if quotes.year != year:
-            raise Unfetched(f"it sends the year {quotes.year}")
+        found = parser.read(part).year
     except BadQuotesFile as error:
         part.unlink()
         raise Unfetched(f"what it sends cannot be used: {error.reason}") from None
-    except Unfetched:
+    if found != year:
         part.unlink()
-        raise
+        raise Unfetched(f"it sends the year {found}")

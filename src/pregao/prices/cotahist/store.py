@@ -1,13 +1,14 @@
-"""The indexed store: what COTAHIST files say of the cash market, by stock, so that one stock's history loads at once.
+"""The indexed store of COTAHIST's cash market: one stock's history loads at once.
 
-One parquet file a first letter of the ticker, sorted by ticker and date: a stock's rows lie together in one or two row
-groups, which the statistics in the file's footer name. An update writes all files anew into a folder of its own, and
-then the manifest, by a rename: readers see the former state or the new one.
+One parquet file per first letter of the ticker, sorted by ticker and date: a stock's rows lie in one or two row groups,
+which the statistics in the file's footer name. An update writes all files into a new folder, and then the manifest, by
+a rename: readers see the former state or the new one.
 """
 
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,12 @@ _SCHEMA = pa.schema(
         "generated": pa.date32(),
     }
 )
+_COLUMNS = [name for name in _SCHEMA.names if name not in ("ticker", "generated")]
 
 
 @dataclass(frozen=True)
 class Known:
-    """A file that is in the store: by size and time of change the same one is recognised; days are ISO dates."""
+    """A file that is in the store, recognised by its size and time of change; days are ISO dates."""
 
     size: int
     changed: int
@@ -73,41 +75,35 @@ class Store:
         if not given and not self.folder.exists():
             return
         with locked(self.folder / ".lock"):  # one update at a time; readers need no lock
-            known = self.files()
-            if known.keys() - given.keys():
-                known = {}  # what a file that is gone has said cannot be told apart any more
-            new = {name: path for name, path in given.items() if name not in known or not known[name].is_of(path)}
-            if not new:
-                if known != self.files():
-                    self._forget()
+            former, files = self._manifest()["folder"], self.files()
+            known = {} if files.keys() - given.keys() else files  # the rows of a removed file are not marked
+            new = [path for name, path in given.items() if name not in known or not known[name].is_of(path)]
+            if not new and known == files:
                 return
-            tables = []
-            for name, path in new.items():
-                table, known[name] = _read(path)
-                tables.append(table)
-            self._write(tables, keep=known.keys() != new.keys(), known=known)
+            read = {path.name: _read(path) for path in new}
+            tables = [table for table, _ in read.values()]
+            merged = former if known.keys() - read.keys() else None
+            self._write(tables, merged, known | {name: entry for name, (_, entry) in read.items()})
+            if former:
+                shutil.rmtree(self.folder / former, ignore_errors=True)
 
     def quotes(self, ticker: str) -> pd.DataFrame:
         """A stock's `date open high low close volume especi dismes`, by date, unadjusted; empty if unknown."""
         for _ in range(2):
-            try:
+            with suppress(FileNotFoundError):  # an update has just replaced the folder
                 return self._quotes(ticker)
-            except FileNotFoundError:  # an update has just put another folder into its place
-                continue
         return self._quotes(ticker)
 
     def _quotes(self, ticker: str) -> pd.DataFrame:
         folder = self._manifest()["folder"]
-        path = self.folder / folder / _bucket(ticker) if folder else None
-        if path is None or not path.exists():
-            if path is not None and not path.parent.exists():
-                raise FileNotFoundError(path)
-            none: pd.DataFrame = _SCHEMA.empty_table().to_pandas(date_as_object=False)
-            return none.drop(columns=["ticker", "generated"])
-        columns = [name for name in _SCHEMA.names if name != "generated"]
-        with pq.ParquetFile(path, memory_map=True) as file:
-            table = file.read_row_groups(_groups(file, ticker), columns, use_threads=False)
-        table = table.filter(pc.equal(table["ticker"], ticker)).drop_columns("ticker")
+        path = self.folder / str(folder) / _bucket(ticker)
+        table, found = _SCHEMA.empty_table(), path.exists()
+        if folder and not found and not path.parent.exists():
+            raise FileNotFoundError(path)
+        if found:
+            with pq.ParquetFile(path, memory_map=True) as file:
+                table = file.read_row_groups(_groups(file, ticker), ["ticker", *_COLUMNS], use_threads=False)
+        table = table.filter(pc.equal(table["ticker"], ticker)).select(_COLUMNS)
         rows: pd.DataFrame = table.to_pandas(date_as_object=False, use_threads=False)
         return rows.astype({"date": "datetime64[us]"})
 
@@ -120,33 +116,19 @@ class Store:
             pass
         return {"format": _FORMAT, "folder": None, "files": {}}
 
-    def _write(self, tables: list[pa.Table], keep: bool, known: dict[str, Known]) -> None:
-        former = self._manifest()["folder"]
+    def _write(self, tables: list[pa.Table], former: str | None, known: dict[str, Known]) -> None:
+        """Write the tables and the rows of the former folder into a new folder, and then the manifest."""
         folder = self.folder / uuid4().hex
-        folder.mkdir()
         try:
-            new = pa.concat_tables(tables).to_pandas(date_as_object=False)
-            buckets = dict(list(new.groupby(new["ticker"].map(_bucket), sort=False)))
-            old = sorted(path.name for path in (self.folder / former).iterdir()) if former and keep else []
-            for name in buckets.keys() | set(old):
-                parts = [_read_bucket(self.folder / str(former) / name)] if name in old else []
-                _write_bucket(pd.concat([*parts, *([buckets[name]] if name in buckets else [])]), folder / name)
-            self._replace_manifest({"format": _FORMAT, "folder": folder.name, "files": known})
+            if tables:
+                folder.mkdir()
+                _write_buckets(tables, folder, self.folder / former if former else None)
+            manifest = {"format": _FORMAT, "folder": folder.name if tables else None, "files": known}
+            with atomic_write(self.folder / "manifest.json") as file:
+                file.write_text(json.dumps(manifest, default=asdict), encoding="utf-8")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        if former:
-            shutil.rmtree(self.folder / former, ignore_errors=True)
-
-    def _forget(self) -> None:
-        former = self._manifest()["folder"]
-        self._replace_manifest({"format": _FORMAT, "folder": None, "files": {}})
-        if former:
-            shutil.rmtree(self.folder / former, ignore_errors=True)
-
-    def _replace_manifest(self, manifest: dict[str, Any]) -> None:
-        with atomic_write(self.folder / "manifest.json") as file:
-            file.write_text(json.dumps(manifest, default=asdict), encoding="utf-8")
 
 
 def _read(path: Path) -> tuple[pa.Table, Known]:
@@ -168,10 +150,14 @@ def _groups(file: pq.ParquetFile, ticker: str) -> list[int]:
     return [group for group, bound in enumerate(bounds) if bound.min <= ticker <= bound.max]
 
 
-def _read_bucket(path: Path) -> pd.DataFrame:
-    with pq.ParquetFile(path) as file:
-        rows: pd.DataFrame = file.read().to_pandas(date_as_object=False)
-    return rows
+def _write_buckets(tables: list[pa.Table], folder: Path, former: Path | None) -> None:
+    rows = pa.concat_tables(tables).to_pandas(date_as_object=False)
+    parts = {name: [part] for name, part in rows.groupby(rows["ticker"].map(_bucket), sort=False)}
+    for path in former.iterdir() if former else ():
+        old = pq.read_table(path, partitioning=None).to_pandas(date_as_object=False)
+        parts[path.name] = [old, *parts.get(path.name, [])]
+    for name, both in parts.items():
+        _write_bucket(pd.concat(both), folder / name)
 
 
 def _write_bucket(rows: pd.DataFrame, path: Path) -> None:
