@@ -65,13 +65,13 @@ def test_of_a_split_that_both_know_the_one_of_yahoo_counts_once(quotes):
 
 def test_yahoos_answer_is_replaced_and_a_confirmed_split_is_added(home, vale):
     book = Book()
-    assert book.yahoo(vale) == book.confirmed(vale) == Actions()
-    book.keep_yahoos(vale, Actions(splits={D[0]: 2.0}, until=UNTIL))
-    book.keep_yahoos(vale, Actions(dividends={D[1]: 0.5}, until=UNTIL))
-    assert book.yahoo(vale) == Actions(dividends={D[1]: 0.5}, until=UNTIL)
+    assert book.read(vale, "yahoo") == book.read(vale, "confirmed") == Actions()
+    book.write(vale, "yahoo", Actions(splits={D[0]: 2.0}, until=UNTIL))
+    book.write(vale, "yahoo", Actions(dividends={D[1]: 0.5}, until=UNTIL))
+    assert book.read(vale, "yahoo") == Actions(dividends={D[1]: 0.5}, until=UNTIL)
     book.confirm(vale, D[0], 2.0)
     path = book.confirm(vale, D[2], 0.1)
-    assert book.confirmed(vale).splits == {D[0]: 2.0, D[2]: 0.1}
+    assert book.read(vale, "confirmed").splits == {D[0]: 2.0, D[2]: 0.1}
     assert json.loads(path.read_text())["splits"] == {"2024-01-02": 2.0, "2024-01-04": 0.1}
     assert len(list(path.parent.iterdir())) == 2
 
@@ -82,7 +82,7 @@ def test_a_damaged_book_is_refused_with_its_path_and_form(home, vale, content):
     book.folder.mkdir(parents=True)
     (book.folder / "VALE3.confirmed.json").write_text(content)
     with pytest.raises(BadPrices, match=r"VALE3\.confirmed\.json cannot be used: it is no \{.*\. Correct the file"):
-        book.confirmed(vale)
+        book.read(vale, "confirmed")
 
 
 def walk(n=120, seed=0):

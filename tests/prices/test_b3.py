@@ -354,8 +354,10 @@ def test_a_foreign_index_is_unknown_without_a_fetch(b3):
 
 
 def test_known_splits_and_dividends_are_taken_into_account(mine, vale, caplog):
-    Book().keep_yahoos(
-        vale, Actions(splits={date(2024, 2, 1): 2.0}, dividends={date(2024, 1, 3): 2.0}, until=date(2024, 2, 1))
+    Book().write(
+        vale,
+        "yahoo",
+        Actions(splits={date(2024, 2, 1): 2.0}, dividends={date(2024, 1, 3): 2.0}, until=date(2024, 2, 1)),
     )
     prices = Downloader("b3", mine, "close").prices("VALE3", "2024-01-01")
     assert prices.closes["close"].tolist()[:2] == [10.0, 10.5]

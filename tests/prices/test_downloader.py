@@ -419,7 +419,7 @@ def test_yahoos_answer_leaves_its_actions_for_b3(fake_yahoo, prices_of, finished
     finished("2024-01-05")
     fake_yahoo.answer_prices(prices_of(CLOSES))
     Downloader("yahoo").prices("VALE3", "2024-01-02")
-    assert Book().yahoo(vale).dividends == {date(2024, 1, 3): 0.5}
+    assert Book().read(vale, "yahoo").dividends == {date(2024, 1, 3): 0.5}
     (home / "data" / "VALE3.csv").unlink()
     fetched(CLOSES)
     fake_yahoo.answer(b"", status=429)

@@ -1,7 +1,7 @@
 """Corporate actions: splits, reverse splits, bonuses, dividends; known ones are applied, likely ones are only listed.
 
-B3's daily quotes are what was paid on the day. Yahoo's answers bring the actions with them, which are kept beside the
-price cache; a person may confirm others. What neither knows shows as a jump of the price by a simple ratio.
+B3's daily quotes are as traded. Yahoo's answers contain the actions, which are stored next to the price cache; a person
+may confirm others. An unknown split shows as a jump of the price by a simple ratio.
 """
 
 import json
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ OFF = 0.05  # fraction; how far a first price may lie from the ratio, since the 
 SESSIONS = 10  # before and after, over which volumes are compared
 LEAST_MONEY, MOST_MONEY = 0.25, 2.0  # times before; a crash multiplies what changes hands, a split does not
 
+Origin = Literal["yahoo", "confirmed"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -49,40 +50,17 @@ class Actions(BaseModel):
 
 @dataclass(frozen=True)
 class Book:
-    """The actions that are kept of all stocks: Yahoo's, replaced with each answer, and those a person confirmed."""
+    """The stored actions of all stocks, by origin: Yahoo's, replaced with each answer, and those a person confirmed."""
 
     folder: Path = field(default_factory=lambda: settings().data / "actions")
 
-    def yahoo(self, symbol: Symbol) -> Actions:
-        """Yahoo's."""
-        return self._read(self._path(symbol, "yahoo"), symbol)
-
-    def confirmed(self, symbol: Symbol) -> Actions:
-        """A person's."""
-        return self._read(self._path(symbol, "confirmed"), symbol)
-
-    def keep_yahoos(self, symbol: Symbol, actions: Actions) -> None:
-        """Replace what is kept of Yahoo's.
+    def read(self, symbol: Symbol, origin: Origin) -> Actions:
+        """Return a stock's actions of one origin; empty if there are none.
 
         Raises:
-            OSError: nothing was changed.
+            BadPrices: the file cannot be used.
         """
-        self._write(self._path(symbol, "yahoo"), actions)
-
-    def confirm(self, symbol: Symbol, day: date, ratio: float) -> Path:
-        """Take a split on a person's word; where it is kept, for who wants to take it back.
-
-        Raises:
-            OSError: nothing was changed.
-        """
-        path, known = self._path(symbol, "confirmed"), self.confirmed(symbol)
-        self._write(path, known.model_copy(update={"splits": known.splits | {day: ratio}}))
-        return path
-
-    def _path(self, symbol: Symbol, origin: str) -> Path:
-        return self.folder / f"{symbol}.{origin}.json"
-
-    def _read(self, path: Path, symbol: Symbol) -> Actions:
+        path = self._path(symbol, origin)
         try:
             return Actions.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -91,20 +69,33 @@ class Book:
             reason = 'it is no {"splits": {"2024-01-31": 2.0}, "dividends": {}, "until": null}'
             raise BadPrices(symbol, str(path), [reason], "Correct the file, or delete it.") from None
 
-    def _write(self, path: Path, actions: Actions) -> None:
+    def write(self, symbol: Symbol, origin: Origin, actions: Actions) -> Path:
+        """Replace a stock's actions of one origin, and return their file.
+
+        Raises:
+            OSError: nothing was changed.
+        """
+        path = self._path(symbol, origin)
         with atomic_write(path) as file:
             file.write_text(json.dumps(actions.model_dump(mode="json"), indent=1), encoding="utf-8")
+        return path
+
+    def confirm(self, symbol: Symbol, day: date, ratio: float) -> Path:
+        """Add a confirmed split, and return its file; errors of `write`."""
+        known = self.read(symbol, "confirmed")
+        return self.write(symbol, "confirmed", known.model_copy(update={"splits": known.splits | {day: ratio}}))
+
+    def _path(self, symbol: Symbol, origin: Origin) -> Path:
+        return self.folder / f"{symbol}.{origin}.json"
 
 
 def of_yahoo(frame: pd.DataFrame, until: date) -> Actions:
     """Out of yfinance's columns `Dividends` and `Stock Splits`, which are zero on all other days."""
 
     def events(name: str) -> dict[date, float]:
-        if name not in frame:
-            return {}
-        found = frame[name].astype("float64")
-        found = found[(found > 0) & np.isfinite(found)]
-        return {pd.Timestamp(day).date(): value for day, value in zip(found.index, found, strict=True)}
+        column = frame.get(name, pd.Series()).astype("float64")
+        days = [pd.Timestamp(day).date() for day in column.index]
+        return {day: value for day, value in zip(days, column, strict=True) if 0 < value < float("inf")}
 
     return Actions(splits=events("Stock Splits"), dividends=events("Dividends"), until=until)
 
@@ -173,10 +164,9 @@ def suspected(table: pd.DataFrame) -> list[Suspicion]:
     ratios = np.log([float(ratio) for ratio in RATIOS])
     nearest = np.abs(jumps[:, None] - ratios).argmin(axis=1) if len(jumps) else np.array([], int)
     matching = np.flatnonzero(np.abs(jumps - ratios[nearest]) <= np.log1p(OFF))
-    found = [(row + 1, RATIOS[nearest[row]]) for row in matching]
     return [
         Suspicion(table["date"].iloc[row].date(), ratio)
-        for row, ratio in found
+        for row, ratio in zip(matching + 1, [RATIOS[place] for place in nearest[matching]], strict=True)
         if _confirmed_by_volume(volumes[max(0, row - SESSIONS) : row], volumes[row : row + SESSIONS], ratio)
     ]
 

@@ -12,6 +12,7 @@ from pregao.files import atomic_write, set_aside
 from pregao.prices import calendar, quality
 from pregao.prices.sources.csv import read_table
 from pregao.prices.symbols import Symbol
+from pregao.prices.table import last_day
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +31,20 @@ class Cache:
         return self.folder / f"{symbol}.csv"
 
     def read(self, symbol: Symbol) -> pd.DataFrame | None:
-        """The kept history, columns of `table.COLUMNS`; None where there is none.
+        """The stored history, columns of `table.COLUMNS`; None if there is none.
 
-        A file that cannot be used counts as none: it is moved aside, never deleted, and a warning says where to.
+        A file that cannot be used counts as none: it is renamed, never deleted, and a warning has its new name.
         """
         if not os.path.exists(self.path(symbol)):  # a folder that may not be entered counts as none
             return None
         try:
             return quality.inspect(read_table(self.path(symbol), symbol), symbol).usable("the cache", "")
         except BadPrices as error:
-            logger.warning("%s The cache does without it%s.", error, self._set_aside(symbol))
+            try:
+                place = f"it is kept as {set_aside(self.path(symbol))}"
+            except OSError as failure:
+                place = f"it stays in its place ({failure.strerror})"
+            logger.warning("%s The cache does without it; %s.", error, place)
             return None
 
     def write(self, symbol: Symbol, table: pd.DataFrame) -> None:
@@ -51,31 +56,24 @@ class Cache:
         with atomic_write(self.path(symbol)) as file:
             table.to_csv(file, index=False, date_format="%Y-%m-%d")
 
-    def _set_aside(self, symbol: Symbol) -> str:
-        try:
-            return f"; it is kept as {set_aside(self.path(symbol))}"
-        except OSError as error:
-            return f"; it stays in its place ({error.strerror})"
-
 
 def is_fresh(table: pd.DataFrame, symbol: Symbol, end: date | None) -> bool:
-    """Does a kept history reach the last finished session, or the last session that was asked for?"""
+    """Whether a stored history reaches the last finished session, or the last session until `end`."""
     needed = calendar.last_finished_session(symbol.calendar)
     if end is not None and end < needed:
         needed = calendar.last_session_until(symbol.calendar, end)
-    return bool(table["date"].iloc[-1].date() >= needed)
+    return last_day(table) >= needed
 
 
 def refuse_shorter(symbol: Symbol, new: pd.DataFrame, kept: pd.DataFrame | None, file: Path) -> None:
-    """Hold a whole download against what is kept.
+    """Compare a whole download with the stored history.
 
     Raises:
         PricesUnavailable: the download ends earlier, or has more than LOST_ROWS_ALLOWED rows less.
     """
-    if kept is None or (len(new) >= len(kept) - LOST_ROWS_ALLOWED and new["date"].iloc[-1] >= kept["date"].iloc[-1]):
+    if kept is None or (len(new) >= len(kept) - LOST_ROWS_ALLOWED and last_day(new) >= last_day(kept)):
         return
-    found = f"{len(new)} rows up to {new['date'].iloc[-1].date()}"
-    had = f"{len(kept)} rows up to {kept['date'].iloc[-1].date()}"
+    found, had = (f"{len(table)} rows up to {last_day(table)}" for table in (new, kept))
     raise PricesUnavailable(
         symbol,
         [f"yahoo: an incomplete answer of {found}, where {file} has {had}"],

@@ -17,7 +17,7 @@ from pregao.prices.dates import parse_dates
 from pregao.prices.sources import SOURCES, build, source_class
 from pregao.prices.sources.b3 import B3Source
 from pregao.prices.symbols import SAMPLES, SHARED, Symbol
-from pregao.prices.table import PriceBasis, on_basis
+from pregao.prices.table import PriceBasis, last_day, on_basis
 from pregao.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Prices:
     """Daily prices of a range, ready for use.
 
     Attributes:
-        symbol: whose prices; carries the currency.
+        symbol: whose prices; has the currency.
         table: date (naive midnights, ascending, unique), open, high, low, close, volume on the chosen basis, at least
             one row; close is finite and positive, the others may be NaN.
         source: yahoo, csv, b3, sample, or cache.
@@ -50,7 +50,7 @@ class Prices:
 
     @property
     def told(self) -> dict[str, Any]:
-        """Where they come from, and why from there, as POST /predict says it."""
+        """The source and the reasons for it, as POST /predict reports them."""
         return {"name": self.source, "reasons": list(self.tried)}
 
     @property
@@ -61,13 +61,12 @@ class Prices:
     @property
     def as_of(self) -> date:
         """The day of the last close."""
-        last: date = self.table["date"].iloc[-1].date()
-        return last
+        return last_day(self.table)
 
 
 @dataclass(frozen=True)
 class _History:
-    """Everything a source has, checked; `raw` is what it was before repairs."""
+    """Everything a source has, checked; `raw` is the table before repairs, `last` the day of its last row."""
 
     raw: pd.DataFrame
     table: pd.DataFrame
@@ -78,9 +77,7 @@ class _History:
 
     @property
     def last(self) -> date:
-        """The day of the last row."""
-        day: date = self.table["date"].iloc[-1].date()
-        return day
+        return last_day(self.table)
 
 
 class Downloader:
@@ -128,9 +125,9 @@ class Downloader:
             PricesUnavailable: no source answered, or it has no rows in the range.
             BadPrices: the prices cannot be used.
         """
-        symbol = symbol if isinstance(symbol, Symbol) else Symbol.parse(symbol)
+        symbol = Symbol.parse(str(symbol))
         first, last = parse_dates(start, end)
-        return self._logging(self._cut(symbol, self._history(symbol, first, last), first, last))
+        return self._cut(symbol, self._history(symbol, first, last), first, last)
 
     def latest(self, symbol: Symbol | str, sessions: int, least: int | None = None) -> Prices:
         """Checked prices of the last sessions that the source has, fewer where it has fewer.
@@ -143,23 +140,19 @@ class Downloader:
         Raises:
             PregaoError: as `prices`.
         """
-        symbol = symbol if isinstance(symbol, Symbol) else Symbol.parse(symbol)
+        symbol = Symbol.parse(str(symbol))
         finished = pd.Timestamp(calendar.last_finished_session(symbol.calendar))
-        # Five days of seven have a session, but for holidays and for what trades seldom.
-        needed = sessions if least is None else least
-        history = self._history(symbol, (finished - pd.Timedelta(days=2 * needed + 30)).date(), None)
+        # Five days of seven have a session, except for holidays and for rarely traded stocks.
+        needed = pd.Timedelta(days=2 * (sessions if least is None else least) + 30)
+        history = self._history(symbol, (finished - needed).date(), None)
         days = history.table.loc[history.table["date"] <= finished, "date"].tail(sessions)
         first = finished if days.empty else days.iloc[0]
-        return self._logging(self._cut(symbol, history, first.date(), None))
+        return self._cut(symbol, history, first.date(), None)
 
-    def _logging(self, prices: Prices) -> Prices:
-        untold = [reason for reason in prices.tried if not any(reason in warning for warning in prices.warnings)]
-        lines = [(logging.INFO, f"{prices.symbol}: {reason}.") for reason in untold]
-        for level, sentence in [*lines, *((logging.WARNING, warning) for warning in prices.warnings)]:
-            if sentence not in self._logged:
-                logger.log(level, "%s", sentence)
-                self._logged.add(sentence)
-        return prices
+    def _log(self, level: int, sentence: str) -> None:
+        if sentence not in self._logged:
+            logger.log(level, "%s", sentence)
+            self._logged.add(sentence)
 
     def _history(self, symbol: Symbol, first: date, end: date | None) -> _History:
         if symbol.ticker == SHARED:
@@ -181,16 +174,13 @@ class Downloader:
         tried += why
         official, reason = self._of_b3s_store(symbol, kept, first, end)
         if official is not None:
-            about = f"prices from B3's own quotes, which end on {official.last}"
-            return _instead(symbol, official, about, tried)
+            return _instead(symbol, official, f"B3's own quotes, which end on {official.last}", tried)
         tried.append(reason)
         if kept is not None:
-            about = f"prices from the cache, which ends on {kept.last}"
-            return replace(_instead(symbol, kept, about, tried), stale=True)
+            return replace(_instead(symbol, kept, f"the cache, which ends on {kept.last}", tried), stale=True)
         if isinstance(refused, PricesUnavailable):
-            raise PricesUnavailable(
-                symbol, ["sample: it has only " + " and ".join(SAMPLES), *tried], _REMEDY
-            ) from refused
+            tried = [f"sample: it has only {' and '.join(SAMPLES)}", *tried]
+            raise PricesUnavailable(symbol, tried, _REMEDY) from refused
         raise refused
 
     def _kept(self, symbol: Symbol) -> _History | None:
@@ -200,24 +190,20 @@ class Downloader:
     def _of_b3s_store(
         self, symbol: Symbol, kept: _History | None, first: date, end: date | None
     ) -> tuple[_History | None, str]:
-        """What source=b3 has fetched before, where it is of more use than the cache; else why not.
+        """Return what source=b3 has fetched before if it is newer than the cache; else the reason why not.
 
-        Nothing is fetched here: a year is 100 MB, and a forecast is waited for.
+        Nothing is fetched here: a year is 100 MB, too slow for a forecast.
         """
         source = B3Source(None, first)
         try:
-            raw = source.stored(symbol)
-            history = self._checked("b3", symbol, raw, source.notes, end)
+            history = self._checked("b3", symbol, source.stored(symbol), source.notes, end)
         except PricesUnavailable as error:
             return None, "; ".join(error.tried)
         except (UnknownStock, BadPrices, OSError) as error:
             return None, f"b3: {error}"
-        if kept is None:
-            return history, ""
-        if history.last <= kept.last:
+        if kept is not None and history.last <= kept.last:
             return None, f"b3: what was fetched ends on {history.last}, no later than the cache"
-        new = [jump for jump in suspected(history.table) if jump.day > kept.last]
-        if new:
+        if kept is not None and (new := [jump for jump in suspected(history.table) if jump.day > kept.last]):
             return None, f"b3: since the cache's end there is a jump like a split that nobody has confirmed ({new[0]})"
         return history, ""
 
@@ -240,7 +226,7 @@ class Downloader:
         return _History(raw, table, source, warnings=(*notes, *self._keep(symbol, table)))
 
     def _keep(self, symbol: Symbol, table: pd.DataFrame) -> tuple[str, ...]:
-        """Write the cache; the prices are good without it, so that its failure is only a warning."""
+        """Write the cache; a failure is only a warning."""
         try:
             self._cache.write(symbol, table)
         except OSError as error:
@@ -261,6 +247,11 @@ class Downloader:
         if self.price == "adjusted" and table["adj_close"].isna().all():
             notes += (f"{symbol}: {history.source} has no adj_close: its close is used, dividends stay in the prices.",)
         warnings = (*history.warnings, *notes)
+        for reason in history.tried:
+            if not any(reason in warning for warning in warnings):
+                self._log(logging.INFO, f"{symbol}: {reason}.")
+        for warning in warnings:
+            self._log(logging.WARNING, warning)
         prices = on_basis(table, self.price)
         return Prices(symbol, prices, history.source, history.stale, warnings, report.findings, history.tried)
 
@@ -279,11 +270,10 @@ def _origin(source: str, path: Path | None) -> str:
 
 
 def _between(table: pd.DataFrame, first: date, last: date) -> pd.DataFrame:
-    """Rows of both days and all between, in the order they had."""
-    return table[(table["date"] >= pd.Timestamp(first)) & (table["date"] <= pd.Timestamp(last))].reset_index(drop=True)
+    return table[table["date"].between(pd.Timestamp(first), pd.Timestamp(last))].reset_index(drop=True)
 
 
-def _instead(symbol: Symbol, history: _History, about: str, tried: list[str]) -> _History:
-    """A history that was not the first choice, with the sentence that says so."""
-    warning = f"{symbol}: {about}, because no newer ones could be had ({'; '.join(tried[1:])})."
+def _instead(symbol: Symbol, history: _History, origin: str, tried: list[str]) -> _History:
+    """Add the warning that a history was not the first choice."""
+    warning = f"{symbol}: prices from {origin}, because no newer ones could be had ({'; '.join(tried[1:])})."
     return replace(history, warnings=(warning, *history.warnings), tried=tuple(tried))

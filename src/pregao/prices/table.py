@@ -1,5 +1,6 @@
 """The table that every source hands over, and the change of its price basis."""
 
+from datetime import date
 from typing import Literal
 
 import pandas as pd
@@ -22,6 +23,12 @@ def shaped(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"date": dates.dt.normalize().astype("datetime64[us]"), **columns}).reset_index(drop=True)
 
 
+def last_day(table: pd.DataFrame) -> date:
+    """The day of the last row."""
+    day: date = table["date"].iloc[-1].date()
+    return day
+
+
 def on_basis(table: pd.DataFrame, price: PriceBasis) -> pd.DataFrame:
     """Put open, high, low and close on the chosen basis.
 
@@ -31,7 +38,7 @@ def on_basis(table: pd.DataFrame, price: PriceBasis) -> pd.DataFrame:
     Returns:
         date, open, high, low, close, volume. Without any adj_close the prices stay as they are.
     """
-    kept = table[["date", "open", "high", "low", "close", "volume"]].reset_index(drop=True)
+    kept = table.drop(columns="adj_close").reset_index(drop=True)
     if price == "close" or table["adj_close"].isna().all():
         return kept
     ratio = (table["adj_close"] / table["close"]).to_numpy()

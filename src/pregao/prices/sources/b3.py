@@ -122,7 +122,7 @@ class B3Source(Source):
             years = sorted({known.year for known in self._store.files().values()})
             asked = f"the cash market of {', '.join(map(str, years))}"
             raise UnknownStock(symbol, "b3", asked, "Check the ticker, or widen start= if it was traded earlier only.")
-        yahoo, confirmed = Book().yahoo(symbol), Book().confirmed(symbol)
+        yahoo, confirmed = Book().read(symbol, "yahoo"), Book().read(symbol, "confirmed")
         self.notes += self._marked(symbol, quotes, yahoo, confirmed)
         return shaped(applied(quotes, yahoo, confirmed))
 

@@ -114,7 +114,7 @@ def normalise(frame: pd.DataFrame) -> pd.DataFrame:
 def _keep_actions(symbol: Symbol, frame: pd.DataFrame, until: date) -> tuple[str, ...]:
     """Keep the splits and dividends that come with the prices, for source=b3; a failure is only a sentence."""
     try:
-        Book().keep_yahoos(symbol, of_yahoo(frame, until))
+        Book().write(symbol, "yahoo", of_yahoo(frame, until))
     except OSError as error:
         return (f"{symbol}: Yahoo's splits and dividends were not kept for source=b3 ({error.strerror or error}).",)
     return ()
