@@ -206,6 +206,15 @@ def test_choices_are_the_constructors_annotations():
         checked(choices("lstm") | {"hidden_size": 513})
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_a_card_cannot_hold_is_refused_without_bounds_of_its_own(value):
+    class Plain(Regression):
+        def __init__(self, horizon: int, inputs: str, alpha: float) -> None: ...
+
+    with pytest.raises(ValueError, match="should be a finite number"):
+        choices_of(Plain).model_validate({"alpha": value})
+
+
 def test_choices_of_the_previous_version_name_the_same_model():
     old = {"scaling": "window", "cell": "gru", "hidden_size": 8, "num_layers": 2, "dropout": 0.0, "shrinkage": 0.5}
     assert isinstance(build_model(old | {"horizon": 10, "inputs": "ohlc"}), RecurrentModel)

@@ -59,7 +59,9 @@ def choices_of(model: type[ForecastModel]) -> type[BaseModel]:
         for name, given in list(inspect.signature(model.__init__).parameters.items())[1:]
         if name not in FROM_DATA
     }
-    return create_model(model.__name__, __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+    return create_model(
+        model.__name__, __config__=ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=()), **fields
+    )
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:

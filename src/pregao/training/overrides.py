@@ -29,7 +29,10 @@ COMMON: dict[str, Any] = {
 
 
 class Overrides(BaseModel):
-    """Hydra's names with their values; what is left out is as train.py has it."""
+    """Hydra's names with their values; what is left out is as train.py has it.
+
+    A model of another `data.lookback` than 20 or another `data.horizon` than 10 is registered, and not promoted.
+    """
 
     # strict: no "64" for 64, no true for 1.
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
