@@ -21,7 +21,7 @@ from machine import machine
 from pregao.cli.command import CONF
 from pregao.config import parse
 from pregao.data.panel import Panel
-from pregao.data.windows import day
+from pregao.data.windows import border_rule, day
 from pregao.errors import PregaoError
 from pregao.evaluation.metrics import pinball_by_window
 from pregao.evaluation.report import NAIVE, Evaluation, baseline_forecasts
@@ -31,6 +31,8 @@ from pregao.models.trained import TrainedModel
 from pregao.tracking.registry import Served
 from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
+from pregao.training.steps import build_data, fit, prepare
+from pregao.training.warm_start import WarmStart
 
 TABLE = Path(__file__).with_suffix(".md")
 PUBLISHED = "| VALE3 | published model | 2.992 | 1.864 | 4.27 | 2.481 | -72.1 | – | – | – |"
@@ -49,12 +51,16 @@ def pipeline(prices: Path, folder: str, *overrides: str) -> Pipeline:
         return Pipeline(parse(TrainConfig, compose("train", chosen)), Path(folder))
 
 
-def train(run: Pipeline, beginning: TrainedModel | None = None) -> tuple[TrainedModel, Panel, float]:
-    """The model, what it was trained on, and the seconds in fit."""
-    served = None if beginning is None else Served(beginning, "SHARED", 0, "benchmark", run.folder)
-    panel = run.panel(run.download(), served)
-    model, fitted = run.fit(run.prepare(panel, served), panel)
-    return model, panel, fitted.seconds
+def train(run: Pipeline, shared: TrainedModel | None = None) -> tuple[TrainedModel, Panel, float]:
+    """The model, started from the shared one if given, its windows, and the seconds in fit."""
+    config, start = run.config, None
+    if shared is not None:
+        served = Served(shared, "SHARED", 0, "benchmark", run.folder)
+        start = WarmStart(served, config.train.learning_rate_factor)
+    data = build_data(config, run.download(), border_rule(**config.evaluation.model_dump()), start)
+    training = prepare(config, data.panel, run.folder, start)
+    model, fitted = fit(config, run.symbol.ticker, training, data)
+    return model, data.panel, fitted.seconds
 
 
 def against_garch(evaluation: Evaluation) -> float:
@@ -157,15 +163,15 @@ def main(prices: Path, stocks: list[str]) -> None:
             seeds.append([judge(model, panel, stock) for stock in panel.stocks])
         found["shared, mean of 3 seeds"] = [_mean(parts) for parts in zip(*seeds, strict=True)]
         for stock in stocks:
-            for recipe, beginning in (("its own", None), ("fine-tuned", shared["shared"])):
+            for recipe, start in (("its own", None), ("fine-tuned", shared["shared"])):
                 run = pipeline(prices, folder, f"stock={stock}")
                 try:
-                    model, panel, _ = train(run, beginning)
+                    model, panel, _ = train(run, start)
                 except PregaoError as error:
                     note(f"| {stock} | {recipe} | not judged: {error} |")
                     continue
                 found.setdefault(recipe, []).append(judge(model, panel, stock))
-                if beginning is not None:
+                if start is not None:
                     note(row(stock, "default", found[recipe][-1]))
         head = (
             "| recipe | stocks | median skill MAPE % | worst | in 90 %, mean | by stock | pinball saved %, mean "

@@ -375,7 +375,7 @@ def test_an_error_marks_the_run_as_failed_and_serves_nothing(home, prices, monke
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("pregao.training.pipeline.plots.report", broken)
+    monkeypatch.setattr("pregao.training.run_files.plots.report", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run(home / "outputs/VALE3/1", prices)
     client = mlflow.MlflowClient(settings().tracking_uri)

@@ -18,6 +18,7 @@ from pregao.settings import settings
 from pregao.tracking import registry
 from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
+from pregao.training.steps import prepare
 from tests.conftest import random_walk, settle, small_config, with_ranges
 
 KEPT = ["PETR4", "ITUB4", "WEGE3", "ABEV3", "CSNA3", "SP500"]
@@ -42,10 +43,10 @@ def params(result):
     return mlflow.MlflowClient(f"sqlite:///{home}/mlruns/mlflow.db").get_run(result.run_id).data.params
 
 
-def beginning(home, prices, *overrides):
-    """The shared model that such a training begins at, or None."""
+def start_of(home, prices, *overrides):
+    """The shared model that such a training starts from, or None."""
     pipeline = Pipeline(small_config(prices, *overrides), home)
-    return pipeline.beginning(pipeline.download())
+    return pipeline.data(pipeline.download())[1]
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +197,8 @@ def test_a_training_begins_at_a_shared_model_that_has_seen_no_judged_day(begun, 
 
 def test_it_begins_with_the_shared_weights_at_a_part_of_the_learning_rate(shared, home, vale3_prices):
     pipeline = Pipeline(small_config(vale3_prices, "train.learning_rate_factor=0.1"), home)
-    prices = pipeline.download()
-    served = pipeline.beginning(prices)
-    module = pipeline.prepare(pipeline.data(prices, served).panel, served).module
+    data, start = pipeline.data(pipeline.download())
+    module = prepare(pipeline.config, data.panel, home, start).module
     assert same(module.model.state_dict(), load_file(shared / "model.safetensors"))
     assert module.hparams["learning_rate"] == pytest.approx(0.1 * pipeline.config.optimizer.learning_rate)
 
@@ -206,7 +206,7 @@ def test_it_begins_with_the_shared_weights_at_a_part_of_the_learning_rate(shared
 @pytest.mark.parametrize(
     ("day", "overrides", "reason"),
     [
-        ("2024-10-15", [], "it has seen closes until 2024-10-15, and what judges begins on 2024-09-"),
+        ("2024-10-15", [], "it was trained on closes up to 2024-10-15, but the test set starts on 2024-09-"),
         ("2024-06-28", ["model.hidden_size=5"], "it is another network"),
         ("2024-06-28", ["data.lookback=21"], "it is another network"),
         ("2024-06-28", ["data.inputs=history"], "it is another network"),
@@ -217,31 +217,31 @@ def test_beside_a_shared_model_that_does_not_fit_it_begins_afresh_and_says_so(
 ):
     caplog.set_level("INFO")
     seen_until(shared, day)
-    assert beginning(home, prices, *overrides) is None
-    assert f"Begun afresh, not at the shared model: {reason}" in caplog.text
-    with pytest.raises(InvalidChoice, match=rf"train\.init=shared: the shared model cannot be begun at \({reason}"):
-        beginning(home, prices, "train.init=shared", *overrides)
+    assert start_of(home, prices, *overrides) is None
+    assert f"Not started from the shared model: {reason}" in caplog.text
+    with pytest.raises(InvalidChoice, match=rf"train\.init=shared: cannot start from the shared model \({reason}"):
+        start_of(home, prices, "train.init=shared", *overrides)
 
 
 @pytest.mark.parametrize(("days_before", "fits"), [(0, False), (1, True)])
 def test_the_first_judged_day_is_one_that_it_must_not_have_seen(shared, home, prices, days_before, fits):
-    pipeline = Pipeline(small_config(prices), home)
-    border = pd.Timestamp(pipeline.panel(pipeline.download()).borders[1])
+    pipeline = Pipeline(small_config(prices, "train.init=none"), home)
+    border = pd.Timestamp(pipeline.data(pipeline.download())[0].panel.borders[1])
     seen_until(shared, (border - pd.Timedelta(days=days_before)).date())
-    assert (beginning(home, prices) is not None) is fits
+    assert (start_of(home, prices) is not None) is fits
 
 
 def test_without_a_shared_model_a_training_begins_afresh_unless_it_must_not(afresh, home, prices):
     assert params(afresh)["init"] == "none"
     with pytest.raises(InvalidChoice, match=r"there is none; python train\.py experiment=ibovespa makes one"):
-        beginning(home, prices, "train.init=shared")
+        start_of(home, prices, "train.init=shared")
 
 
 def test_a_damaged_shared_model_stops_no_training_but_one_that_must_begin_there(shared, home, prices):
     (shared / "model.safetensors").write_bytes(b"damaged")
-    assert beginning(home, prices) is None
+    assert start_of(home, prices) is None
     with pytest.raises(InvalidChoice, match="cannot be loaded"):
-        beginning(home, prices, "train.init=shared")
+        start_of(home, prices, "train.init=shared")
 
 
 def test_init_none_does_not_look_at_the_shared_model(afresh, shared, home, vale3_prices):
@@ -274,7 +274,7 @@ def test_a_fine_tuning_that_was_interrupted_goes_on_to_the_same_weights(begun, s
     checkpoint = f"ckpt_path={folder}/checkpoints/last.ckpt"
     resumed = run(home / "outputs/VALE3/resumed", vale3_prices, checkpoint)
     assert same(weights(begun), weights(resumed))
-    with pytest.raises(BadCheckpoint, match=r"initialised from SHARED of run \w+, now it is"):
+    with pytest.raises(BadCheckpoint, match=r"initialised from SHARED of run \w+; .*, now it is"):
         run(home / "outputs/VALE3/other", vale3_prices, checkpoint, "train.init=none")
 
 

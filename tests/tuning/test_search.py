@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import mlflow
 import optuna
 import pandas as pd
 import pytest
@@ -16,9 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from pregao.cli import command as cli
 from pregao.config import parse
 from pregao.errors import InvalidChoice, StudyUnavailable
-from pregao.settings import REPOSITORY
-from pregao.tracking import registry
-from pregao.training.pipeline import Pipeline
+from pregao.settings import REPOSITORY, settings
 from pregao.tuning.config import TuneConfig
 from pregao.tuning.search import Search
 from pregao.tuning.space import distributions
@@ -41,6 +40,11 @@ def configure(prices, *overrides, space=None):
 def search(folder, config):
     folder.mkdir(parents=True, exist_ok=True)
     return Search(config, folder, ["stock=VALE3", "trials=3", "sweep.metric=val_mape", "start=2015-01-01"]).run()
+
+
+def runs_of(stock):
+    client = mlflow.MlflowClient(settings().tracking_uri)
+    return client.search_runs([client.get_experiment_by_name(stock).experiment_id])
 
 
 # the space
@@ -103,7 +107,8 @@ def test_a_training_does_not_pass_over_a_space_in_silence(home):
 
 
 def test_it_searches_by_validation_and_keeps_everything(home, prices, tmp_path, monkeypatch):
-    monkeypatch.setattr(Pipeline, "evaluate", lambda *_: pytest.fail("the test part was looked at"))
+    evaluated = "pregao.training.steps.evaluate_model"
+    monkeypatch.setattr(evaluated, lambda *_: pytest.fail("the test part was looked at"))
     found = search(tmp_path / "out", configure(prices))
     table = pd.read_csv(tmp_path / "out/trials.csv")
     assert table["state"].tolist() == ["complete"] * 3
@@ -114,8 +119,7 @@ def test_it_searches_by_validation_and_keeps_everything(home, prices, tmp_path, 
     )
     for picture in ("history.png", "importance.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
-    [experiment] = [one for one in registry.all_experiments() if one.name == "VALE3"]
-    runs = registry.all_runs(experiment.experiment_id)
+    runs = runs_of("VALE3")
     children = [one for one in runs if "mlflow.parentRunId" in one.data.tags]
     [parent] = [one for one in runs if one.data.tags.get("sweep_role") == "parent"]
     assert len(children) == 3
@@ -154,8 +158,7 @@ def test_a_bad_trial_is_pruned_and_its_run_says_so(home, prices, tmp_path, monke
     found = search(tmp_path / "out", configure(prices))
     assert found.trials.set_index("trial").loc[1, "state"] == "pruned"
     assert found.trials.set_index("trial").loc[1, "epochs"] == 1
-    [experiment] = [one for one in registry.all_experiments() if one.name == "VALE3"]
-    tags = [one.data.tags for one in registry.all_runs(experiment.experiment_id)]
+    tags = [one.data.tags for one in runs_of("VALE3")]
     assert [one["trial"] for one in tags if one.get("pruned") == "True"] == ["1"]
 
 

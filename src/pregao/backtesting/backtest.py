@@ -18,8 +18,7 @@ from pregao.backtesting.config import BacktestConfig
 from pregao.backtesting.folder import BacktestFolder
 from pregao.backtesting.origins import Cutoffs, Period, Prices, RollingOrigins
 from pregao.backtesting.scores import COLUMNS, WalkForward
-from pregao.config import flat, parse
-from pregao.data.datamodule import PricesDataModule
+from pregao.config import flat
 from pregao.data.windows import Windows, borders_before, day
 from pregao.errors import (
     InvalidChoice,
@@ -34,10 +33,10 @@ from pregao.evaluation.baselines import BASELINES
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.calendar import last_finished_session
 from pregao.prices.dates import parse_dates
+from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import runs
-from pregao.training.config import TrainConfig
-from pregao.training.pipeline import Pipeline
+from pregao.training.steps import build_data, download, fit, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +76,8 @@ class Backtest:
         # A session that has not finished everywhere would be there when an interrupted backtest is gone on with.
         finished = min(last_finished_session(symbol.calendar) for symbol in self.symbols)
         self.end = finished if end is None else min(end, finished)
-        with TemporaryDirectory() as nowhere:
-            self._pipeline(Path(nowhere))  # a choice that it refuses is refused now
+        self.dates = parse_dates(config.start, str(self.end))
+        self.downloader = Downloader(config.source.name, config.source.path, price=config.data.price)
 
     def run(self) -> BacktestResult:
         """The whole way, or the rest of it.
@@ -90,7 +89,10 @@ class Backtest:
         started = perf_counter()
         files = BacktestFolder(self.folder)
         self.end = files.claim(self.config.model_dump(mode="json"), self.end)
-        prices, left_out = self.download()
+        data = self.config.data
+        prices, left_out = download(
+            self.downloader, self.symbols, (self.dates[0], self.end), data.lookback + data.horizon
+        )
         files.hold_to(prices)
         origins = self.origins(prices)
         parts = [(period, model) for period in origins.periods for model in self.models]
@@ -101,19 +103,13 @@ class Backtest:
                 if files.read(period.number, model) is None:
                     files.write(period.number, model, *self.part(origins, period, model))
             self.progress(len(parts), len(parts), "scores")
-            walk = self._gather(files, origins, left_out)
+            walk = self._gather(files, origins, [f"{stock} is left out: {why}" for stock, why in left_out.items()])
             walk.forecasts.to_parquet(self.folder / "forecasts.parquet", index=False)
             walk.scores.to_csv(self.folder / "scores.csv", index=False, float_format="%.6f")
             plots.backtest(walk, self.folder / "backtest.png")
             run.metrics(_overall(walk))
             run.artifacts(self.folder)
         return BacktestResult(self.folder, walk, perf_counter() - started)
-
-    def download(self) -> tuple[Prices, list[str]]:
-        """The prices of each stock, and why some are left out; raises PregaoError where none is left."""
-        training = self._pipeline(self.folder)
-        prices = training.download()
-        return prices, [f"{stock} is left out: {reason}" for stock, reason in training.left_out.items()]
 
     def origins(self, prices: Prices) -> RollingOrigins:
         """The origins of these histories; raises InvalidChoice where there is none, or nothing to learn from."""
@@ -179,49 +175,18 @@ class Backtest:
         """Train on the history, and forecast what was asked."""
         data = self.config.data
         if not history:
-            start, size = parse_dates(self.config.start, None)[0], data.lookback + data.horizon
+            start, size = self.dates[0], data.lookback + data.horizon
             why = "windows for train and for validation"
             raise TooFewSessions("the history", start, period.refit.date(), 0, 2 * size, why)
-        module = PricesDataModule(
-            lambda: history,
-            lookback=data.lookback,
-            horizon=data.horizon,
-            inputs=data.inputs,
-            split=partial(borders_before, test=period.refit.to_datetime64(), train=1 - self.config.validation),
-            batch_size=data.batch_size,
-            seed=self.config.seed,
-            needed=("train", "validation"),
-        )
-        module.setup()
+        split = partial(borders_before, test=period.refit.to_datetime64(), train=1 - self.config.validation)
+        windows = build_data(self.config, history, split, needed=("train", "validation"))
         with TemporaryDirectory() as folder:
-            pipeline = self._pipeline(Path(folder))
-            model, _ = pipeline.fit(pipeline.prepare(module.panel), module)
-        since = day(module.panel.borders[0])
+            model, _ = fit(self.config, SHARED, prepare(self.config, windows.panel, Path(folder)), windows)
+        since = day(windows.panel.borders[0])
         return {
             stock: rolling_forecasts(model, table, since, stock).at(cutoffs[stock]).quantiles
             for stock, table in seen.items()
         }
-
-    def _pipeline(self, folder: Path) -> Pipeline:
-        """The pieces of a training run, with this backtest's choices."""
-        config = self.config.model_dump(mode="json")
-        same = ("start", "seed", "source", "data", "model", "optimizer", "trainer")
-        many = len(self.symbols) > 1
-        choices = {name: config[name] for name in same} | {
-            "end": str(self.end),
-            "stock": SHARED if many else self.symbols[0].ticker,
-            "stocks": [symbol.ticker for symbol in self.symbols] if many else None,
-            "promote": "never",
-            "if_drifted": False,
-            "ckpt_path": None,
-            "evaluation": {
-                "split": "date",
-                "train": 1 - self.config.validation - 0.01,
-                "validation": self.config.validation,
-            },
-            "train": {"init": "none", "learning_rate_factor": 1.0},
-        }
-        return Pipeline(parse(TrainConfig, choices), folder)
 
     def _refuse_unknown(self) -> None:
         unknown = [name for name in self.models if name not in (*NETWORKS, *BASELINES)]

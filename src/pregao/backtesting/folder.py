@@ -14,6 +14,7 @@ import pandas as pd
 from pregao.backtesting.scores import COLUMNS
 from pregao.errors import InvalidChoice, first_line
 from pregao.files import atomic_write
+from pregao.models.choices import current
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class BacktestFolder:
             (self.path / "parts").mkdir(parents=True, exist_ok=True)
             self._begin({"choices": choices, "end": str(end)})
             return end
-        other = [name for name in choices if begun["choices"].get(name) != choices[name]]
+        before = begun["choices"] | {"model": current(begun["choices"].get("model", {}))}
+        other = [name for name in choices if before.get(name) != choices[name]]
         if other:
             raise InvalidChoice(
                 f"{self.path} holds a backtest with other choices ({', '.join(other)}). Give those again to go on with "

@@ -1,7 +1,6 @@
 """Prices: closes or candles of a stock with volume, and the parts of a training."""
 
 from datetime import date
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +11,8 @@ from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import prices, remembered, training_defaults
 from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.tables import figures
+from pregao.data.panel import build_panel
+from pregao.data.windows import border_rule
 from pregao.data.windows import day as day_of
 from pregao.errors import PregaoError, sentence_for_clients
 from pregao.prices.downloader import Prices
@@ -105,16 +106,14 @@ def _parts(found: Prices, basis: PriceBasis) -> charts.Parts:
 
 
 def _divided(found: Prices) -> charts.Parts:
-    # Late: Lightning takes seconds, and the server has imported it by the time that a page is opened.
-    from pregao.training.pipeline import Pipeline
-
     config = training_defaults(found.symbol)
-    pipeline = Pipeline(config, Path())
-    begin, end = pipeline.dates
+    begin, end = config.dates
     table = found.table
     table = table[table["date"] >= pd.Timestamp(begin)]
     table = table if end is None else table[table["date"] <= pd.Timestamp(end)]
-    panel = pipeline.data({found.symbol.ticker: table.reset_index(drop=True)}).panel
+    tables, data = {found.symbol.ticker: table.reset_index(drop=True)}, config.data
+    rule = border_rule(**config.evaluation.model_dump())
+    panel = build_panel(tables, data.lookback, data.horizon, data.inputs, rule)
     validation, test = map(day_of, panel.borders)
     last: date = table["date"].iloc[-1].date()
     return {"train": (begin, validation), "validation": (validation, test), "test": (test, last)}

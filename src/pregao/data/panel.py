@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,16 @@ class Panel:
     def stocks(self) -> list[str]:
         """The tickers."""
         return list(self.prices)
+
+    @property
+    def first(self) -> date:
+        """The first day of all histories."""
+        return min(day(table["date"].iloc[0]) for table in self.prices.values())
+
+    @property
+    def last(self) -> date:
+        """The last day of all histories."""
+        return max(day(table["date"].iloc[-1]) for table in self.prices.values())
 
 
 def build_panel(

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -142,6 +143,14 @@ def borders_before(windows: Windows, test: np.datetime64, train: float) -> Borde
     """A test part that begins on a date; the fraction `train` of what lies before it is for training."""
     begins = np.sort(windows.dates[windows.dates[:, -1] < test, 0])
     return begins[round(len(begins) * train)], test
+
+
+RULES = {"date": fraction_borders, "reference": reference_borders}
+
+
+def border_rule(split: str, train: float, validation: float) -> BorderRule:
+    """The rule of this name, with the fractions of the windows that train and validate."""
+    return partial(RULES[split], train=train, validation=validation)
 
 
 def split_windows(windows: Windows, rule: BorderRule) -> Split | None:

@@ -117,8 +117,10 @@ def _complete(network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices as this version names them; version 0.1 had `scaling` instead of `_target_`."""
+    """Choices as this version names them; version 0.1 had `scaling` instead of `_target_`, and nulls for no choice."""
     scaling = given.get("scaling")
     if scaling not in _OLD_CLASSES or TARGET in given:
         return dict(given)
-    return {TARGET: _OLD_CLASSES[str(scaling)]} | {name: value for name, value in given.items() if name != "scaling"}
+    return {TARGET: _OLD_CLASSES[str(scaling)]} | {
+        name: value for name, value in given.items() if name != "scaling" and value is not None
+    }

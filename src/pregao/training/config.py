@@ -1,7 +1,8 @@
 """The settings of a training run, checked and typed. No default lives here: hyper-parameters are conf/'s."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -97,26 +98,47 @@ class SweepChoices(Choices):
     space: dict[str, Text] | None = None
 
 
-class TrainConfig(Choices):
-    """Everything that decides a training run.
-
-    `for_predict` lets only a model be promoted that POST /predict can answer with; it is set for a training over HTTP.
-    """
+class FitConfig(Choices):
+    """The choices that decide how a model learns from prices; trainings, backtests and searches share them."""
 
     stock: Text
     stocks: Annotated[list[Text], Field(min_length=1)] | None
     start: Text
     end: Text | None
     seed: Seed
-    promote: Promote
-    if_drifted: bool
-    ckpt_path: GivenPath | None
     source: SourceChoices
     data: DataChoices
     model: ModelChoices
     optimizer: OptimizerChoices
-    evaluation: EvaluationChoices
     trainer: TrainerChoices
+
+    def network(self, stocks: int) -> dict[str, Any]:
+        """All arguments of a model of this many stocks, `_target_` first."""
+        from pregao.models.choices import with_data  # late, as in _known_model
+
+        data = self.data
+        return with_data(self.model, horizon=data.horizon, inputs=data.inputs, lookback=data.lookback, stocks=stocks)
+
+    @model_validator(mode="after")
+    def _processes_share_a_batch(self) -> Self:
+        rows, devices = self.data.batch_size, self.trainer.devices or 1
+        if rows % devices:
+            raise ValueError(
+                f"data.batch_size={rows} cannot be shared by trainer.devices={devices}: give a multiple of it"
+            )
+        return self
+
+
+class TrainConfig(FitConfig):
+    """Everything that decides a training run.
+
+    `for_predict` lets only a model be promoted that POST /predict can answer with; it is set for a training over HTTP.
+    """
+
+    promote: Promote
+    if_drifted: bool
+    ckpt_path: GivenPath | None
+    evaluation: EvaluationChoices
     train: BeginningChoices
     sweep: SweepChoices | None = None  # None outside a sweep
     for_predict: bool = False
@@ -129,11 +151,15 @@ class TrainConfig(Choices):
             raise ValueError("if_drifted=true asks about one stock; the shared model has many")
         return self
 
-    @model_validator(mode="after")
-    def _processes_share_a_batch(self) -> "TrainConfig":
-        rows, devices = self.data.batch_size, self.trainer.devices or 1
-        if rows % devices:
-            raise ValueError(
-                f"data.batch_size={rows} cannot be shared by trainer.devices={devices}: give a multiple of it"
-            )
-        return self
+    @property
+    def dates(self) -> tuple[date, date | None]:
+        """The first and the last day of the prices.
+
+        Raises:
+            InvalidDates: no dates, or in the wrong order.
+        """
+        from pregao.data.windows import REFERENCE_END  # late: pandas takes half a second
+        from pregao.prices.dates import parse_dates
+
+        # The published comparison ends on a day; later closes would be evaluated with it.
+        return parse_dates(self.start, self.end or (REFERENCE_END if self.evaluation.split == "reference" else None))

@@ -4,17 +4,24 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from pregao.data.panel import Panel
 from pregao.data.windows import Windows, day
 from pregao.errors import CorruptModel, NoModel
 from pregao.evaluation.metrics import Forecasts, mape
+from pregao.evaluation.report import NAIVE, Evaluation
+from pregao.forecasting.compose import dated_forecast
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
+from pregao.tracking.runs import Run
+from pregao.training.config import TrainConfig
+from pregao.training.run_files import MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +49,25 @@ def not_for_predict(lookback: int, horizon: int) -> str | None:
         f"/predict answers with {HORIZON} prices after {LOOKBACK} closes, and this model forecasts {horizon} after "
         f"{lookback} (data.horizon, data.lookback)"
     )
+
+
+def register(run: Run, config: TrainConfig, folder: Path, panel: Panel, evaluation: Evaluation) -> tuple[int, Verdict]:
+    """Register the model of a run's folder, read it back, forecast with it, and decide whether it is to be served.
+
+    Returns:
+        The version in the registry, and the verdict; nothing is served yet.
+    """
+    symbol = Symbol.parse(config.stock)
+    former = None if config.promote != "auto" else champion_mape(symbol, panel.prices, evaluation.windows)
+    version = registry.register(run, symbol, folder / MODEL)
+    read_back = registry.load(symbol, version).model
+    forecasts = pd.concat([dated_forecast(read_back, stock, table) for stock, table in panel.prices.items()])
+    numbers = forecasts.select_dtypes("number").to_numpy(np.float64)
+    finite = bool(np.isfinite(numbers).all() and (forecasts["close"] > 0).all())
+    own, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
+    unfit = not_for_predict(read_back.card.lookback, read_back.card.horizon) if config.for_predict else None
+    verdict = judge(config.promote, own, former, naive, finite)
+    return version, verdict if unfit is None else Verdict(False, unfit)
 
 
 def judge(

@@ -22,10 +22,15 @@ from pytorch_lightning.callbacks import Callback
 from sqlalchemy.exc import SQLAlchemyError
 
 from pregao.config import flat, parse
+from pregao.data.windows import border_rule
 from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable, first_line
+from pregao.models.choices import current
+from pregao.prices.downloader import Downloader
+from pregao.prices.symbols import Symbol
 from pregao.tracking import runs
 from pregao.training.config import TrainConfig
-from pregao.training.pipeline import Pipeline
+from pregao.training.run_files import run_params
+from pregao.training.steps import build_data, download, fit, prepare, validate
 from pregao.tuning import plots
 from pregao.tuning.config import TuneConfig
 from pregao.tuning.space import corners, distributions, suggested
@@ -95,7 +100,8 @@ class Search:
             )
         for values in corners(self.space):
             chosen(config, values)
-        self.pipeline = Pipeline(chosen(config, {}), folder)
+        self.symbol = Symbol.parse(config.stock)
+        self.downloader = Downloader(config.source.name, config.source.path, price=config.data.price)
 
     def run(self) -> Found:
         """Trials until the study has as many as it shall have.
@@ -104,10 +110,12 @@ class Search:
             PregaoError: the prices or the storage are refused, or the study was begun with other choices.
             KeyboardInterrupt: ctrl-C; the study keeps its trials.
         """
-        prices = self.pipeline.download()
+        stocks = [Symbol.parse(stock) for stock in self.config.stocks or [self.config.stock]]
+        data = self.config.data
+        prices, _ = download(self.downloader, stocks, self.config.dates, data.lookback + data.horizon)
         with _storage(self.config.storage) as storage:
             study = self._study(storage)
-            tags = runs.child_tags(self.pipeline.symbol, self.name)
+            tags = runs.child_tags(self.symbol, self.name)
             try:
                 while (ended := len(study.get_trials(deepcopy=False, states=ENDED))) < self.config.trials:
                     self.progress(ended, self.config.trials, self._best(study))
@@ -128,10 +136,9 @@ class Search:
             ),
         )
         asked = self._asked()
-        begun = study.user_attrs.get("asked")
-        if begun is None:
+        if "asked" not in study.user_attrs:
             study.set_user_attr("asked", asked)
-        elif begun != asked:
+        elif (begun := _current(study.user_attrs["asked"])) != asked:
             other = ", ".join(sorted(key for key in begun.keys() | asked.keys() if begun.get(key) != asked.get(key)))
             raise InvalidChoice(
                 f"study={self.name}: it was begun with other choices or another space ({other} differ), and its trials "
@@ -141,7 +148,9 @@ class Search:
 
     def _asked(self) -> dict[str, str]:
         """What all trials of a study share, and the space, by key."""
-        fixed = flat(chosen(self.config, {}).model_dump(mode="json", exclude={"promote", "source", "ckpt_path"}))
+        fixed = flat(
+            chosen(self.config, {}).model_dump(mode="json", exclude={"promote", "source", "ckpt_path", "for_predict"})
+        )
         searched = {f"sweep.space.{key}": distribution_to_json(one) for key, one in self.space.items()}
         same = {key: json.dumps(value) for key, value in fixed.items() if key not in self.space}
         return same | searched | {"sweep.metric": self.metric}
@@ -171,20 +180,18 @@ class Search:
         """The validation metric of a training with these choices; the test part is not looked at."""
         pruned = False
         with TemporaryDirectory() as folder:
-            pipeline = Pipeline(config, Path(folder), [Pruning(trial)])
-            data = pipeline.data(prices)
-            panel = data.panel
-            training = pipeline.prepare(panel)
+            data = build_data(config, prices, border_rule(**config.evaluation.model_dump()))
+            training = prepare(config, data.panel, Path(folder), callbacks=[Pruning(trial)])
             own = {"trial": str(trial.number), "promoted": "False"}
-            with runs.start_run(pipeline.symbol, f"{self.name} {trial.number}", {**tags, **own}) as run:
-                run.params(pipeline.params(panel, None))
+            with runs.start_run(self.symbol, f"{self.name} {trial.number}", {**tags, **own}) as run:
+                run.params(run_params(config, data.panel))
                 try:
-                    model, fitted = pipeline.fit(training, data, run.history)
+                    model, fitted = fit(config, self.symbol.ticker, training, data, run.history)
                 except optuna.TrialPruned:
                     pruned = True
                     run.tags({"pruned": True})
                 else:
-                    figures = {"best_val_loss": min(fitted.val_loss), **pipeline.validate(model, panel)}
+                    figures = {"best_val_loss": min(fitted.val_loss), **validate(model, data.panel)}
                     run.metrics(figures | {"training_time": fitted.seconds})
         if pruned:
             raise optuna.TrialPruned
@@ -205,7 +212,7 @@ class Search:
         )
         plots.importance(_importances(study, done), self.metric, self.folder)
         best = {f"best_{self.metric}": study.best_value, "command": command} if done else {}
-        runs.end_sweep(self.pipeline.symbol, self.name, {"search": self.name, "trials": len(ended), **best})
+        runs.end_sweep(self.symbol, self.name, {"search": self.name, "trials": len(ended), **best})
         return Found(self.folder, self.name, self.metric, table, command)
 
     def _command(self, best: Mapping[str, object]) -> str:
@@ -229,6 +236,14 @@ def chosen(config: TuneConfig, values: Mapping[str, Any]) -> TrainConfig:
         group, _, name = key.partition(".")
         choices[group][name] = value
     return parse(TrainConfig, choices)
+
+
+def _current(asked: Mapping[str, str]) -> dict[str, str]:
+    """What a study of any version has asked, under this version's names of the model's choices."""
+    prefix = "model."
+    model = {key.removeprefix(prefix): json.loads(text) for key, text in asked.items() if key.startswith(prefix)}
+    others = {key: text for key, text in asked.items() if not key.startswith(prefix)}
+    return others | {f"{prefix}{name}": json.dumps(value) for name, value in current(model).items()}
 
 
 def tabulate(trials: Sequence[FrozenTrial], metric: str) -> pd.DataFrame:

@@ -1,0 +1,180 @@
+"""The steps of a training as functions, which the pipeline, backtests and searches call."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pandas as pd
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from pregao.data.batch import as_batch
+from pregao.data.datamodule import PricesDataModule
+from pregao.data.panel import ALL_PARTS, Panel
+from pregao.data.windows import BorderRule, day
+from pregao.errors import InvalidChoice, PregaoError
+from pregao.evaluation.metrics import Forecasts, mape, pinball
+from pregao.evaluation.report import Evaluation
+from pregao.forecasting.evaluate import evaluate_model
+from pregao.models.choices import build_model
+from pregao.models.trained import ModelCard, TrainedModel
+from pregao.prices.downloader import Downloader
+from pregao.prices.symbols import SHARED, Symbol
+from pregao.training.callbacks import Report
+from pregao.training.config import FitConfig
+from pregao.training.fit import Fitted, Training
+from pregao.training.module import ForecastModule
+from pregao.training.warm_start import WarmStart
+
+logger = logging.getLogger(__name__)
+
+
+def download(
+    downloader: Downloader, stocks: Sequence[Symbol], dates: tuple[date, date | None], shortest: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """The prices of each stock by ticker, and by ticker the reason why one of many is left out.
+
+    Args:
+        downloader: of the chosen source.
+        stocks: one or many.
+        dates: the first and the last day; None for all there are.
+        shortest: sessions that one of many stocks needs.
+
+    Raises:
+        PregaoError: no stock is left.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    left_out: dict[str, str] = {}
+    refused: PregaoError | None = None
+    for symbol in stocks:
+        try:
+            table = downloader.prices(symbol, *dates).table
+        except PregaoError as error:
+            refused, left_out[symbol.ticker] = error, str(error)
+            continue
+        if len(stocks) > 1 and len(table) < shortest:
+            left_out[symbol.ticker] = f"{len(table)} sessions, and {shortest} make one window"
+        else:
+            found[symbol.ticker] = table
+    if not found:
+        raise refused or InvalidChoice(
+            f"stocks: none of them has the {shortest} sessions of one window. Widen start= and end=."
+        )
+    for stock, reason in left_out.items():
+        logger.warning("%s is left out: %s", stock, reason)
+    return found, left_out
+
+
+def build_data(
+    config: FitConfig,
+    prices: Mapping[str, pd.DataFrame],
+    split: BorderRule,
+    start: WarmStart | None = None,
+    needed: Sequence[str] = ALL_PARTS,
+) -> PricesDataModule:
+    """The windows of these prices in three parts.
+
+    Raises:
+        TooFewSessions: a part that is needed would be empty.
+    """
+    data = PricesDataModule(
+        lambda: prices,
+        lookback=config.data.lookback,
+        horizon=config.data.horizon,
+        inputs=config.data.inputs,
+        split=split,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        typical=None if start is None else start.card.typical_volatility,
+        needed=needed,
+    )
+    data.setup()
+    return data
+
+
+def prepare(
+    config: FitConfig,
+    panel: Panel,
+    folder: Path,
+    start: WarmStart | None = None,
+    ckpt_path: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Training:
+    """The model before its first step, and its Trainer; `folder` gets the checkpoints.
+
+    Raises:
+        BadCheckpoint: this training cannot resume from `ckpt_path`.
+        InvalidChoice: the Trainer does not take a choice.
+    """
+    torch.manual_seed(config.seed)
+    model = build_model(config.network(len(panel.stocks)))
+    if start is not None:
+        model.load_state_dict(start.served.model.network.state_dict())
+    module = ForecastModule(
+        model,
+        learning_rate=config.optimizer.learning_rate * (1 if start is None else start.learning_rate_factor),
+        weight_decay=config.optimizer.weight_decay,
+        schedule=config.optimizer.schedule,
+        seed=config.seed,
+        history=_history(config, panel, start),
+    )
+    return Training(module, config.trainer, folder, ckpt_path, callbacks)
+
+
+def fit(
+    config: FitConfig, stock: str, training: Training, data: PricesDataModule, report: Report | None = None
+) -> tuple[TrainedModel, Fitted]:
+    """Train on the first part, choose the epoch and calibrate on the second.
+
+    Args:
+        config: the choices that `training` was prepared with.
+        stock: the ticker on the model's card.
+        training: the result of `prepare`.
+        data: the windows.
+        report: receives the losses while the training runs.
+    """
+    fitted = training.fit(data, report)
+    model, panel = training.module.model.eval(), data.panel
+    model.calibrate(*as_batch(panel.split.validation, panel.stocks))
+    return TrainedModel(model, _card(config, stock, panel)), fitted
+
+
+def validate(model: TrainedModel, panel: Panel) -> dict[str, float]:
+    """Metrics of the validation part, by which runs are compared: MAPE in percent, pinball of the log return × 1000."""
+    seen = panel.split.validation
+    forecasts = Forecasts(seen.targets, model.quantiles(seen.inputs, seen.volatilities, seen.stocks))
+    return {"val_mape": mape(forecasts), "val_pinball": pinball(forecasts)}
+
+
+def evaluate(model: TrainedModel, symbol: Symbol, panel: Panel) -> Evaluation:
+    """Evaluate the model, with the online width that it had at each origin, and its baselines on the test part."""
+    since, until = day(panel.borders[0]), panel.borders[1]
+    return evaluate_model(model, symbol, panel.split.test, panel.prices, since, until)
+
+
+def _card(config: FitConfig, stock: str, panel: Panel) -> ModelCard:
+    return ModelCard(
+        stock=stock,
+        stocks=panel.stocks,
+        lookback=config.data.lookback,
+        network=config.network(len(panel.stocks)),
+        price=config.data.price,
+        trained_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        train_end=str(day(panel.split.train.dates.max())),
+        validation_start=str(day(panel.borders[0])),
+        validation_end=str(day(panel.split.validation.dates.max())),
+        data_end=str(panel.last),
+        metrics={},
+        typical_volatility=panel.typical,
+    )
+
+
+def _history(config: FitConfig, panel: Panel, start: WarmStart | None) -> str:
+    data, last = config.data, day(panel.split.train.dates.max())
+    at = "" if start is None else f", initialised from {SHARED} of run {start.served.run_id}"
+    model = " ".join(f"{name}={value}" for name, value in config.network(len(panel.stocks)).items())
+    return (
+        f"{' '.join(panel.stocks)} {data.price} {panel.first}..{last}, {data.lookback} in, {data.horizon} out, "
+        f"batches of {data.batch_size}{at}; {model}"
+    )
