@@ -1,16 +1,16 @@
 """Speed of a training, side by side in alternating rounds: python benchmarks/speed.py DIR [ROUNDS].
 
 DIR holds VALE3.csv and others (source=csv). Measures the seconds inside Trainer.fit against a bare PyTorch loop with
-the same steps on the same windows (the same network, loss, clipping, optimiser, schedule, and a validation pass each
-epoch; no checkpoints, metrics or stopping; it computes the network's features batch by batch, ours does so for a block
-at once), against neuralforecast's LSTM in a virtual environment of its own, the whole command, the way to last close's
-MAPE, the loaders, and how time grows. Writes benchmarks/speed.md.
+the same steps on the same windows (the same model, loss, clipping, optimiser, schedule, and a validation pass each
+epoch; no checkpoints, logging or stopping), against neuralforecast's LSTM in its own virtual environment, the whole
+command, the time until last close's MAPE is reached, the loaders, and how time grows. Writes benchmarks/speed.md.
 """
 
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -23,22 +23,24 @@ from hydra import compose, initialize_config_dir
 from machine import machine
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
+from torch.utils.data import DataLoader
 
 from pregao.cli.command import CONF
 from pregao.config import parse
-from pregao.data.datamodule import PricesDataModule, tensors
+from pregao.data.batch import Batch, WindowDataset, as_batch
 from pregao.data.panel import Panel
 from pregao.data.windows import Windows
 from pregao.evaluation import metrics
 from pregao.evaluation.metrics import Forecasts
 from pregao.evaluation.report import NAIVE, baseline_forecasts
+from pregao.models.base import ForecastModel
+from pregao.models.choices import build_model
 from pregao.settings import REPOSITORY
 from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted
-from pregao.training.module import LOSSES, Forecaster
 from pregao.training.pipeline import Pipeline
+from pregao.training.steps import prepare
 
 TABLE = Path(__file__).with_suffix(".md")
 LONG = ("trainer.patience=null", "trainer.max_epochs=40")
@@ -55,50 +57,52 @@ class Trainings:
         given = ["source=csv", f"source.path={prices}", "end=2025-07-27", "train.init=none", *overrides]
         with initialize_config_dir(str(CONF), version_base=None):
             self.config = parse(TrainConfig, compose("train", given))
-        self.pipeline = Pipeline(self.config, Path())
-        self.prices = self.pipeline.download()
-        self.panel = self.pipeline.panel(self.prices)
+        pipeline = Pipeline(self.config, Path())
+        self.prices = pipeline.download()
+        self.data, _ = pipeline.data(self.prices)
+        self.panel = self.data.panel
 
-    def ours(self, panel: Panel | None = None, callbacks: tuple[Callback, ...] = ()) -> tuple[Forecaster, Fitted]:
+    def ours(self, panel: Panel | None = None, callbacks: tuple[Callback, ...] = ()) -> tuple[ForecastModel, Fitted]:
         """A fit as train.py does it."""
-        panel = panel or self.panel
+        data = copy(self.data)
+        data.panel = panel or self.panel
         with TemporaryDirectory() as folder:
-            self.pipeline.folder, self.pipeline.callbacks = Path(folder), callbacks
-            training = self.pipeline.prepare(panel)
-            data = PricesDataModule(panel.split, self.config.data.batch_size, self.config.seed)
-            return training.forecaster, training.fit(data)
+            training = prepare(self.config, data.panel, Path(folder), callbacks=callbacks)
+            return training.module.model, training.fit(data)
 
     def bare(self, epochs: int) -> float:
         """Seconds of the same steps without Lightning."""
-        with TemporaryDirectory() as folder:
-            self.pipeline.folder = Path(folder)
-            forecaster = self.pipeline.prepare(self.panel).forecaster
-        network, loss, clip = forecaster.network, LOSSES[self.config.model.loss], forecaster.clip
-        adam = torch.optim.Adam(network.parameters(), lr=forecaster.learning_rate, weight_decay=forecaster.weight_decay)
+        optimizer, clip = self.config.optimizer, self.config.trainer.gradient_clip_val
+        torch.manual_seed(self.config.seed)
+        model = build_model(self.config.network(len(self.panel.stocks)))
+        train, validation = as_batch(self.panel.split.train), as_batch(self.panel.split.validation)
+        model.fit_statistics(*train)
+        dataset = WindowDataset(self.panel.split.train)
+        adam = torch.optim.Adam(model.parameters(), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.config.trainer.max_epochs)
-        train, validation = tensors(self.panel.split.train), tensors(self.panel.split.validation)
         started = perf_counter()
         for _ in range(epochs):
-            network.train()
-            for index in torch.randperm(len(train[0])).split(self.config.data.batch_size):
-                closes, volatilities, targets = (tensor[index] for tensor in train)
+            model.train()
+            for index in torch.randperm(len(dataset)).split(self.config.data.batch_size):
+                inputs, targets = dataset[index.tolist()]
                 adam.zero_grad()
-                loss(network.learned(closes, volatilities), network.goal(closes, volatilities, targets)).backward()
+                model.loss(inputs, targets).backward()
                 if clip is not None:
-                    nn.utils.clip_grad_norm_(network.parameters(), clip)
+                    nn.utils.clip_grad_norm_(model.parameters(), clip)
                 adam.step()
-            network.eval()
+            model.eval()
             with torch.no_grad():
-                loss(network.learned(*validation[:2]), network.goal(*validation)).item()
-            if self.config.optimizer.schedule == "cosine":
+                model.loss(*validation).item()
+            if optimizer.schedule == "cosine":
                 cosine.step()
         return perf_counter() - started
 
 
 class Clock(Callback):
-    """Seconds since the fit began, and the validation's MAPE, after each epoch."""
+    """Seconds since the fit started, and the validation part's MAPE in percent, after each epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, panel: Panel) -> None:
+        self.validation = as_batch(panel.split.validation)
         self.found: list[tuple[float, float]] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,21 +110,14 @@ class Clock(Callback):
         self.started = perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation has been by now."""
-        self.found.append((perf_counter() - self.started, trainer.callback_metrics["val_mape"].item()))
-
-
-class Items(Dataset[tuple[Tensor, ...]]):
-    """The windows, one at a time, as a DataLoader usually gets them."""
-
-    def __init__(self, windows: Windows) -> None:
-        self.tensors = tensors(windows)
-
-    def __len__(self) -> int:
-        return len(self.tensors[0])
-
-    def __getitem__(self, place: int) -> tuple[Tensor, ...]:
-        return tuple(tensor[place] for tensor in self.tensors)
+        """Validation has run by now."""
+        inputs, targets = self.validation
+        seconds = perf_counter() - self.started
+        pl_module.eval()
+        with torch.no_grad():
+            quantiles = pl_module(inputs).numpy()
+        pl_module.train()
+        self.found.append((seconds, metrics.mape(Forecasts(targets.numpy(), quantiles))))
 
 
 def fits(prices: Path, rounds: int) -> Iterator[str]:
@@ -201,10 +198,9 @@ def peer(prices: Path, rounds: int) -> Iterator[str]:
             closes.to_csv(f"{folder}/closes.csv", index=False)
             np.save(f"{folder}/cutoffs.npy", test.cutoffs)
             for _ in range(rounds):
-                forecaster, fitted = trainings.ours()
+                model, fitted = trainings.ours()
                 with torch.no_grad():
-                    closes_, volatilities, _ = tensors(test)
-                    forecast = forecaster.network.eval()(closes_, volatilities).numpy()
+                    forecast = model.eval()(as_batch(test).inputs).numpy()
                 ours.append((fitted.seconds, metrics.mape(Forecasts(test.targets, forecast))))
                 script = str(Path(__file__).with_name("peer_lstm.py"))
                 command = [python, script, folder, str(steps), str(trainings.panel.borders[0])]
@@ -236,7 +232,8 @@ def mape_of(folder: str, test: Windows) -> float:
 
 def to_last_close(prices: Path) -> Iterator[str]:
     """d) How long until the learned median is as good as last close."""
-    trainings, clock = Trainings(prices, *LONG), Clock()
+    trainings = Trainings(prices, *LONG)
+    clock = Clock(trainings.panel)
     trainings.ours(callbacks=(clock,))
     seen = trainings.panel.split.validation
     naive = baseline_forecasts(seen, trainings.prices, trainings.panel.borders[0], [NAIVE])[NAIVE]
@@ -251,14 +248,14 @@ def loaders(prices: Path, rounds: int) -> Iterator[str]:
     """e) Windows a second, without any training."""
     trainings = Trainings(prices)
     split, size = trainings.panel.split, trainings.config.data.batch_size
-    ours = PricesDataModule(split, size, 1).train_dataloader()
-    plain = DataLoader(Items(split.train), size, shuffle=True)
+    ours = trainings.data.train_dataloader()
+    plain = DataLoader(WindowDataset(split.train), size, shuffle=True)
     speeds = [[20 * len(split.train) / timed(loader) for loader in (ours, plain)] for _ in range(rounds)]
     yield "| e) windows a second | ours | a plain DataLoader |\n|---|---:|---:|"
     yield "| batches of 32 | " + " | ".join(f"{median(column):,.0f}" for column in zip(*speeds, strict=True)) + " |"
 
 
-def timed(loader: DataLoader[tuple[Tensor, ...]]) -> float:
+def timed(loader: DataLoader[Batch]) -> float:
     """Seconds of twenty epochs."""
     started = perf_counter()
     for _ in range(20):
