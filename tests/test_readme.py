@@ -21,7 +21,7 @@ def lines(language):
     return [line for block in blocks(language) for line in block.splitlines() if line]
 
 
-COMMANDS = [line for line in lines("sh") if line.startswith("python ")]
+COMMANDS = [line for line in lines("sh") if line.startswith(("python ", "pregao "))]
 TARGETS = [line for line in lines("sh") if line.startswith("make ")]
 
 

@@ -30,7 +30,7 @@ def picture(
         # An Agg figure of its own: pyplot would keep global state and look for a display.
         figure = Figure(figsize=(width, height), layout=layout)
         yield figure
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=110, format="png")  # the suffix of a temporary file is another
 
 
 def title(figure: Figure, text: str) -> None:

@@ -23,7 +23,6 @@ def draw(prices: Prices, agreement: Agreement | None, path: Path) -> None:
         if agreement is not None:
             _difference(axes[2], agreement)
         figure.suptitle(_title(prices), x=0.01, ha="left", fontsize=11, fontweight="bold")
-        figure.savefig(path, dpi=110, format="png")  # a temporary file has another suffix
 
 
 def _title(prices: Prices) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from pregao.config import Choices, Fraction, GivenPath, PositiveInt, SourceChoices, Text
 
@@ -12,15 +12,6 @@ from pregao.config import Choices, Fraction, GivenPath, PositiveInt, SourceChoic
 def _none_for_auto(given: object) -> object:
     return None if given == "auto" else given
 
-
-def _known_model(given: object) -> object:
-    from pregao.models.choices import checked  # torch takes a second, which --help need not wait for
-
-    return checked(given) if isinstance(given, Mapping) else given
-
-
-ModelChoices = Annotated[dict[str, Any], BeforeValidator(_known_model)]
-"""`_target_` and the choices of a model, checked by the annotations of its constructor."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Promote = Literal["auto", "always", "never"]
@@ -108,13 +99,26 @@ class FitConfig(Choices):
     seed: Seed
     source: SourceChoices
     data: DataChoices
-    model: ModelChoices
     optimizer: OptimizerChoices
     trainer: TrainerChoices
+    model: dict[str, Any]
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _checked(cls, given: object, info: ValidationInfo) -> object:
+        """`_target_` and the choices of a model, checked by the annotations of its constructor.
+
+        The check imports torch, which takes a second: a setting before it that is refused anyway does not wait for it.
+        """
+        if not isinstance(given, Mapping) or len(info.data) < list(cls.model_fields).index("model"):
+            return given
+        from pregao.models.choices import checked
+
+        return checked(given)
 
     def network(self, stocks: int) -> dict[str, Any]:
         """All arguments of a model of this many stocks, `_target_` first."""
-        from pregao.models.choices import with_data  # late, as in _known_model
+        from pregao.models.choices import with_data  # late, as in _checked
 
         data = self.data
         return with_data(self.model, horizon=data.horizon, inputs=data.inputs, lookback=data.lookback, stocks=stocks)
