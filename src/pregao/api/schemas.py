@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, model_validator
 
-from pregao.evaluation.drift import Drift
+from pregao.evaluation.drift import DriftReport
 from pregao.models.trained import MOST_CLOSES
 from pregao.training.overrides import overrides_class
 
@@ -106,7 +106,7 @@ class PredictAnswer(Answer):
     )
     source: SourceAnswer | None = Field(description="Null for given closes")
     model: ModelAnswer
-    drift: Drift | None
+    drift: DriftReport | None
 
 
 class TrainAnswer(Answer):

@@ -19,6 +19,7 @@ from pregao.backtesting.folder import BacktestFolder
 from pregao.backtesting.origins import Cutoffs, Period, Prices, RollingOrigins
 from pregao.backtesting.scores import COLUMNS, WalkForward
 from pregao.config import flat
+from pregao.data.parallel import map_stocks
 from pregao.data.windows import Windows, borders_before, day
 from pregao.errors import (
     InvalidChoice,
@@ -29,7 +30,7 @@ from pregao.errors import (
     UnknownStock,
     refusal,
 )
-from pregao.evaluation.baselines import BASELINES
+from pregao.evaluation.baselines import BASELINES, stock_forecasts
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.calendar import last_finished_session
 from pregao.prices.dates import parse_dates
@@ -141,17 +142,14 @@ class Backtest:
     def _baseline(
         self, model: str, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period
     ) -> tuple[dict[str, np.ndarray], list[str]]:
-        found, failures = {}, []
-        for stock, table in seen.items():
-            days, closes = table["date"].to_numpy("datetime64[ns]"), table["close"].to_numpy(np.float64)
-            past = history[stock]["close"].to_numpy(np.float64) if stock in history else np.empty(0)
-            try:
-                fitted = BASELINES[model]().fit(past)
-                origins = np.searchsorted(days, cutoffs[stock])
-                found[stock] = fitted.quantiles(closes, origins, self.config.data.horizon)
-            except PregaoError as error:
-                failures.append(_failure(model, stock, period, error))
-        return found, failures
+        unknown, horizon = pd.Series(dtype=np.float64), self.config.data.horizon
+        past = {stock: history[stock]["close"] if stock in history else unknown for stock in seen}
+        baseline = {model: BASELINES[model]}
+        asked = [(baseline, past[stock], table, cutoffs[stock], horizon) for stock, table in seen.items()]
+        parts = map_stocks(stock_forecasts, asked)
+        found = {stock: forecasts[model] for stock, (forecasts, _) in zip(seen, parts, strict=True) if forecasts}
+        refused = {stock: errors[model] for stock, (_, errors) in zip(seen, parts, strict=True) if errors}
+        return found, [_failure(model, stock, period, error) for stock, error in refused.items()]
 
     def _network(
         self, model: str, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period

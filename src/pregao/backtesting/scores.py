@@ -7,13 +7,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pregao.data.windows import day
 from pregao.errors import IncomparableLosses
 from pregao.evaluation.metrics import pinball_by_window, score_table
-from pregao.evaluation.report import NAIVE
+from pregao.evaluation.report import NAIVE, narrow_table
 from pregao.evaluation.significance import panel_diebold_mariano
 from pregao.quantiles import LEVELS, MEDIAN
 
@@ -116,14 +115,8 @@ class WalkForward:
             f"skill: MAPE saved against last close · 80 %, 90 %: closes inside the band{of_each} · "
             f"% less: pinball saved against {GARCH} · p: of that difference by chance (Diebold–Mariano)"
         )
-        table = Table(
-            title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True
-        )
-        table.title_justify = table.caption_justify = "left"
-        table.add_column("", no_wrap=True)
-        names = ["MAPE %", "skill %", "80 %", "90 %", *["each"] * (count > 1), "pinball", "% less", "p"]
-        for name in names:
-            table.add_column(name, justify="right", no_wrap=True)
+        figures = ["MAPE %", "skill %", "80 %", "90 %", *["each"] * (count > 1), "pinball", "% less", "p"]
+        table = narrow_table(title, caption, figures, edge=False)
         scores = self.scores
         overall = scores[(scores["stock"] == ALL) & (scores["step"] == ALL)]
         for row in overall.to_dict("records"):

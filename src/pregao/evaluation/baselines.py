@@ -8,7 +8,7 @@ and does not depend on the other origins.
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from statistics import NormalDist
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from pregao.errors import InvalidChoice, InvalidCloses
+from pregao.errors import InvalidChoice, InvalidCloses, PregaoError
 from pregao.quantiles import LEVELS
 
 log = logging.getLogger(__name__)
@@ -384,3 +384,30 @@ def _statsmodels(name: str) -> ModuleType:
             f"The baseline {name!r} needs the package statsmodels, which cannot be imported here ({error}). Install "
             "Pregão's extra `classical` (pip install -e '.[classical]' in its folder), or leave that baseline out."
         ) from error
+
+
+def stock_forecasts(
+    baselines: Mapping[str, type[Baseline[Any]]],
+    past: pd.Series,
+    prices: pd.DataFrame,
+    cutoffs: np.ndarray,
+    horizon: int,
+) -> tuple[dict[str, Quantiles], dict[str, PregaoError]]:
+    """Quantiles of some baselines for one stock, and the errors of those that refuse it, by name.
+
+    Args:
+        baselines: classes by name; not names alone, since another process may know fewer.
+        past: the closes that they are fitted on.
+        prices: `date close`, up to the last cutoff at least.
+        cutoffs: the dates of the forecasts' last closes.
+        horizon: sessions ahead.
+    """
+    closes = prices["close"].to_numpy(np.float64)
+    origins = np.searchsorted(prices["date"].to_numpy("datetime64[ns]"), cutoffs)
+    forecasts, refused = {}, {}
+    for name, baseline in baselines.items():
+        try:
+            forecasts[name] = baseline().fit(past.to_numpy(np.float64)).quantiles(closes, origins, horizon)
+        except PregaoError as error:
+            refused[name] = error
+    return forecasts, refused

@@ -23,8 +23,8 @@ LEVELS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
-class Drift:
-    """How far a stock's behaviour is from what the model was trained on.
+class DriftReport:
+    """The distance of a stock's returns from those that the model was trained on.
 
     Attributes:
         score: Kolmogorov and Smirnov's distance between the last 60 daily log returns and the training part's
@@ -53,7 +53,7 @@ def summary(closes: Sequence[float] | np.ndarray) -> dict[str, Any] | None:
     return {"percentiles": percentiles.round(5).tolist(), "bound": round(bound, 5)} if np.ptp(percentiles) else None
 
 
-def drift(usual: dict[str, Any] | None, closes: Sequence[float] | np.ndarray) -> Drift | None:
+def drift(usual: dict[str, Any] | None, closes: Sequence[float] | np.ndarray) -> DriftReport | None:
     """The drift of a stock's latest closes, oldest first; None where the model knows no usual returns of the stock.
 
     Args:
@@ -69,7 +69,7 @@ def drift(usual: dict[str, Any] | None, closes: Sequence[float] | np.ndarray) ->
         f"The last {SESSIONS} daily returns are {score:.2f} times as far from those of the training part as "
         f"{USUAL:.0%} of its own {SESSIONS}-session windows: the bands may be wrong by more than they were when judged."
     )
-    return Drift(score, warning if score > 1 else None)
+    return DriftReport(score, warning if score > 1 else None)
 
 
 def _returns(closes: Sequence[float] | np.ndarray) -> Float[np.ndarray, " n"]:

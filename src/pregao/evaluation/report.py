@@ -13,10 +13,9 @@ from jaxtyping import Float
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pregao.data.parallel import parallel_map
+from pregao.data.parallel import map_stocks
 from pregao.data.windows import Windows, day
-from pregao.errors import PregaoError
-from pregao.evaluation.baselines import BASELINES, LastClose
+from pregao.evaluation.baselines import BASELINES, LastClose, stock_forecasts
 from pregao.evaluation.metrics import score_table
 from pregao.quantiles import LEVELS, MEDIAN, bands
 
@@ -67,11 +66,6 @@ class EvaluationTables:
         """Write evaluation.csv, scores.csv and steps.csv."""
         for table, name in ((self.forecasts, FORECASTS), (self.scores, SCORES), (self.steps, STEPS)):
             table.to_csv(folder / name, index=False, date_format="%Y-%m-%d", float_format="%.6f")
-
-    @property
-    def stocks(self) -> list[str]:
-        """The tickers of the forecasts."""
-        return sorted(map(str, self.forecasts["stock"].unique()))
 
     def of_stock(self, stock: str) -> "EvaluationTables":
         """One stock's part."""
@@ -155,19 +149,14 @@ class Evaluation:
         )
 
     def terminal_table(self) -> Table:
-        """For a person: forecasters as rows, the windows they were judged on in the title."""
+        """Forecasters as rows, the windows of the scores in the title; within 80 columns."""
         title = (
             f"{self.stock}: {len(self.windows)} judged windows, {day(self.windows.dates[0, 0])} to "
             f"{day(self.windows.dates[-1, -1])}, errors over {self.windows.horizon} steps"
         )
         caption = "skill: MAPE saved against last close · in 80 %, 90 %: percent of the closes inside the band"
-        # Narrow enough for 80 columns.
-        table = Table(title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        table.title_justify = table.caption_justify = "left"
-        table.add_column("", no_wrap=True)
         errors = (f"RMSE {self.currency}", f"MAE {self.currency}", "MAPE %", "skill %")
-        for name in (*errors, "in 80 %", "in 90 %", "pinball"):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = narrow_table(title, caption, [*errors, "in 80 %", "in 90 %", "pinball"])
         for name, row in self.scores.items():
             skill_mape = f"{row['skill_mape']:+.2f}" if math.isfinite(row["skill_mape"]) else "–"
             cells = [f"{row['rmse']:.3f}", f"{row['mae']:.3f}", f"{row['mape']:.3f}", skill_mape]
@@ -180,6 +169,16 @@ class Evaluation:
         return score_table(self.windows.targets[place, steps], quantiles, self.windows.inputs[place, -1])
 
 
+def narrow_table(title: str, caption: str, figures: Sequence[str], edge: bool = True) -> Table:
+    """An empty table of the terminal: a column of names, and columns of figures."""
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False, show_edge=edge, collapse_padding=True)
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("", no_wrap=True)
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 def baseline_forecasts(
     windows: Windows, prices: Mapping[str, pd.DataFrame], until: np.datetime64, names: Sequence[str] = REPORTED
 ) -> dict[str, Quantiles]:
@@ -188,8 +187,12 @@ def baseline_forecasts(
     A baseline that refuses a stock (a price that never moves has no variance to estimate) is left out of all stocks,
     and the log says why.
     """
-    asked = [(windows.where(place), prices[stock], until, names) for stock, place in windows.by_stock()]
-    parts = parallel_map(_forecasts_of_stock, asked)
+    baselines, asked = {name: BASELINES[name] for name in names}, []
+    for stock, place in windows.by_stock():
+        table = prices[stock]
+        past = table.loc[table["date"] < until, "close"]
+        asked.append((baselines, past, table, windows.cutoffs[place], windows.horizon))
+    parts = map_stocks(stock_forecasts, asked)
     found = {}
     for name in names:
         refusals = [refused[name] for _, refused in parts if name in refused]
@@ -198,18 +201,3 @@ def baseline_forecasts(
         else:
             found[name] = np.concatenate([forecasts.pop(name) for forecasts, _ in parts])
     return found
-
-
-def _forecasts_of_stock(
-    asked: tuple[Windows, pd.DataFrame, np.datetime64, Sequence[str]],
-) -> tuple[dict[str, Quantiles], dict[str, PregaoError]]:
-    windows, prices, until, names = asked
-    days, closes = prices["date"].to_numpy("datetime64[ns]"), prices["close"].to_numpy(np.float64)
-    origins, past = np.searchsorted(days, windows.cutoffs), closes[days < until]
-    forecasts, refused = {}, {}
-    for name in names:
-        try:
-            forecasts[name] = BASELINES[name]().fit(past).quantiles(closes, origins, windows.horizon)
-        except PregaoError as error:
-            refused[name] = error
-    return forecasts, refused

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pregao.data.volatility import SPAN
 from pregao.errors import InvalidCloses, NoModel
-from pregao.evaluation.drift import Drift, drift
+from pregao.evaluation.drift import DriftReport, drift
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.forecasting.log import Record
 from pregao.forecasting.writer import ForecastWriter
@@ -48,7 +48,7 @@ class Forecast:
     served: Served
     rows: Rows
     prices: Prices | None = None
-    drift: Drift | None = None
+    drift: DriftReport | None = None
     recorded: bool | None = None
 
     def __post_init__(self) -> None:
