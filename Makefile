@@ -70,6 +70,7 @@ bench: setup ## the tables in benchmarks/, from PRICES=folder of STOCK.csv and Q
 	$(BIN)/python benchmarks/reference_split.py $(PRICES)
 	$(BIN)/python benchmarks/walk_forward.py $(PRICES)
 	$(BIN)/python benchmarks/speed.py $(PRICES)
+	$(BIN)/python benchmarks/commands.py $(PRICES)
 	$(BIN)/python benchmarks/drift.py $(PRICES)
 	$(BIN)/python benchmarks/sweeps.py $(PRICES)
 	$(BIN)/python benchmarks/api.py

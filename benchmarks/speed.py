@@ -2,11 +2,11 @@
 
 DIR holds VALE3.csv and others (source=csv). Measures the seconds inside Trainer.fit against a bare PyTorch loop with
 the same steps on the same windows (the same model, loss, clipping, optimiser, schedule, and a validation pass each
-epoch; no checkpoints, logging or stopping), against neuralforecast's LSTM in its own virtual environment, the whole
-command, the time until last close's MAPE is reached, the loaders, and how time grows. Writes benchmarks/speed.md.
+epoch; no checkpoints, logging or stopping), against neuralforecast's LSTM in its own virtual environment, the time
+until last close's MAPE is reached, the loaders, and how time grows. Writes benchmarks/speed.md; whole commands are
+measured by commands.py.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,7 +47,6 @@ LONG = ("trainer.patience=null", "trainer.max_epochs=40")
 RECIPES = {"default": (), "long": LONG, "reference": ("experiment=reference",)}
 PEER = REPOSITORY / ".venv-neuralforecast"
 PEER_PACKAGES = ("torch==2.13.0", "neuralforecast==3.3.0")
-IMPORTS = "import torch, pytorch_lightning, mlflow, hydra, pandas, matplotlib.figure"
 
 
 class Trainings:
@@ -132,48 +131,6 @@ def fits(prices: Path, rounds: int) -> Iterator[str]:
         fit, loop = (median(column) for column in zip(*pairs, strict=True))
         ratio = median(a / b for a, b in pairs)
         yield f"| {name} recipe, {len(fitted.val_loss)} epochs | {fit:.2f} | {loop:.2f} | {ratio:.2f} |"
-
-
-def whole_runs(prices: Path, rounds: int) -> Iterator[str]:
-    """b) and g) The whole command, against its bare loop and its imports; its peak memory."""
-    recipe = ("experiment=reference",)
-    trainings = Trainings(prices, *recipe)
-    rows = []
-    with TemporaryDirectory() as home:
-        os.environ["PREGAO_HOME"] = home
-        command = [
-            sys.executable,
-            str(REPOSITORY / "train.py"),
-            "source=csv",
-            f"source.path={prices}",
-            "end=2025-07-27",
-        ]
-        measured([*command])  # makes the database
-        for _ in range(rounds):
-            default, memory = measured(command)
-            long, _ = measured([*command, *recipe])
-            imports, _ = measured([sys.executable, "-c", IMPORTS])
-            loop = trainings.bare(trainings.config.trainer.max_epochs)
-            rows.append((default, long, imports, loop, long / (imports + loop), memory))
-    default, long, imports, loop, ratio, memory = (median(column) for column in zip(*rows, strict=True))
-    yield "| b) the whole run, process start to registered model | s |\n|---|---:|"
-    yield f"| default recipe | {default:.1f} |"
-    yield f"| reference recipe, 150 epochs | {long:.1f} |"
-    yield f"| the bare loop of these epochs + the imports | {loop:.1f} + {imports:.1f} |"
-    yield f"| ratio | {ratio:.2f} |"
-    yield ""
-    yield f"| g) peak memory | MB |\n|---|---:|\n| default recipe, resident | {memory:.0f} |"
-
-
-def measured(command: list[str]) -> tuple[float, float]:
-    """Seconds of a command, and its peak of resident memory in MB."""
-    started = perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = perf_counter() - started
-    if status:
-        raise RuntimeError(f"{command} ended with {os.waitstatus_to_exitcode(status)}")
-    return seconds, usage.ru_maxrss / 1024
 
 
 def peer(prices: Path, rounds: int) -> Iterator[str]:
@@ -311,7 +268,6 @@ def main(prices: Path, rounds: int) -> None:
     few = min(rounds, 3)
     for part in (
         fits(prices, rounds),
-        whole_runs(prices, few),
         peer(prices, few),
         to_last_close(prices),
         loaders(prices, rounds),
@@ -322,7 +278,7 @@ def main(prices: Path, rounds: int) -> None:
             print(line, flush=True)
             lines.append(line)
         lines.append("")
-    note = f"Medians of {rounds} (b, c: {few}) alternating rounds, one thread, on: {machine()}. Again: `make bench`."
+    note = f"Medians of {rounds} (c: {few}) alternating rounds, one thread, on: {machine()}. Again: `make bench`."
     TABLE.write_text("\n".join(["# Speed of a training", "", *lines, note, ""]), encoding="utf-8")
 
 
