@@ -5,9 +5,11 @@ seconds to import, reads every other registry and makes all changes.
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from pregao.files import atomic_write
 from pregao.models.choices import as_params
 from pregao.models.trained import CARD, TrainedModel
 from pregao.prices.symbols import Symbol
+from pregao.quantiles import PRICES
 from pregao.settings import settings
 from pregao.tracking import database
 from pregao.tracking.client import MODEL, every_page, mlflow_client, prepared_client, store_lock
@@ -24,6 +27,14 @@ from pregao.tracking.database import CHAMPION, Version
 
 if TYPE_CHECKING:
     from pregao.tracking.runs import Run
+
+CODE = Path(__file__).with_name("pyfunc.py")
+
+NEEDED = ("torch", "safetensors", "pandas")
+"""What a registered model needs from a package index.
+
+Pregão itself is not among them: no index has it, and whoever took its name there could run code here.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,23 +107,29 @@ def set_champion(symbol: Symbol, version: int) -> None:
 
 def register(run: "Run", symbol: Symbol, folder: Path) -> int:
     """Register a saved TrainedModel as the stock's next version, not yet served, and return its number."""
-    from mlflow.entities import LoggedModelOutput
+    import mlflow
     from mlflow.exceptions import MlflowException
-
-    from pregao.tracking import mlmodel
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
 
     client = mlflow_client()
-    of_run = client.get_run(run.run_id)
-    logged = client.create_logged_model(of_run.info.experiment_id, MODEL, run.run_id, params=of_run.data.params)
-    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    with TemporaryDirectory() as temporary:
-        mlmodel.save(folder, Path(temporary), logged)
-        client.log_model_artifacts(logged.model_id, temporary)
-    client.finalize_logged_model(logged.model_id, "READY")
+    with mlflow.start_run(run_id=run.run_id), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it wants an input example, and seconds to run it
+        logged = mlflow.pyfunc.log_model(
+            name=MODEL,
+            python_model=str(CODE),
+            artifacts={MODEL: str(folder)},
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(DataType.double)]),  # one unnamed column: lists, arrays and series
+                outputs=Schema([ColSpec(DataType.long, "step"), *(ColSpec(DataType.double, name) for name in PRICES)]),
+            ),
+            pip_requirements=[f"{name}=={installed(name)}" for name in NEEDED],
+        )
+    # MLflow finishes the run when the block ends; its metrics and its tags follow.
+    client.update_run(run.run_id, status="RUNNING")
     with suppress(MlflowException):  # it exists
         client.create_registered_model(symbol.ticker)
-    source = f"models:/{logged.model_id}"
-    version = client.create_model_version(symbol.ticker, source, run.run_id, model_id=logged.model_id)
+    version = client.create_model_version(symbol.ticker, logged.model_uri, run.run_id, model_id=logged.model_id)
     return int(version.version)
 
 
