@@ -7,6 +7,7 @@ import pytest
 from pregao.data.panel import build_panel, columns
 from pregao.data.volatility import TYPICAL_VOLATILITY, typical_volatility, volatilities
 from pregao.data.windows import borders_before, fraction_borders, reference_borders
+from pregao.errors import TooFewSessions
 from tests.conftest import random_walk
 
 FRACTIONS = partial(fraction_borders, train=0.7, validation=0.15)
@@ -113,15 +114,17 @@ def test_a_stock_without_one_window_takes_no_part():
 
 @pytest.mark.parametrize("n", [1, 2, 29, 30, 47])
 def test_too_few_sessions_make_no_panel(n):
-    assert panel_of(histories(AAAA3=n)) is None
+    with pytest.raises(TooFewSessions, match=rf"^AAAA3: {n} sessions from .*, and at least \d+ are needed"):
+        panel_of(histories(AAAA3=n))
 
 
 def test_stocks_whose_dates_leave_a_part_empty_make_no_panel():
     rule = RULES["before a date"]
     prices = histories(AAAA3=900)
     before = prices["AAAA3"]["date"] < "2023-06-01"
-    assert panel_of({"AAAA3": prices["AAAA3"][before]}, rule) is None
-    assert panel_of({"AAAA3": prices["AAAA3"][~before]}, rule) is None
+    for part in (before, ~before):
+        with pytest.raises(TooFewSessions, match=r"^AAAA3: "):
+            panel_of({"AAAA3": prices["AAAA3"][part]}, rule)
 
 
 def test_the_typical_volatility_is_that_of_all_stocks_before_the_validation_part():
