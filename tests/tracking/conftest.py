@@ -59,7 +59,7 @@ def on_server(home, monkeypatch):
     server.wait()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", pytest.param("server", marks=pytest.mark.slow)])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def store(request, home):
     """A home whose runs are in each of the stores."""
     if request.param != "sqlite":

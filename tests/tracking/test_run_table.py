@@ -14,6 +14,9 @@ from pregao.tracking.run_table import Page
 from pregao.tracking.runs import start_run
 
 
+WITH_SERVER = ["sqlite", "postgresql", pytest.param("server", marks=pytest.mark.slow)]
+
+
 def answer(**page):
     return json.loads("".join(run_table.statistics(Page(**page))))
 
@@ -35,6 +38,7 @@ def runs(store, vale3):
     return made
 
 
+@pytest.mark.parametrize("store", WITH_SERVER, indirect=True)
 def test_the_answer_has_the_shape_of_the_contract(runs):
     [default, vale3, petr4] = answer()["experiments"]
     assert default["runs"] == []
@@ -50,7 +54,8 @@ def test_the_answer_has_the_shape_of_the_contract(runs):
     assert [run["run_id"] for run in petr4["runs"]] == runs[:2:-1]
 
 
-def test_every_way_gives_the_same(runs, store, monkeypatch):
+@pytest.mark.parametrize("store", WITH_SERVER, indirect=True)
+def test_every_way_gives_the_same(runs, monkeypatch):
     token = answer(limit=2)["next_page_token"]
     for page in (Page(), Page(limit=2), Page(Symbol.parse("VALE3")), Page(Symbol.parse("ITUB4")), Page(token=token)):
         found = run_table._read(page)
@@ -60,7 +65,6 @@ def test_every_way_gives_the_same(runs, store, monkeypatch):
             assert run_table._read(page) == found
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 def test_unknown_tables_are_read_by_another_process_and_the_log_says_so_once(runs, monkeypatch, caplog):
     expected = answer()
     monkeypatch.setattr(database, "KNOWN_SCHEMAS", frozenset({"another"}))
@@ -73,10 +77,9 @@ def test_unknown_tables_are_read_by_another_process_and_the_log_says_so_once(run
 
 def test_the_version_of_mlflows_tables_is_a_known_one(store):
     with database.connect() as connection:
-        assert (connection is not None) == (store != "server")
+        assert connection is not None
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 def test_mlflows_tables_are_never_written(store):
     def write():
         with database.connect() as connection:
@@ -86,7 +89,6 @@ def test_mlflows_tables_are_never_written(store):
         write()
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 def test_reading_the_tables_does_not_import_mlflow(runs):
     code = """
 import sys
