@@ -136,7 +136,7 @@ def test_hostile_stocks_and_paths_and_methods_add_no_label(client, server):
 
 
 def test_stocks_beyond_the_limit_are_not_labelled(monkeypatch):
-    monkeypatch.setattr(collectors, "MOST_STOCKS", 3)
+    monkeypatch.setattr(collectors, "MAX_STOCKS", 3)
     closes = {f"ABCD{number}": date(2024, 12, 30) for number in range(1, 10)}
     registry, prices = SimpleNamespace(problems={}, served={}), SimpleNamespace(newest_closes=lambda: closes)
     forecasts = SimpleNamespace(ready=True, registry=registry, prices=prices)

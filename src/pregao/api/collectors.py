@@ -1,4 +1,4 @@
-"""What a scrape finds when it comes: served models, newest closes, and the processes of the server."""
+"""Metrics that are read at each scrape: served models, newest closes, and the processes of the server."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -16,8 +16,8 @@ from pregao.prices.symbols import Symbol
 if TYPE_CHECKING:
     from pregao.api.forecasts import Forecasts
 
-MOST_STOCKS = 500
-"""Labels of stocks; B3 lists fewer that anybody trades. Beyond it, those that were asked for last."""
+MAX_STOCKS = 500
+"""The most labels of stocks; B3 lists fewer liquid ones. Beyond it, the last requested ones are shown."""
 
 
 class ServedStocks(Collector):
@@ -30,14 +30,14 @@ class ServedStocks(Collector):
         """Timestamps, not ages: Prometheus subtracts them from its own time."""
         ready, problems = self.forecasts.ready, len(self.forecasts.registry.problems)
         yield GaugeMetricFamily("pregao_ready", "1 once the models are loaded", float(ready))
-        yield GaugeMetricFamily("pregao_problems", "What /health tells beside its status", problems)
+        yield GaugeMetricFamily("pregao_problems", "Problems that /health lists", problems)
         yield from self._models()
         yield from self._closes()
 
     def _models(self) -> Iterator[Metric]:
         version = _by_stock("pregao_model_version", "Version of the served model")
         trained = _by_stock("pregao_model_trained_timestamp_seconds", "When the served model was trained")
-        for stock, served in islice(sorted(self.forecasts.registry.served.items()), MOST_STOCKS):
+        for stock, served in islice(sorted(self.forecasts.registry.served.items()), MAX_STOCKS):
             version.add_metric([stock], served.version)
             trained.add_metric([stock], _seconds(served.model.card.trained_at))
         yield from (version, trained)
@@ -48,7 +48,7 @@ class ServedStocks(Collector):
             "Day (midnight, UTC) of the newest close that a forecast by stock was made from",
         )
         behind = _by_stock("pregao_newest_close_behind_sessions", "Finished sessions after the newest close")
-        for ticker, day in islice(reversed(list(self.forecasts.prices.newest_closes().items())), MOST_STOCKS):
+        for ticker, day in islice(reversed(list(self.forecasts.prices.newest_closes().items())), MAX_STOCKS):
             market = Symbol.parse(ticker).calendar
             newest.add_metric([ticker], _seconds(day.isoformat()))
             missed = calendar.sessions(market, day, calendar.last_finished_session(market))
@@ -69,7 +69,7 @@ class ServerProcesses(Collector):
     def collect(self) -> Iterator[Metric]:
         """A process that ended is in its parent's time, so that the sums never fall; the HTTP process starts trainings.
 
-        Memory is the proportional set size: what processes share is counted once.
+        Their memory is the proportional set size: shared pages are counted once.
         """
         here = psutil.Process(os.getpid())
         trainings = here.children(recursive=True)

@@ -1,8 +1,8 @@
-"""Prometheus: how many requests, how long they took, what the forecasts' memory spares, how trainings end.
+"""Prometheus metrics: requests and their duration, remembered forecasts, outcomes of trainings.
 
-Names are `pregao_` + what + unit, seconds and bytes, `_total` for what only grows. A label's values are few, whatever
-clients send: routes are patterns, methods and outcomes are lists, stocks are those that a source had prices of. What
-can be read at the time of a scrape is in collectors.py.
+Names are `pregao_` + quantity + unit, seconds and bytes, `_total` for counters. Labels have few values, so that no
+client can add many: routes are patterns, methods and outcomes are lists, stocks are those with prices. Metrics that
+are read at each scrape are in collectors.py.
 """
 
 from datetime import datetime
@@ -20,14 +20,14 @@ METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 """A client may send any word as its method; others are counted together."""
 
 OUTCOMES = ("promoted", "kept", "refused", "failed", "cancelled")
-"""How a training may end; `kept`: it is registered, and the former model is still the one served."""
+"""How a training may end; `kept`: the new model is registered, and the previous one is still served."""
 
 
 LIVE = {
-    "mape": "Mean absolute error of past forecasts, relative to what came",
-    "naive_mape": "The same of last close, on the same forecasts",
+    "mape": "Mean absolute error of past forecasts, relative to the actual closes",
+    "naive_mape": "Mean absolute error of last close, on the same forecasts",
     "skill_mape": "Part of last close's error that past forecasts saved",
-    "coverage_90": "Part of what came that lay inside the 90 % band of past forecasts",
+    "coverage_90": "Part of the actual closes inside the 90 % band of past forecasts",
 }
 
 
@@ -90,7 +90,7 @@ class Monitoring:
         return self.requests.labels(*labels), self.seconds.labels(*labels)
 
     def live(self, entry: dict[str, Any]) -> None:
-        """Show how past forecasts did: an entry of GET /accuracy; of a model's versions the last one that is told."""
+        """Show an entry of GET /accuracy; of several versions of a model, the last one is shown."""
         for name, gauge in self._live.items():
             if entry[name] is not None:
                 gauge.labels(entry["stock"], entry["model"]).set(entry[name] / 100)

@@ -39,7 +39,7 @@ FIELD: dict[type[PregaoError], list[str]] = {
     errors.InvalidChoice: ["body", "overrides"],
     errors.InvalidCloses: ["body", "historical_data"],
 }
-"""What a 422 is about."""
+"""The field of the request that a 422 is about."""
 
 
 def status(kind: type[PregaoError]) -> int:
@@ -54,7 +54,7 @@ def kind(name: str) -> type[PregaoError]:
 
 def body(kind: type[PregaoError], sentence: str) -> dict[str, Any]:
     """The answer's JSON: one sentence, and for 422 FastAPI's list of one."""
-    told = sentence_for_clients(sentence)
+    detail = sentence_for_clients(sentence)
     if status(kind) != 422:
-        return {"detail": told}
-    return {"detail": [{"type": kind.__name__, "loc": FIELD.get(kind, ["body"]), "msg": told}]}
+        return {"detail": detail}
+    return {"detail": [{"type": kind.__name__, "loc": FIELD.get(kind, ["body"]), "msg": detail}]}

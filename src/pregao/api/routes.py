@@ -33,7 +33,7 @@ from pregao.tracking.run_table import Page, statistics
 from pregao.training.job import Job
 
 SECONDS_BETWEEN_TRIES = "30"
-"""What a client is told to wait while another training runs."""
+"""The Retry-After of a refusal."""
 
 PREDICT_EXAMPLES: dict[str, Any] = {
     "a stock": {"value": {"stock": "VALE3"}},
@@ -90,9 +90,9 @@ async def predict(body: Annotated[PredictRequest, Body(openapi_examples=PREDICT_
 async def train(
     body: Annotated[TrainRequest, Body(openapi_examples=TRAIN_EXAMPLES)],
     here: Here,
-    wait: Annotated[bool, Query(description="false: answer at once, with where to look")] = True,
+    wait: Annotated[bool, Query(description="false: answer immediately, with the address of the job")] = True,
 ) -> Response:
-    """Train anew for a stock, and serve the new model unless it is clearly worse than the one served."""
+    """Train a model for a stock, and serve it unless it is clearly worse than the served one."""
     job = await here.trainings.start(body)
     if wait:
         return _ended(await here.trainings.ended(job.id))
@@ -109,7 +109,7 @@ def jobs(here: Here) -> Response:
 
 @routes.get("/train/{job}", response_model=JobAnswer, responses=refused(404), tags=["trainings"])
 def status(job: str, here: Here) -> Response:
-    """What is known of a training."""
+    """The state of a training."""
     return JSONResponse(as_json(here.trainings.jobs.read(job)))
 
 
@@ -120,8 +120,8 @@ def status(job: str, here: Here) -> Response:
     tags=["trainings"],
 )
 async def events(job: str, here: Here) -> Response:
-    """The same as Server-Sent Events, until the training is over."""
-    here.trainings.jobs.read(job)  # refuses before the answer has begun
+    """The state of a training as Server-Sent Events, until it has ended."""
+    here.trainings.jobs.read(job)  # refuses before the answer starts
     return StreamingResponse(
         here.trainings.events(job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
@@ -129,7 +129,7 @@ async def events(job: str, here: Here) -> Response:
 
 @routes.delete("/train/{job}", response_model=JobAnswer, responses=refused(404), tags=["trainings"])
 async def cancel(job: str, here: Here) -> Response:
-    """Stop a training; the served model stays. A training that is over stays as it is."""
+    """Stop a training; the served model stays. A training that has ended is not changed."""
     return JSONResponse(as_json(await here.trainings.cancel(job)))
 
 
@@ -150,7 +150,7 @@ async def all_statistics(
 async def accuracy(
     here: Here, stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None
 ) -> Response:
-    """How past forecasts by stock did, by the closes that have come since, beside last close."""
+    """Scores of past forecasts by stock, compared with last close."""
     ticker = None if stock is None else Symbol.parse(stock).ticker
     return JSONResponse({"accuracy": await here.log.accuracy(ticker), "waiting": here.log.writer.waiting})
 
@@ -173,7 +173,7 @@ async def models(here: Here) -> Response:
 
 @routes.get("/info", responses=refused(), tags=["server"])
 async def info(here: Here) -> dict[str, Any]:
-    """What serves: versions, and how it is set."""
+    """Versions and settings of the server."""
     config = here.config
     about = {name: version(name) for name in ("pregao", "litserve", "torch", "mlflow")}
     return {"versions": about, **config.model_dump(include={"stock", "workers", "deadline", "max_body"})}
@@ -186,7 +186,7 @@ async def info(here: Here) -> dict[str, Any]:
     tags=["server"],
 )
 def metrics(here: Here) -> Response:
-    """Prometheus' counters, made in a thread: the kernel takes milliseconds to tell the memory of all processes."""
+    """Prometheus' metrics, in a thread: reading the memory of all processes takes milliseconds."""
     return Response(here.monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -197,7 +197,7 @@ def metrics(here: Here) -> Response:
     tags=["server"],
 )
 async def health(here: Here) -> Response:
-    """200 once a model answers; what is wrong beside that is among the problems."""
+    """200 once a model answers; other faults are listed as problems."""
     registry = here.forecasts.registry
     well = here.forecasts.ready and bool(registry.served)
     body = {
@@ -209,7 +209,7 @@ async def health(here: Here) -> Response:
 
 
 def _ended(job: Job) -> Response:
-    """What a client hears that waited for a training."""
+    """The answer to a client that waited for a training."""
     if job.result is not None:
         return JSONResponse(outcome(job.result))
     sentence = job.error or "The training ended without a result."

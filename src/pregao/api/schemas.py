@@ -85,7 +85,7 @@ class Step(Answer):
 
 
 class SourceAnswer(Answer):
-    """Where the closes came from."""
+    """The source of the closes."""
 
     name: str = Field(description="cache, yahoo, b3, csv or sample")
     reasons: list[str] = Field(description="Why the sources before it were skipped, one reason per source")

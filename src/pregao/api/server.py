@@ -1,7 +1,7 @@
-"""LitServe with our routes: what starts, what stops, and what goes where.
+"""LitServe with our routes: its processes, their start and their end.
 
-One HTTP process has the routes, the memory of forecasts and the trainings; it hands closes to LitServe's inference
-processes, which run the network. LitServe's own routes give way to those of the contract.
+One HTTP process has the routes, the remembered forecasts and the trainings; it sends windows to LitServe's inference
+processes, which run the network. Our routes replace those of LitServe.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ PR_SET_PDEATHSIG = 1
 """Linux' number of: signal me when my parent dies. See prctl(2)."""
 
 SECONDS_TO_ANSWER_THE_LAST = 6
-"""How long open requests may go on after SIGTERM; a training that is being cancelled is over by then."""
+"""How long open requests may take after SIGTERM: longer than it takes to cancel a training."""
 
 
 class Server(LitServer):  # type: ignore[misc] # LitServe has no types
-    """LitServe, with the routes of the contract in place of its own."""
+    """LitServe, with the routes of the contract instead of its own."""
 
     def __init__(self, config: ServeConfig) -> None:
         self.config = config
@@ -54,7 +54,7 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
         self.monitor_internal = 0.5  # LitServe's spelling: seconds between looks at the inference processes
 
     def verify_worker_status(self) -> None:
-        """LitServe waits here until an inference process is up; importing torch and MLflow meanwhile takes as long."""
+        """Load what the HTTP process needs while the inference processes start, for which LitServe waits here."""
         from pregao.api.app import configure_app
         from pregao.tracking import client
 
@@ -66,7 +66,7 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
         gc.freeze()
 
     def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:  # noqa: ANN401 - LitServe's
-        """LitServe looks after its inference processes only: without its HTTP process it would wait for ever."""
+        """End with the HTTP process: LitServe watches only its inference processes, and would wait for ever."""
         started: dict[int, Any] = super()._start_server(*args, **kwargs)
         threading.Thread(target=self._end_with, args=(started[0],), daemon=True).start()
         return started
@@ -74,13 +74,13 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
     def _end_with(self, http: Any) -> None:  # noqa: ANN401 - a process
         wait([http.sentinel])
         http.join(1)  # its files are closed a moment before its exit code is known
-        if http.exitcode not in (None, 0, -signal.SIGTERM, -signal.SIGINT):  # None: who ends it has seen it end
+        if http.exitcode not in (None, 0, -signal.SIGTERM, -signal.SIGINT):  # None: its exit code was read elsewhere
             self.lost = True
             with suppress(OSError, EOFError):  # the manager has gone too
                 self._shutdown_event.set()
 
     async def ask(self, batch: Batch) -> list[Rows | None]:
-        """What LitServe's own route does, without a leak where the client gives up."""
+        """Send a batch as LitServe's own route does, without its leak where a client disconnects."""
         item, uid = ResponseBufferItem(event=asyncio.Event()), uuid4().hex
         self.response_buffer[uid] = item
         try:
@@ -91,19 +91,19 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
             self.response_buffer.pop(uid, None)
         response, status = item.response
         if status == LitAPIStatus.ERROR:
-            raise RuntimeError("The inference process failed; its log tells more.")
+            raise RuntimeError("The inference process failed; see its log.")
         found: list[Rows | None] = response
         return found
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Load what is served while the port is open, follow it, and end with no training left behind."""
+        """Run the background tasks of the service while the port is open."""
         async with super().lifespan(app), app.state.service.running():
             yield
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """LitServe's monitor asks its manager on, after a shutdown has ended it, and calls that a crash."""
+    """False for the crash that LitServe's monitor logs when a shutdown has ended its manager first."""
     lost = record.exc_info is not None and isinstance(record.exc_info[1], OSError | EOFError)
     return not (lost and record.getMessage() == "Monitoring worker crashed")
 
@@ -147,22 +147,22 @@ def _refuse_a_taken_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise InvalidChoice(
-                f"port={port} on host={host} cannot be opened ({error.strerror}). Stop what listens there, or give "
-                "another one: port=5001."
+                f"port={port} on host={host} cannot be opened ({error.strerror}). Stop the program that listens there, "
+                "or choose another port: port=5001."
             ) from None
 
 
 def _die_of_signals() -> None:
-    """In the HTTP process, once uvicorn has closed it; our command's own handlers would print a trace there."""
+    """Restore the default signals in the HTTP process; the command's own handlers would print a trace there."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
-        # An orphan would hold the port for ever, and whoever restarts the server could not.
+        # An orphan would keep the port, and the server could not be restarted.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_children() -> None:
-    """What LitServe left, since it was interrupted while it started or while it ended."""
+    """End the processes that LitServe left when it was interrupted during its start or its end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for child in multiprocessing.active_children():

@@ -1,4 +1,4 @@
-"""Trainings for a server: started, awaited and cancelled without ever holding up its event loop."""
+"""Trainings for a server: started, awaited and cancelled without blocking its event loop."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ class Trainings:
             InvalidSymbol: no ticker.
             InvalidDates: no dates, or a reversed range.
             InvalidChoice: overrides that do not go together.
-            TrainingRuns: another one goes on.
+            TrainingRuns: another training runs.
         """
         symbol = Symbol.parse(request.stock)
         start, end = request.inicio.strip(), request.fim.strip()
@@ -78,17 +78,17 @@ class Trainings:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
     async def cancel(self, id: str) -> Job:
-        """Stop a job, and wait for its end; one that is over stays as it is."""
+        """Stop a job, and wait for its end; a job that has ended is not changed."""
         return await self._in_thread(self.jobs.cancel, id)
 
     async def events(self, id: str) -> AsyncIterator[str]:
         """The job as Server-Sent Events: now, at each change, and at its end."""
-        told, at = None, 0.0
+        sent, at = None, 0.0
         while not self.stopping.is_set():
             job = await self._in_thread(self.jobs.read, id)
-            if job != told:
+            if job != sent:
                 yield f"event: {job.state}\ndata: {json.dumps(as_json(job))}\n\n"
-                told, at = job, time.monotonic()
+                sent, at = job, time.monotonic()
             elif time.monotonic() > at + SECONDS_BETWEEN_SIGNS_OF_LIFE:
                 yield ": still there\n\n"
                 at = time.monotonic()
@@ -97,12 +97,12 @@ class Trainings:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
     def stop(self) -> None:
-        """The server ends: cancel its training, which takes some seconds in a thread."""
+        """Cancel the server's training, in a thread since it takes seconds."""
         self.stopping.set()
         self._threads.submit(self.jobs.cancel_own, STOPPED)
 
     def close(self) -> None:
-        """Wait for what `stop` began."""
+        """Wait until `stop` is done."""
         self._threads.shutdown()
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401
@@ -111,14 +111,13 @@ class Trainings:
 
 def as_json(job: Job) -> dict[str, Any]:
     """A job under the API's names."""
-    told = {"job": job.id, **asdict(job)}
-    del told["id"], told["refusal"]
-    told["error"] = None if job.error is None else sentence_for_clients(job.error)
-    told["result"] = None if job.result is None else outcome(job.result)
-    return told
+    fields = {name: value for name, value in asdict(job).items() if name not in ("id", "refusal")}
+    error = None if job.error is None else sentence_for_clients(job.error)
+    result = None if job.result is None else outcome(job.result)
+    return {"job": job.id, **fields, "error": error, "result": result}
 
 
 def outcome(result: dict[str, Any]) -> dict[str, Any]:
-    """What a finished training is told as."""
+    """The answer of a finished training."""
     message = PROMOTED if result["promoted"] else NOT_PROMOTED.format(reason=result["promotion"])
     return {"message": message, **result}

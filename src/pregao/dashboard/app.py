@@ -1,4 +1,4 @@
-"""The frame of all pages: navigation, the language, and what is shown in place of a page that fails."""
+"""The frame of all pages: navigation, language, and the sentence shown when a page fails."""
 
 from pathlib import Path
 

@@ -144,11 +144,11 @@ def _heading(answer: Answer) -> None:
         )
         column.caption(say("band", lower=number(row["lower_90"]), upper=number(row["upper_90"])))
     served, card = forecast.served, forecast.served.model.card
-    told = say("model", stock=served.stock, version=served.version, day=day(date.fromisoformat(card.trained_at[:10])))
+    model = say("model", stock=served.stock, version=served.version, day=day(date.fromisoformat(card.trained_at[:10])))
     since = say("after", day=day(forecast.as_of)) if forecast.as_of else say("after_given")
     skill = card.metrics.get("skill_mape")
-    judged = "" if skill is None else say("model.skill", skill=number(skill, 2, sign=True))
-    st.caption(f"{since} {told} {judged}")
+    gain = "" if skill is None else say("model.skill", skill=number(skill, 2, sign=True))
+    st.caption(f"{since} {model} {gain}")
     if forecast.stale and forecast.as_of:
         st.warning(say("stale", day=day(forecast.as_of)), icon=":material/history:")
     if forecast.recorded is False:

@@ -1,4 +1,4 @@
-"""What the pages share: the server's configuration, and results that are kept for a while."""
+"""The state that pages share: the server's configuration, and remembered results."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ EARLIEST = date(1990, 1, 1)
 
 
 def configuration() -> DashboardConfig:
-    """What the server was started with; it hands it to the pages as its one argument."""
+    """The server's configuration, which its pages get as their one argument."""
     return DashboardConfig.model_validate_json(sys.argv[1])
 
 
@@ -53,7 +53,7 @@ def remembered(what: str, work: Callable[[], T], *key: object) -> T:
     return result
 
 
-# A resource: its results are shared, not copied, and nobody changes them.
+# A resource: results are shared and not copied, so pages must not change them.
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _once(surroundings: tuple[object, ...], what: str, key: tuple[object, ...], _work: Callable[[], Any]) -> Any:  # noqa: ANN401
     try:

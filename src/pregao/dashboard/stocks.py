@@ -1,4 +1,4 @@
-"""Which stock a visitor looks at."""
+"""The stock that a visitor chose."""
 
 from contextlib import suppress
 
@@ -12,14 +12,14 @@ from pregao.settings import settings
 from pregao.tracking import registry
 
 LAST = "last stock"
-"""Where a visit keeps it: Streamlit forgets what was chosen on a page that is left."""
+"""The key of the session's choice: Streamlit forgets the choices of a page that is left."""
 
 
 def choose_stock() -> Symbol:
-    """The stock, on whichever page; any ticker may be typed.
+    """The stock, the same on every page; any ticker may be typed.
 
     Raises:
-        InvalidSymbol: what was typed is none.
+        InvalidSymbol: the text is not a ticker.
     """
     known = st.session_state.get("stock", st.session_state.get(LAST))
     if known is not None and "stock" not in st.query_params:
@@ -32,7 +32,7 @@ def choose_stock() -> Symbol:
 
 
 def known_stocks() -> list[str]:
-    """The configured stock, and then the samples and those that prices or models are at hand of."""
+    """The configured stock, then the samples and the stocks that have prices or models here."""
     config = configuration()
     first = Symbol.parse(config.stock).ticker
     found = set(SAMPLES)

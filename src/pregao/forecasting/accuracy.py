@@ -1,4 +1,4 @@
-"""How past forecasts did, from the sums of those whose closes have come."""
+"""Scores of past forecasts, from the sums that the forecast log computes."""
 
 import math
 from typing import Any
@@ -12,13 +12,13 @@ SUMS = ["n", "squared", "naive_squared", "relative", "naive_relative", "inside_8
 
 
 def accuracy(sums: pd.DataFrame) -> list[dict[str, Any]]:
-    """Scores by stock, model and version, over all steps and by step, each beside last close's.
+    """Scores by stock, model and version, over all steps and by step, each compared with last close.
 
     RMSE in the stock's currency, the rest in percent. Forecasts of consecutive sessions share outcomes: few days prove
     nothing, however many steps they have.
 
     Args:
-        sums: a row a stock, model, version and step, as the forecast log has them.
+        sums: one row per stock, model, version and step, from `ForecastLog.outcomes`.
     """
     found = []
     for _, part in sums.groupby(["stock", "model", "version"], sort=True):

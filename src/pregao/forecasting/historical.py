@@ -19,7 +19,7 @@ class Rolling:
     """Forecasts at consecutive origins.
 
     Attributes:
-        windows: what each forecast saw and what came; targets are NaN, and dates NaT, where nothing has come yet.
+        windows: inputs and actual closes of each forecast; targets are NaN, and dates NaT, for future sessions.
         widths: factors on the network's bands, from outcomes that were known at each origin.
         quantiles: of the closes, with these widths.
     """
@@ -30,7 +30,7 @@ class Rolling:
 
     @property
     def last(self) -> Window:
-        """What a forecast at the last origin is made from."""
+        """The window of the forecast at the last origin."""
         windows, width = self.windows, float(self.widths[-1])
         return Window(windows.inputs[-1].tolist(), windows.volatilities[-1].tolist(), width, str(windows.stocks[-1]))
 
@@ -44,7 +44,7 @@ def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | s
     """Forecasts from every session on whose day before `since` or later a whole window of the table reaches to.
 
     Args:
-        model: as it is now, at every origin.
+        model: the same one at every origin.
         prices: `date close …`, at least one lookback long; what lies before `since` feeds volatilities.
         since: the first session whose close is forecast; of a model's own past, its `validation_start`.
         stock: the ticker.

@@ -1,13 +1,11 @@
-"""Past forecasts and their outcomes, in a database: written once, scored when their closes have come.
+"""A database of past forecasts: each is written once, and scored when its closes are known.
 
-A forecast is known by its stock, the model and version that made it, and the day of the last close that it saw; of two
-with the same four the first one stays. It is scored by return from that close, since an adjusted history moves
-backwards, and so does every price of it; a return does not.
+The key of a forecast is its stock, the model and version that made it, and the day of its last known close; of two
+forecasts with the same key the first one stays. It is scored by the return from that close: dividends change all
+prices of an adjusted history, but not its returns.
 
-These outcomes do not set the width of the served bands. `rolling.py` replays the served model over the whole history at
-each forecast, and finds the width from outcomes at every origin since the model's calibration. The log knows a part of
-those only, from the days on which somebody asked, and would know them by several versions: it adds nothing there, and
-a second width would have to be reconciled with the first. What it adds is what was said to people, and how that did.
+These outcomes do not set the width of the served bands: historical.py finds it by replaying the served model at every
+origin, while the log has only the days on which a client asked, by several versions.
 """
 
 import logging
@@ -40,7 +38,7 @@ MOST_ROWS_AT_ONCE = 1000
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 OWN_LOCK = 0x50524547
-"""PostgreSQL's number of the lock that one process at a time changes the tables under."""
+"""PostgreSQL's advisory lock under which one process at a time changes the tables."""
 
 DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
@@ -65,17 +63,17 @@ Key = tuple[str, str, int, date]
 
 @dataclass(frozen=True)
 class Record:
-    """A forecast as it was told.
+    """A forecast as it was answered.
 
     Attributes:
         stock: the ticker.
-        model: whose model made it: the ticker, or SHARED.
+        model: the model's stock: the ticker, or SHARED.
         version: of that model.
         run_id: of MLflow.
-        as_of: the day of the last close that it saw.
+        as_of: the day of its last known close.
         price: the basis of its prices.
-        last_close: that close, on that basis, as it was then.
-        rows: `date step close lower_80 upper_80 lower_90 upper_90`, one a step.
+        last_close: that close, on that basis, on that day.
+        rows: `date step close lower_80 upper_80 lower_90 upper_90`, one per step.
     """
 
     stock: str
@@ -89,11 +87,11 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """What it is known by."""
+        """Stock, model, version and day: of forecasts with the same key the log has one."""
         return self.stock, self.model, self.version, self.as_of
 
     def table_rows(self) -> Iterator[dict[str, Any]]:
-        """As the database has them."""
+        """The rows of the table."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         about = {name: getattr(self, name) for name in ("stock", "model", "version", "run_id", "as_of", "price")}
         for row in self.rows:
@@ -104,13 +102,13 @@ class ForecastLog:
     """One database of forecasts.
 
     Args:
-        uri: SQLAlchemy's; sqlite:///… and postgresql://… are known here.
+        uri: sqlite:///FILE or postgresql://USER@HOST/NAME.
 
     Attributes:
-        preparations: how often the tables were looked at or made anew: after a change, what was written may be gone.
+        preparations: how often the tables were checked or created; after a change, written forecasts may be gone.
 
     Raises:
-        ForecastsUnavailable: by every method, where the database does not answer or is none of ours.
+        ForecastsUnavailable: by every method, where the database does not answer or is not a forecast log.
     """
 
     def __init__(self, uri: str) -> None:
@@ -120,11 +118,11 @@ class ForecastLog:
         self._prepared: object = None
 
     def add(self, records: Sequence[Record]) -> None:
-        """Write forecasts that are not there yet; on the disk when this returns, each whole or not at all."""
+        """Write forecasts that are not there yet; each is on the disk when this returns, whole."""
         self._add([row for record in records for row in record.table_rows()])
 
     def due(self, today: date) -> list[tuple[str, PriceBasis]]:
-        """Stocks, each with the basis of its prices, of which some forecast's day has come and no outcome is known."""
+        """Stocks and price bases with forecasts for today or earlier whose outcome is not known yet."""
         wanted = (
             sa.select(FORECASTS.c.stock, FORECASTS.c.price)
             .where(~FORECASTS.c.settled, FORECASTS.c.date <= today)
@@ -148,12 +146,12 @@ class ForecastLog:
         settled = (
             sa.update(FORECASTS)
             .where(mine, FORECASTS.c.as_of == sa.bindparam("origin"), FORECASTS.c.date == sa.bindparam("day"))
-            .values(outcome=sa.bindparam("came"), settled=True)
+            .values(outcome=sa.bindparam("ratio"), settled=True)
         )
         with self._writing() as connection:
             pairs = connection.execute(waiting).all()
             found = [
-                {"origin": origin, "day": day, "came": _ratio(closes.get(day), closes.get(origin))}
+                {"origin": origin, "day": day, "ratio": _ratio(closes.get(day), closes.get(origin))}
                 for origin, day in pairs
             ]
             if found:
@@ -161,17 +159,17 @@ class ForecastLog:
         return len(found)
 
     def outcomes(self, stock: str | None = None) -> pd.DataFrame:
-        """Sums of the scored steps: a row a stock, model, version and step, for `accuracy`.
+        """Sums of the scored steps, one row per stock, model, version and step, for `accuracy`.
 
-        Prices are as they were at the forecast: what came is `last_close` × the return since then.
+        Prices are those of the day of the forecast: the actual close is `last_close` × the return since then.
         """
         c = FORECASTS.c
-        came = c.last_close * c.outcome
-        error, naive = c.close - came, c.last_close - came
+        actual = c.last_close * c.outcome
+        error, naive = c.close - actual, c.last_close - actual
         groups = (c.stock, c.model, c.version, c.step)
 
         def inside(percent: int) -> sa.ColumnElement[Any]:
-            band = came.between(c[f"lower_{percent}"], c[f"upper_{percent}"])
+            band = actual.between(c[f"lower_{percent}"], c[f"upper_{percent}"])
             return sa.func.sum(sa.case((band, 1), else_=0)).label(f"inside_{percent}")
 
         query = (
@@ -182,8 +180,8 @@ class ForecastLog:
                 sa.func.max(c.as_of).label("last"),
                 sa.func.sum(error * error).label("squared"),
                 sa.func.sum(naive * naive).label("naive_squared"),
-                sa.func.sum(sa.func.abs(error) / came).label("relative"),
-                sa.func.sum(sa.func.abs(naive) / came).label("naive_relative"),
+                sa.func.sum(sa.func.abs(error) / actual).label("relative"),
+                sa.func.sum(sa.func.abs(naive) / actual).label("naive_relative"),
                 inside(80),
                 inside(90),
             )
@@ -195,11 +193,11 @@ class ForecastLog:
             return pd.DataFrame(connection.execute(query).mappings().all(), columns=list(query.selected_columns.keys()))
 
     def exists(self) -> bool:
-        """Whether there is a database, as far as can be told without a look into it."""
+        """Whether the file exists; True for a server, which is not asked."""
         return self.file is None or self.file.exists()
 
     def check(self) -> None:
-        """Look whether all is well; what can be mended is at the next look."""
+        """Read from the tables: creates them where they are missing, and sets a damaged file aside."""
         with self._reading() as connection:
             connection.execute(sa.select(FORECASTS.c.step).limit(1))
 
@@ -248,8 +246,7 @@ class ForecastLog:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        # A connection for each question, of which there are few: who holds one open would write to a file that has been
-        # deleted, or to a server that has gone.
+        # One connection per call, since calls are few: an open one would write to a deleted file or to a lost server.
         if self.file is not None:
             engine = sa.create_engine(self.uri, poolclass=sa.NullPool, connect_args={"timeout": SECONDS_FOR_A_LOCK})
             sa.event.listen(engine, "connect", _leave_transactions_to_us)
@@ -258,14 +255,14 @@ class ForecastLog:
         try:
             url = sa.make_url(self.uri)
         except ArgumentError:
-            raise ForecastsUnavailable(self.uri, "that is no address of a database") from None
+            raise ForecastsUnavailable(self.uri, "that is not an address of a database") from None
         if url.get_backend_name() != "postgresql":
             raise ForecastsUnavailable(self.uri, "known are sqlite:///FILE and postgresql://USER@HOST/NAME")
         limits = {"connect_timeout": SECONDS_TO_CONNECT, "options": f"-c lock_timeout={SECONDS_FOR_A_LOCK}s"}
         return sa.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sa.NullPool, connect_args=limits)
 
     def _prepare(self) -> None:
-        """Bring the tables up to date, once; and again where the file is gone."""
+        """Bring the tables up to date, once per file."""
         if self._prepared is not None and self._prepared == self._identity():
             return
         if self.file is None:
@@ -277,7 +274,7 @@ class ForecastLog:
         self.preparations += 1
 
     def _identity(self) -> object:
-        """Tells a file from another one in its place; a server is always itself."""
+        """A value that changes when another file replaces this one; constant for a server."""
         if self.file is None:
             return self.uri
         try:
@@ -294,7 +291,7 @@ class ForecastLog:
             if self.file is None:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OWN_LOCK)))
             found = _version(connection)
-            if found == SCHEMA:  # another process was faster
+            if found == SCHEMA:  # by another process
                 return
             if found is not None and found > SCHEMA:
                 raise ForecastsUnavailable(
@@ -309,13 +306,15 @@ class ForecastLog:
                 command.upgrade(config, SCHEMA)
 
     def _set_aside(self, cause: sqlite3.DatabaseError) -> None:
-        """Move a damaged file away, unless another process has just done so; the next call makes a new one."""
+        """Rename a damaged file, unless another process has just done so; the next call creates a new one."""
         assert self.file is not None
         with suppress(OSError), _alone(self.file):
             if _is_damaged(self.file):
                 aside = set_aside(self.file)
                 self.file.with_name(f"{self.file.name}-journal").unlink(missing_ok=True)
-                logger.warning("%s is damaged (%s); it is kept as %s, and a new one begun.", self.file, cause, aside)
+                logger.warning(
+                    "%s is damaged (%s); it is kept as %s, and a new one is started.", self.file, cause, aside
+                )
 
 
 def _ratio(close: float | None, origin: float | None) -> float | None:
@@ -341,7 +340,7 @@ def _is_damaged(file: Path) -> bool:
 
 
 def _error_name(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", ""))  # an error of the driver's own has none
+    return str(getattr(error, "sqlite_errorname", ""))  # the driver's own errors have none
 
 
 def _alone(file: Path) -> AbstractContextManager[None]:
@@ -350,10 +349,10 @@ def _alone(file: Path) -> AbstractContextManager[None]:
 
 
 def _leave_transactions_to_us(connection: Any, record: object) -> None:  # noqa: ANN401 - the driver's
-    """Python's driver would begin no transaction for a change of the tables."""
+    """Python's driver would not start a transaction for a change of the tables."""
     connection.isolation_level = None
 
 
 def _begin(connection: sa.Connection) -> None:
-    # Who begins by reading and then writes may find the file locked by one who did the same, and neither could go on.
+    # Two transactions that read first and then write would wait for each other's lock.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")

@@ -1,4 +1,4 @@
-"""What alembic runs for each change of the tables: inside the transaction that forecast_log.py has begun."""
+"""Alembic runs this for each change of the tables, inside the transaction that log.py opens."""
 
 from alembic import context
 

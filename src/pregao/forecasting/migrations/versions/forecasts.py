@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """One row a forecast and step."""
+    """Create the table: one row per forecast and step."""
     op.create_table(
         "forecasts",
         sa.Column("stock", sa.String(12), primary_key=True),
@@ -30,5 +30,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget every forecast."""
+    """Drop the table."""
     op.drop_table("forecasts")
