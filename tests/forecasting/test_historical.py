@@ -10,7 +10,7 @@ from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.calibration import band_scores, online_widths
 from pregao.quantiles import MEDIAN, at, widened
 from tests.conftest import random_walk
-from tests.models.test_network import network
+from tests.models.test_recurrent import network
 from tests.models.test_trained import trained_model
 
 
@@ -64,7 +64,8 @@ def test_what_has_not_come_yet_is_unknown():
 
 def test_the_bands_have_the_online_width_of_their_origin():
     rolling = rolled(history())
-    raw = trained_model(inputs="ohlc").quantiles(rolling.windows.inputs, rolling.windows.volatilities)
+    seen = rolling.windows
+    raw = trained_model(inputs="ohlc").quantiles(seen.inputs, seen.volatilities, seen.stocks)
     assert np.array_equal(rolling.widths, online_widths(band_scores(rolling.windows.targets, raw)))
     assert np.array_equal(rolling.quantiles, widened(raw, rolling.widths))
     assert rolling.widths[0] == 1

@@ -13,7 +13,6 @@ from pregao.tracking.client import mlflow_client
 from pregao.tracking.run_table import Page
 from pregao.tracking.runs import start_run
 
-
 WITH_SERVER = ["sqlite", "postgresql", pytest.param("server", marks=pytest.mark.slow)]
 
 
