@@ -57,6 +57,13 @@ def assert_close(found, expected, tolerance, smallest=0.0):
         assert found == expected
 
 
+@pytest.fixture(autouse=True)
+def no_exported_address():
+    """mlflow.set_tracking_uri exports its address, which the next test would take for the user's choice."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
     """An MLflow database without runs; its migrations take seconds, so it is made once and copied."""

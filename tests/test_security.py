@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import re
+import runpy
 import shutil
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from pregao.prices import Downloader
 from pregao.prices.cache import Cache
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
-from pregao.tracking import registry
+from pregao.tracking import client, registry
 from pregao.training.pipeline import Pipeline
 from tests.conftest import environment, random_walk, run, small_config
 
@@ -183,6 +184,8 @@ def seen(hook):
 def test_a_hostile_ticker_opens_no_file_and_calls_nobody(home, prices, seen, stock, source):
     stock = stock.format(port=9)
     path = prices if source == "csv" else None
+    Downloader(source, path)  # imports the source's module, which is a file too
+    seen.clear()
     for ask in (
         lambda: forecast_stock(stock, source, path),
         lambda: Downloader(source, path).prices(stock, "2020-01-01", "2021-01-01"),
@@ -277,9 +280,10 @@ def test_mlflows_own_pages_are_started_without_a_password_on_the_command_line(ho
     started = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ADDRESSES[0])
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
-    monkeypatch.setattr(tracking, "_prepare", lambda: None)
+    monkeypatch.setattr(client, "prepared_client", lambda: None)
     monkeypatch.setattr(os, "execv", lambda program, words: started.append(words))
-    registry._serve_pages()
+    runpy.run_module("pregao.tracking", run_name="__main__")
+    assert started
     assert SECRET not in str(started)
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == ADDRESSES[0]
 

@@ -634,7 +634,7 @@ def test_a_beginning_that_cannot_be_had_is_refused(home, prices):
     """The repository's SHARED is a larger network than this one."""
     before = left(home)
     done = run("train.py", *small(prices), "train.init=shared", home=home)
-    assert sentence(done).startswith("train.init=shared: the shared model cannot be begun at (it is another network:")
+    assert sentence(done).startswith("train.init=shared: cannot start from the shared model (it is another network:")
     assert left(home) == before
 
 
@@ -650,7 +650,7 @@ def test_the_repositorys_shared_model_is_where_a_stock_begins(home, prices):
 def test_a_beginning_afresh_is_said_and_kept_in_the_log(home, prices):
     done = run("train.py", *small(prices), "train.init=auto", home=home)
     assert done.returncode == 0, done.stderr
-    said = "Begun afresh, not at the shared model: it is another network"
+    said = "Not started from the shared model: it is another network"
     assert said in done.stderr
     assert said in (Path(done.stdout.splitlines()[-1]) / "train.log").read_text(encoding="utf-8")
 
