@@ -55,7 +55,7 @@ def test_a_forecast_is_scored_when_its_closes_have_come(start, folder_of_prices,
     table.iloc[:-3].to_csv(prices / "VALE3.csv", index=False)
     server = start(f"source.path={prices}", "retry=1")
     told = server.client.post("/predict", json={"stock": "VALE3"}).json()
-    assert server.client.get("/accuracy").json() == {"accuracy": [], "waiting": 0}
+    assert server.client.get("/accuracy").json()["accuracy"] == []
     table.to_csv(prices / "VALE3.csv", index=False)
     [entry] = until_scored(server, "VALE3", 3)
     assert set(entry) == SCORES | {"stock", "model", "version", "first", "last", "steps"}
