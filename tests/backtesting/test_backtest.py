@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pregao.backtesting.backtest import Backtest, telling_how_to_go_on
+from pregao.backtesting.backtest import Backtest, log_how_to_resume
 from pregao.backtesting.config import BacktestConfig
 from pregao.backtesting.scores import COLUMNS
 from pregao.cli import command as cli
@@ -273,7 +273,7 @@ def test_an_interrupted_backtest_goes_on_to_the_same_bits_and_repeats_no_part(
     folder = written(tmp_path / "prices", tables)
     choices = ("stocks=[VALE3,PETR4]", "models=[shared,last close,EWMA,GJR-GARCH]")
     interrupted = backtest(folder, home, *choices, progress=stopping(5))
-    with pytest.raises(Stop), telling_how_to_go_on(interrupted.folder):
+    with pytest.raises(Stop), log_how_to_resume(interrupted.folder):
         interrupted.run()
     assert f"hydra.run.dir={interrupted.folder}" in caplog.text
     parts = {path: path.stat().st_mtime_ns for path in interrupted.folder.glob("parts/*.parquet")}
@@ -387,14 +387,14 @@ def test_a_backtest_whose_tracker_goes_away_is_told_how_to_go_on(home, folder, c
         raise TrackingUnavailable("http://nowhere", "no answer")
 
     monkeypatch.setattr("pregao.tracking.runs.Run.artifacts", away)
-    with pytest.raises(TrackingUnavailable), telling_how_to_go_on(run.folder):
+    with pytest.raises(TrackingUnavailable), log_how_to_resume(run.folder):
         run.run()
     assert f"hydra.run.dir={run.folder}" in caplog.text
 
 
 def test_a_refusal_before_any_part_tells_nothing_of_going_on(tmp_path, caplog):
     for error in (StorageError("x", "full"), KeyboardInterrupt(), InvalidChoice("no")):
-        with pytest.raises(type(error)), telling_how_to_go_on(tmp_path):
+        with pytest.raises(type(error)), log_how_to_resume(tmp_path):
             raise error
     assert caplog.text == ""
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pregao.errors import InvalidCloses, NoModel, PricesUnavailable, UnknownStock
-from pregao.forecasting.compose import dated_forecast, forecast_closes, forecast_stock
+from pregao.forecasting.compose import forecast_closes, forecast_stock
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.trained import TrainedModel
 from pregao.prices.sources.yahoo import YahooSource
@@ -115,11 +115,11 @@ def test_a_forecast_is_the_last_of_the_rolling_ones(shared, many):
     assert rolling.widths[-1] != 1
     rows = pd.DataFrame(model.rows(rolling.last))
     expected = {"close": rolling.quantiles[-1, :, MEDIAN], **bands(rolling.quantiles[-1])}
-    for found in (forecast_stock("WEGE3", "csv", many).table, dated_forecast(model, "WEGE3", table)):
-        for name, values in expected.items():
-            assert found[name].tolist() == rows[name].tolist()
-            # Many windows in one batch: the network's float32 sums are taken in another order.
-            assert found[name].to_numpy() == pytest.approx(values, rel=1e-9)
+    found = forecast_stock("WEGE3", "csv", many).table
+    for name, values in expected.items():
+        assert found[name].tolist() == rows[name].tolist()
+        # Many windows in one batch: the network's float32 sums are taken in another order.
+        assert found[name].to_numpy() == pytest.approx(values, rel=1e-9)
 
 
 def test_more_than_the_closes_is_seen_where_the_source_has_it(shared, many):

@@ -187,10 +187,9 @@ def test_another_seed_gives_other_weights(result, prices, home):
 
 
 def test_a_run_is_reproduced_from_the_configuration_that_it_left(home, prices, monkeypatch):
-    monkeypatch.setattr(calendar, "last_finished_session", lambda *_: date(2024, 6, 28))
-    first = run(home / "outputs/VALE3/1", prices, "end=null")
-    monkeypatch.undo()
-    monkeypatch.setenv("PREGAO_HOME", str(home))
+    with monkeypatch.context() as patch:
+        patch.setattr(calendar, "last_finished_session", lambda *_: date(2024, 6, 28))
+        first = run(home / "outputs/VALE3/1", prices, "end=null")
     logged = mlflow.artifacts.download_artifacts(run_id=first.run_id, artifact_path="config.json")
     config = parse(TrainConfig, json.loads(Path(logged).read_text()))
     assert config.end == "2024-06-28"
@@ -345,11 +344,10 @@ def test_a_tracker_that_fails_never_promotes(result, prices, home, monkeypatch):
     def away(*_):
         raise TrackingUnavailable("sqlite", "gone")
 
-    monkeypatch.setattr("pregao.training.promotion.registry.champion", away)
-    with pytest.raises(TrackingUnavailable):
-        run(home / "outputs/VALE3/2", prices)
-    monkeypatch.undo()
-    monkeypatch.setenv("PREGAO_HOME", str(home))
+    with monkeypatch.context() as patch:
+        patch.setattr("pregao.training.promotion.registry.champion", away)
+        with pytest.raises(TrackingUnavailable):
+            run(home / "outputs/VALE3/2", prices)
     assert registry.champions()["VALE3"][0] == 1
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pregao.settings import REPOSITORY, settings
 from pregao.tuning.config import TuneConfig
 from pregao.tuning.search import Search
 from pregao.tuning.space import distributions
-from tests.conftest import SMALL, environment, run
+from tests.conftest import SMALL, environment, random_walk, run, settle
 from tests.postgres import postgres  # noqa: F401 - a fixture
 
 SPACE = "sweep.space={model.hidden_size: 'choice(3, 4, 5)', optimizer.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}"
@@ -106,11 +107,30 @@ def test_a_training_does_not_pass_over_a_space_in_silence(home):
 # a search
 
 
-def test_it_searches_by_validation_and_keeps_everything(home, prices, tmp_path, monkeypatch):
-    evaluated = "pregao.training.steps.evaluate_model"
-    monkeypatch.setattr(evaluated, lambda *_: pytest.fail("the test part was looked at"))
-    found = search(tmp_path / "out", configure(prices))
-    table = pd.read_csv(tmp_path / "out/trials.csv")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, empty_database):
+    """A search of three trials, during which the test part must not be evaluated, and its home."""
+    base = tmp_path_factory.mktemp("finished")
+    random_walk().to_csv(base / "VALE3.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        home = settle(base, empty_database, patch)
+        evaluated = "pregao.training.steps.evaluate_model"
+        patch.setattr(evaluated, lambda *_: pytest.fail("the test part was evaluated"))
+        return search(home / "outputs/tune/1", configure(base)), home, base
+
+
+@pytest.fixture
+def searched(finished, tmp_path, monkeypatch):
+    """A copy of that home, with its prices."""
+    _, home, prices = finished
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PREGAO_HOME", str(shutil.copytree(home, tmp_path / "home")))
+    return prices
+
+
+def test_it_searches_by_validation_and_keeps_everything(finished, searched):
+    found, *_ = finished
+    table = pd.read_csv(found.folder / "trials.csv")
     assert table["state"].tolist() == ["complete"] * 3
     assert table["val_pinball"].is_monotonic_increasing
     best = table.loc[0, "model.hidden_size"]
@@ -118,7 +138,7 @@ def test_it_searches_by_validation_and_keeps_everything(home, prices, tmp_path, 
         f"python train.py stock=VALE3 start=2015-01-01 train.init=none model.hidden_size={best}"
     )
     for picture in ("history.png", "importance.png"):
-        assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
+        assert (found.folder / picture).read_bytes().startswith(b"\x89PNG")
     runs = runs_of("VALE3")
     children = [one for one in runs if "mlflow.parentRunId" in one.data.tags]
     [parent] = [one for one in runs if one.data.tags.get("sweep_role") == "parent"]
@@ -128,10 +148,9 @@ def test_it_searches_by_validation_and_keeps_everything(home, prices, tmp_path, 
     assert not any("mape_step_1" in one.data.metrics for one in children)
 
 
-def test_a_study_is_gone_on_with_until_it_has_its_trials(home, prices, tmp_path):
-    search(tmp_path / "one", configure(prices, "trials=1"))
-    assert len(search(tmp_path / "two", configure(prices, "trials=2")).trials) == 2
-    assert len(search(tmp_path / "three", configure(prices, "trials=2")).trials) == 2
+def test_a_study_continues_until_it_has_its_trials(searched, tmp_path):
+    assert len(search(tmp_path / "two", configure(searched, "trials=4")).trials) == 4
+    assert len(search(tmp_path / "three", configure(searched, "trials=4")).trials) == 4
 
 
 @pytest.mark.slow
@@ -142,12 +161,11 @@ def test_the_same_seed_searches_the_same_trials_even_when_interrupted(home, pric
     pd.testing.assert_frame_equal(whole, resumed)
 
 
-def test_a_study_with_another_space_or_other_prices_is_refused(home, prices, tmp_path):
-    search(tmp_path / "one", configure(prices, "trials=1"))
+def test_a_study_with_another_space_or_other_prices_is_refused(searched, tmp_path):
     for other in (
-        configure(prices, space={"model.hidden_size": "choice(3, 4)"}),
-        configure(prices, "start=2020-01-01"),
-        configure(prices, "sweep.metric=val_mape"),
+        configure(searched, space={"model.hidden_size": "choice(3, 4)"}),
+        configure(searched, "start=2020-01-01"),
+        configure(searched, "sweep.metric=val_mape"),
     ):
         with pytest.raises(InvalidChoice, match=r"^study=VALE3: it was begun with other choices or another space \("):
             search(tmp_path / "two", other)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from pregao.settings import REPOSITORY
-from pregao.tuning.sweep import Outcome, differing, tabulate
+from pregao.tuning.sweep import JobResult, differing, tabulate
 from tests.conftest import SMALL, environment, random_walk, run
 
 
@@ -49,7 +49,7 @@ def refused(*arguments, home):
 
 def outcome(number, override, **figures):
     metrics = {"val_pinball": 1.0, "final_mape": 1.0} | figures
-    return Outcome(number, ["stock=PETR4", override], "PETR4", "run", metrics)
+    return JobResult(number, ["stock=PETR4", override], "PETR4", "run", metrics)
 
 
 # the table
@@ -58,7 +58,7 @@ def outcome(number, override, **figures):
 def test_the_best_on_validation_is_first_whatever_the_test_part_says():
     good = outcome(0, "seed=1", val_pinball=2.0, final_mape=1.0)
     better = outcome(1, "seed=2", val_pinball=1.0, final_mape=9.0)
-    failed = Outcome(2, ["stock=PETR4", "seed=3"], "PETR4", reason="no prices")
+    failed = JobResult(2, ["stock=PETR4", "seed=3"], "PETR4", reason="no prices")
     table = tabulate([failed, good, better], "val_pinball")
     assert table["job"].tolist() == [1, 0, 2]
     assert table["reason"].tolist()[2] == "no prices"
@@ -69,15 +69,15 @@ def test_only_what_differs_has_a_column():
 
 
 def test_a_table_of_failures_alone_can_be_written():
-    table = tabulate([Outcome(0, ["seed=1"], "PETR4", reason="no prices")], "val_pinball")
+    table = tabulate([JobResult(0, ["seed=1"], "PETR4", reason="no prices")], "val_pinball")
     assert table["val_pinball"].isna().all()
 
 
 def test_an_outcome_is_read_as_it_was_written(tmp_path):
     written = outcome(3, "seed=1")
     written.write(tmp_path)
-    assert Outcome.read(tmp_path) == written
-    assert Outcome.read(tmp_path / "nothing") is None
+    assert JobResult.read(tmp_path) == written
+    assert JobResult.read(tmp_path / "nothing") is None
 
 
 # refusals

@@ -1,4 +1,4 @@
-"""Walk-forward backtest: rolling origins, refits on what was known, forecasts and truths handed out apart."""
+"""Walk-forward backtest: at rolling origins, models refitted on what was known forecast what followed."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ from pregao.errors import (
     refusal,
 )
 from pregao.evaluation.baselines import BASELINES, stock_forecasts
-from pregao.forecasting.historical import rolling_forecasts
+from pregao.forecasting.historical import forecast_history
 from pregao.prices.calendar import last_finished_session
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
@@ -42,7 +42,7 @@ from pregao.training.steps import build_data, download, fit, prepare
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
-"""Called with the parts that are done, their number, and what comes next."""
+"""Called with the number of finished parts, the number of all parts, and the name of the next one."""
 
 NETWORKS = ("shared", "own")
 
@@ -57,12 +57,12 @@ class BacktestResult:
 
 
 class Backtest:
-    """Forecasts of years past.
+    """Forecasts from past days, by models that know only what was known then.
 
     Args:
-        config: what decides it.
-        folder: where its files go; one that an interrupted backtest left is gone on with.
-        progress: told before each part.
+        config: the choices that decide it.
+        folder: gets its files; the folder of an interrupted backtest is resumed.
+        progress: called before each part.
     """
 
     def __init__(self, config: BacktestConfig, folder: Path, progress: Progress = lambda done, of, text: None) -> None:
@@ -74,18 +74,18 @@ class Backtest:
         self.models = list(dict.fromkeys(config.models))
         self._refuse_unknown()
         self.first, end = parse_dates(config.first_cutoff, config.end, name="first_cutoff")
-        # A session that has not finished everywhere would be there when an interrupted backtest is gone on with.
+        # A session that has not finished everywhere would be there when an interrupted backtest is resumed.
         finished = min(last_finished_session(symbol.calendar) for symbol in self.symbols)
         self.end = finished if end is None else min(end, finished)
         self.dates = parse_dates(config.start, str(self.end))
         self.downloader = Downloader(config.source.name, config.source.path, price=config.data.price)
 
     def run(self) -> BacktestResult:
-        """The whole way, or the rest of it.
+        """Make every part that the folder does not have, and score all of them.
 
         Raises:
             PregaoError: no stock is left, no model made a forecast, or the folder is another backtest's.
-            KeyboardInterrupt: ctrl-C; what was finished is kept.
+            KeyboardInterrupt: ctrl-C; finished parts are kept.
         """
         started = perf_counter()
         files = BacktestFolder(self.folder)
@@ -94,7 +94,7 @@ class Backtest:
         prices, left_out = download(
             self.downloader, self.symbols, (self.dates[0], self.end), data.lookback + data.horizon
         )
-        files.hold_to(prices)
+        files.check_prices(prices)
         origins = self.origins(prices)
         parts = [(period, model) for period in origins.periods for model in self.models]
         with runs.start_run("backtest", self.folder.name) as run:
@@ -132,7 +132,7 @@ class Backtest:
         return origins
 
     def part(self, origins: RollingOrigins, period: Period, model: str) -> tuple[pd.DataFrame, list[str]]:
-        """One model's forecasts of one period, and what failed."""
+        """One model's forecasts of one period, and the failures as sentences."""
         history, (seen, cutoffs) = origins.history(period), origins.inputs(period)
         forecast = self._network if model in NETWORKS else self._baseline
         found, failures = forecast(model, history, seen, cutoffs, period)
@@ -170,7 +170,7 @@ class Backtest:
         return found, failures
 
     def _fitted(self, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period) -> dict[str, np.ndarray]:
-        """Train on the history, and forecast what was asked."""
+        """Train on the history, and forecast from the cutoffs; quantiles [n, horizon, 7] by stock."""
         data = self.config.data
         if not history:
             start, size = self.dates[0], data.lookback + data.horizon
@@ -180,11 +180,8 @@ class Backtest:
         windows = build_data(self.config, history, split, needed=("train", "validation"))
         with TemporaryDirectory() as folder:
             model, _ = fit(self.config, SHARED, prepare(self.config, windows.panel, Path(folder)), windows)
-        since = day(windows.panel.borders[0])
-        return {
-            stock: rolling_forecasts(model, table, since, stock).at(cutoffs[stock]).quantiles
-            for stock, table in seen.items()
-        }
+        rolling = forecast_history(model, seen)
+        return {stock: forecasts.at(cutoffs[stock]).quantiles for stock, forecasts in rolling.items()}
 
     def _refuse_unknown(self) -> None:
         unknown = [name for name in self.models if name not in (*NETWORKS, *BASELINES)]
@@ -208,7 +205,7 @@ class Backtest:
         return replace(walk, failures=(*failures, *self._missing(walk)))
 
     def _missing(self, walk: WalkForward) -> list[str]:
-        """What the table does not show; raises InvalidChoice where nothing is left of it."""
+        """Sentences on what the table leaves out; raises InvalidChoice where it would be empty."""
         absent = [f"{model} made no forecast and is in no table." for model in self.models if model not in walk.models]
         judged, made = len(walk.aligned[walk.models[0]].y), len(walk.forecasts[["stock", "cutoff"]].drop_duplicates())
         if not judged:
@@ -227,13 +224,13 @@ class Backtest:
 
 
 @contextmanager
-def telling_how_to_go_on(folder: Path) -> Iterator[None]:
-    """After ctrl-C, a full disk or a tracker that went away: nothing that is finished is lost."""
+def log_how_to_resume(folder: Path) -> Iterator[None]:
+    """Log how to resume after ctrl-C, a full disk or a tracker out of reach."""
     try:
         yield
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt) or isinstance(refusal(error), StorageError | TrackingUnavailable)
-        if stopped and BacktestFolder(folder).can_be_gone_on_with():
+        if stopped and BacktestFolder(folder).has_parts():
             logger.warning("What is finished is kept; to go on, give the same command hydra.run.dir=%s", folder)
         raise
 

@@ -1,4 +1,4 @@
-"""The folder of a backtest: what it was begun with, and each part that is done, so that it can be gone on with."""
+"""The folder of a backtest: its choices and its finished parts, so that it can be resumed."""
 
 import json
 import logging
@@ -28,46 +28,46 @@ class BacktestFolder:
     path: Path
 
     def claim(self, choices: Mapping[str, Any], end: date) -> date:
-        """Make the folder this backtest's, or find that it is already.
+        """Start the folder with this backtest's choices, or check that it has them.
 
         Args:
-            choices: what decides the backtest.
-            end: the last day of a backtest that begins now.
+            choices: of the backtest.
+            end: the last day of a backtest that starts now.
 
         Returns:
-            The last day, which stays what it was at the beginning.
+            The last day, which stays the same when the backtest is resumed.
 
         Raises:
             InvalidChoice: it is a backtest with other choices, or damaged.
         """
-        begun = self._begun()
-        if not begun:
+        state = self._read_state()
+        if not state:
             (self.path / "parts").mkdir(parents=True, exist_ok=True)
-            self._begin({"choices": choices, "end": str(end)})
+            self._write_state({"choices": choices, "end": str(end)})
             return end
-        before = begun["choices"] | {"model": current(begun["choices"].get("model", {}))}
+        before = state["choices"] | {"model": current(state["choices"].get("model", {}))}
         other = [name for name in choices if before.get(name) != choices[name]]
         if other:
             raise InvalidChoice(
                 f"{self.path} holds a backtest with other choices ({', '.join(other)}). Give those again to go on with "
                 f"it, or {_REMEDY}"
             )
-        return date.fromisoformat(begun["end"])
+        return date.fromisoformat(state["end"])
 
-    def hold_to(self, prices: Mapping[str, pd.DataFrame]) -> None:
-        """Refuse to go on with other prices: parts would be judged by closes that others never saw."""
-        begun, now = self._begun(), _fingerprint(prices)
-        former = begun.get("prices")
-        if former is None:
-            self._begin(begun | {"prices": now})
-        elif former != now:
+    def check_prices(self, prices: Mapping[str, pd.DataFrame]) -> None:
+        """Refuse to resume with other prices: each part has to be scored by the closes that all parts saw."""
+        state, now = self._read_state(), _fingerprint(prices)
+        known = state.get("prices")
+        if known is None:
+            self._write_state(state | {"prices": now})
+        elif known != now:
             raise InvalidChoice(
                 f"{self.path} holds a backtest of other prices: the source has changed since. Go on with the prices "
                 f"that it was begun with, or {_REMEDY}"
             )
 
     def read(self, number: int, model: str) -> tuple[pd.DataFrame, list[str]] | None:
-        """A model's forecasts of a period and what failed; None where they are not there, or damaged."""
+        """A model's forecasts of a period and the failures; None if there are none, or damaged ones."""
         file = self._part(number, model)
         if not file.exists():
             return None
@@ -79,32 +79,32 @@ class BacktestFolder:
             return None
 
     def write(self, number: int, model: str, table: pd.DataFrame, failures: list[str]) -> None:
-        """Write a part whole or not at all; its name says that it is done."""
+        """Write a part; once its file exists, it is complete."""
         file = self._part(number, model)
         file.with_suffix(".json").write_text(json.dumps(failures), encoding="utf-8")
         with atomic_write(file) as temporary:
             table.to_parquet(temporary, index=False)
 
-    def can_be_gone_on_with(self) -> bool:
+    def has_parts(self) -> bool:
         """Whether a part is done."""
         return any((self.path / "parts").glob("*.parquet"))
 
     def _part(self, number: int, model: str) -> Path:
         return self.path / "parts" / f"{number:03d} {model}.parquet"
 
-    def _begun(self) -> dict[str, Any]:
+    def _read_state(self) -> dict[str, Any]:
         file = self.path / "backtest.json"
         try:
-            begun: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return begun | {"choices": dict(begun["choices"]), "end": str(date.fromisoformat(begun["end"]))}
+            state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return state | {"choices": dict(state["choices"]), "end": str(date.fromisoformat(state["end"]))}
         except FileNotFoundError:
             return {}
         except (ValueError, TypeError, KeyError):
             raise InvalidChoice(f"{file} is damaged, so that nobody knows whose parts lie here; {_REMEDY}") from None
 
-    def _begin(self, begun: Mapping[str, Any]) -> None:
+    def _write_state(self, state: Mapping[str, Any]) -> None:
         with atomic_write(self.path / "backtest.json") as file:
-            file.write_text(json.dumps(begun, indent=2) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
 
 def _fingerprint(prices: Mapping[str, pd.DataFrame]) -> str:

@@ -25,10 +25,10 @@ def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
-    from pregao.backtesting.backtest import Backtest, telling_how_to_go_on
+    from pregao.backtesting.backtest import Backtest, log_how_to_resume
     from pregao.cli.progress import parts_progress
     from pregao.cli.terminal import show_backtest
 
-    with telling_how_to_go_on(folder), parts_progress("backtest") as progress:
+    with log_how_to_resume(folder), parts_progress("backtest") as progress:
         outcome = Backtest(config, folder, progress).run()
     show_backtest(outcome)

@@ -13,8 +13,8 @@ from pregao.forecasting.compose import Forecast, iso
 if TYPE_CHECKING:  # predict.py must not wait for Lightning
     from pregao.backtesting.backtest import BacktestResult
     from pregao.training.pipeline import Result
-    from pregao.tuning.search import Found
-    from pregao.tuning.sweep import Swept
+    from pregao.tuning.search import SearchResult
+    from pregao.tuning.sweep import SweepResult
 
 SWEPT = {
     "final_mape": "MAPE %",
@@ -44,7 +44,7 @@ def show_backtest(outcome: "BacktestResult") -> None:
     console.out(str(outcome.folder))
 
 
-def show_sweep(swept: "Swept") -> None:
+def show_sweep(swept: "SweepResult") -> None:
     """Print the jobs, best by the validation metric first, the failed jobs, and the folder as the last line."""
     console = Console(highlight=False)
     table, metric, settings = swept.table, swept.metric, swept.settings
@@ -60,7 +60,7 @@ def show_sweep(swept: "Swept") -> None:
     console.out(str(swept.folder))
 
 
-def show_search(found: "Found") -> None:
+def show_search(found: "SearchResult") -> None:
     """Print the best ten trials, the command that trains with the best, and the folder as the last line."""
     console = Console(highlight=False)
     counts = found.trials["state"].value_counts()

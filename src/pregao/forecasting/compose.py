@@ -201,17 +201,6 @@ def latest_prices(downloader: Downloader, symbol: Symbol, card: ModelCard) -> Pr
     return prices
 
 
-def dated_forecast(model: TrainedModel, stock: str, prices: pd.DataFrame) -> pd.DataFrame:
-    """The forecast after a `date, close, …` table, with the sessions' dates.
-
-    Raises:
-        InvalidCloses: the table has fewer closes than the model's lookback.
-    """
-    symbol = Symbol.parse(stock)
-    rows = model.rows(last_window(model, symbol, prices))
-    return pd.DataFrame(with_dates(rows, symbol, prices["date"].iloc[-1].date()))
-
-
 def last_window(model: TrainedModel, symbol: Symbol, prices: pd.DataFrame) -> Window:
     """The window of the forecast after the last session of a table, with its online width.
 

@@ -10,35 +10,29 @@ from pregao.data.panel import columns
 from pregao.data.windows import Windows, sliding_windows
 from pregao.errors import TooFewSessions
 from pregao.evaluation.report import Evaluation, baseline_forecasts
-from pregao.forecasting.historical import rolling_forecasts
-from pregao.models.trained import TrainedModel
+from pregao.forecasting.historical import Rolling, forecast_history
 from pregao.prices.downloader import Prices
 from pregao.prices.symbols import Symbol
 from pregao.tracking.registry import Served
 
 
 def evaluate_model(
-    model: TrainedModel,
     symbol: Symbol,
     windows: Windows,
+    rolling: Mapping[str, Rolling],
     prices: Mapping[str, pd.DataFrame],
-    since: date,
     until: np.datetime64,
 ) -> Evaluation:
-    """Evaluate the model, with the online width that it had at each origin, and its baselines.
+    """Evaluate a model and its baselines.
 
     Args:
-        model: trained on none of the windows' targets.
         symbol: the stock, or SHARED.
         windows: the test set.
+        rolling: the model's forecasts by stock; it was trained on none of the windows' targets.
         prices: the histories of their stocks.
-        since: the first day of the outcomes that move the online width.
         until: the first day that baselines may not be fitted on.
     """
-    parts = []
-    for stock, place in windows.by_stock():
-        rolling = rolling_forecasts(model, prices[stock], since, stock)
-        parts.append(rolling.at(windows.cutoffs[place]).quantiles)
+    parts = [rolling[stock].at(windows.cutoffs[place]).quantiles for stock, place in windows.by_stock()]
     baselines = baseline_forecasts(windows, prices, until)
     return Evaluation(symbol.ticker, symbol.currency, windows, {"model": np.concatenate(parts), **baselines})
 
@@ -58,5 +52,5 @@ def served_on_latest(served: Served, prices: Prices) -> Evaluation:
         came = int((table["date"] >= pd.Timestamp(first)).sum())
         why = f"to judge a model that has seen closes until {card.validation_end}"
         raise TooFewSessions(ticker, first, prices.as_of, came, horizon, why)
-    since = date.fromisoformat(card.validation_start)
-    return evaluate_model(model, prices.symbol, windows, {ticker: table}, since, np.datetime64(first))
+    rolling = forecast_history(model, {ticker: table})
+    return evaluate_model(prices.symbol, windows, rolling, {ticker: table}, np.datetime64(first))

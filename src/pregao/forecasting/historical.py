@@ -1,5 +1,6 @@
 """A model's forecasts at every origin of a stock's history, with the online width that each had at its time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -62,3 +63,9 @@ def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | s
     raw = model.quantiles(windows.inputs, windows.volatilities, windows.stocks)
     widths = online_widths(band_scores(windows.targets, raw))
     return Rolling(windows, widths, widened(raw, widths))
+
+
+def forecast_history(model: TrainedModel, prices: Mapping[str, pd.DataFrame]) -> dict[str, Rolling]:
+    """The model's forecasts at every origin from the validation part on, by stock, with the width of each time."""
+    since = model.card.validation_start
+    return {stock: rolling_forecasts(model, table, since, stock) for stock, table in prices.items()}

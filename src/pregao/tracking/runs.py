@@ -58,8 +58,8 @@ def start_run(experiment: Symbol | str, name: str, tags: Mapping[str, str] | Non
 
     Its status is FINISHED at the end of the block, FAILED after an error, KILLED after ctrl-C.
     """
-    prepared_client()
-    run = mlflow_client().create_run(_experiment(str(experiment)), tags=dict(tags or {}), run_name=name).info
+    client = prepared_client()
+    run = client.create_run(_experiment(str(experiment)), tags=dict(tags or {}), run_name=name).info
     status = "FAILED"
     try:
         yield Run(run.run_id)
@@ -68,7 +68,7 @@ def start_run(experiment: Symbol | str, name: str, tags: Mapping[str, str] | Non
         status = "KILLED"
         raise
     finally:
-        mlflow_client().set_terminated(run.run_id, status)
+        client.set_terminated(run.run_id, status)
 
 
 def end_run(symbol: Symbol, name: str, status: str) -> None:

@@ -17,6 +17,7 @@ from pregao.data.windows import border_rule
 from pregao.errors import CorruptModel, NoModel, NotNeeded
 from pregao.evaluation.drift import drift
 from pregao.evaluation.report import Evaluation
+from pregao.forecasting.historical import forecast_history
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry, runs
@@ -88,9 +89,10 @@ class Pipeline:
         with ExitStack() as end, runs.start_run(symbol, folder.name, self.tags) as run:
             run.params(run_params(config, panel, start, self.left_out))
             model, fitted = fit(config, symbol.ticker, training, data, run.history)
-            evaluation = evaluate(model, symbol, panel)
+            rolling = forecast_history(model, panel.prices)
+            evaluation = evaluate(symbol, panel, rolling)
             model = complete_card(model, evaluation, panel)
-            write_results(folder, model, evaluation, panel, many=config.stocks is not None)
+            write_results(folder, model, evaluation, panel, rolling, many=config.stocks is not None)
             version, verdict = register(run, config, folder, panel, evaluation)
             metrics = run_metrics(evaluation, fitted, panel) | validate(model, panel)
             metrics["total_time"] = perf_counter() - started

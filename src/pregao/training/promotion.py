@@ -15,13 +15,12 @@ from pregao.data.windows import Windows, day
 from pregao.errors import CorruptModel, NoModel
 from pregao.evaluation.metrics import Forecasts, mape
 from pregao.evaluation.report import NAIVE, Evaluation
-from pregao.forecasting.compose import dated_forecast
-from pregao.forecasting.historical import rolling_forecasts
+from pregao.forecasting.historical import forecast_history, rolling_forecasts
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
+from pregao.tracking.client import MODEL
 from pregao.tracking.runs import Run
 from pregao.training.config import TrainConfig
-from pregao.training.run_files import MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +60,9 @@ def register(run: Run, config: TrainConfig, folder: Path, panel: Panel, evaluati
     former = None if config.promote != "auto" else champion_mape(symbol, panel.prices, evaluation.windows)
     version = registry.register(run, symbol, folder / MODEL)
     read_back = registry.load(symbol, version).model
-    forecasts = pd.concat([dated_forecast(read_back, stock, table) for stock, table in panel.prices.items()])
-    numbers = forecasts.select_dtypes("number").to_numpy(np.float64)
-    finite = bool(np.isfinite(numbers).all() and (forecasts["close"] > 0).all())
+    rolling = forecast_history(read_back, panel.prices)  # its own: what the registry gives back is checked
+    forecasts = pd.DataFrame([row for history in rolling.values() for row in read_back.rows(history.last)])
+    finite = bool(np.isfinite(forecasts).all(axis=None) and (forecasts["close"] > 0).all())
     own, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
     unfit = not_for_predict(read_back.card.lookback, read_back.card.horizon) if config.for_predict else None
     verdict = judge(config.promote, own, former, naive, finite)

@@ -1,7 +1,7 @@
 """The contents of a run's folder and of its MLflow run: parameters, metrics, tables, picture, model."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +12,15 @@ from pregao.evaluation import plots
 from pregao.evaluation.drift import summary
 from pregao.evaluation.report import Evaluation
 from pregao.files import or_null
-from pregao.forecasting.compose import dated_forecast
+from pregao.forecasting.compose import with_dates
+from pregao.forecasting.historical import Rolling
 from pregao.models.choices import as_params
 from pregao.models.trained import TrainedModel
+from pregao.prices.symbols import Symbol
+from pregao.tracking.client import MODEL
 from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted
 from pregao.training.warm_start import WarmStart
-
-MODEL = "model"
-"""The folder of the trained model inside the run's."""
 
 
 def run_params(
@@ -77,17 +77,19 @@ def complete_card(model: TrainedModel, evaluation: Evaluation, panel: Panel) -> 
     return replace(model, card=replace(model.card, metrics=or_null(evaluation.metrics), returns=returns))
 
 
-def write_results(folder: Path, model: TrainedModel, evaluation: Evaluation, panel: Panel, many: bool) -> None:
+def write_results(
+    folder: Path, model: TrainedModel, evaluation: Evaluation, panel: Panel, rolling: Mapping[str, Rolling], many: bool
+) -> None:
     """Write the model, the evaluation's tables and picture, and forecast.csv, which names the stocks of `many`."""
     model.save(folder / MODEL)
     evaluation.tables.save(folder)
     plots.report(evaluation, folder / "report.png")
-    tables = [dated_forecast(model, stock, table) for stock, table in panel.prices.items()]
-    if many:
-        for stock, table in zip(panel.prices, tables, strict=True):
-            table.insert(0, "stock", stock)
-    forecast = pd.concat(tables, ignore_index=True)
-    forecast.to_csv(folder / "forecast.csv", index=False, float_format="%.6f")
+    rows = []
+    for stock, table in panel.prices.items():
+        symbol, last = Symbol.parse(stock), table["date"].iloc[-1].date()
+        found = with_dates(model.rows(rolling[stock].last), symbol, last)
+        rows += [{"stock": stock, **row} if many else row for row in found]
+    pd.DataFrame(rows).to_csv(folder / "forecast.csv", index=False, float_format="%.6f")
 
 
 def write_metrics(folder: Path, metrics: dict[str, float]) -> None:

@@ -17,6 +17,7 @@ from pregao.errors import InvalidChoice, PregaoError
 from pregao.evaluation.metrics import Forecasts, mape, pinball
 from pregao.evaluation.report import Evaluation
 from pregao.forecasting.evaluate import evaluate_model
+from pregao.forecasting.historical import Rolling
 from pregao.models.choices import build_model
 from pregao.models.trained import ModelCard, TrainedModel
 from pregao.prices.downloader import Downloader
@@ -147,10 +148,9 @@ def validate(model: TrainedModel, panel: Panel) -> dict[str, float]:
     return {"val_mape": mape(forecasts), "val_pinball": pinball(forecasts)}
 
 
-def evaluate(model: TrainedModel, symbol: Symbol, panel: Panel) -> Evaluation:
-    """Evaluate the model, with the online width that it had at each origin, and its baselines on the test part."""
-    since, until = day(panel.borders[0]), panel.borders[1]
-    return evaluate_model(model, symbol, panel.split.test, panel.prices, since, until)
+def evaluate(symbol: Symbol, panel: Panel, rolling: Mapping[str, Rolling]) -> Evaluation:
+    """Evaluate these forecasts of a model, and its baselines, on the test part."""
+    return evaluate_model(symbol, panel.split.test, rolling, panel.prices, panel.borders[1])
 
 
 def _card(config: FitConfig, stock: str, panel: Panel) -> ModelCard:

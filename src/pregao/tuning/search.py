@@ -1,4 +1,4 @@
-"""Search: Optuna over the same Pipeline, judged by validation alone; any number of workers on one storage."""
+"""Search: Optuna chooses by the validation part alone; any number of workers share one storage."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ from pregao.training.run_files import run_params
 from pregao.training.steps import build_data, download, fit, prepare, validate
 from pregao.tuning import plots
 from pregao.tuning.config import TuneConfig
-from pregao.tuning.space import corners, distributions, suggested
+from pregao.tuning.space import distributions, extremes, suggested
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -46,8 +46,8 @@ CONNECT = 10
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a study holds; `command` trains with the best."""
+class SearchResult:
+    """The trials of a study; `command` trains with the best."""
 
     folder: Path
     study: str
@@ -57,13 +57,13 @@ class Found:
 
 
 class Pruning(Callback):
-    """Gives a trial up whose validation loss is worse than that of others at the same epoch."""
+    """Prunes a trial whose validation loss is worse than that of others at the same epoch."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation has been by now."""
+        """Validation has run by now."""
         self.trial.report(trainer.callback_metrics["val_loss"].item(), trainer.current_epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned
@@ -73,10 +73,10 @@ class Search:
     """A worker of a study.
 
     Args:
-        config: what decides it.
-        folder: where its table and pictures go; it exists.
-        overrides: what the user chose on the command line, repeated in the command that trains with the best.
-        progress: told before each trial how many the study has, how many it shall have, and the best so far.
+        config: the choices that decide it.
+        folder: gets its table and pictures; it exists.
+        overrides: the choices of the command line, repeated in the command that trains with the best.
+        progress: called before each trial with the number of trials, the number wanted, and the best so far.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class Search:
                 f"trainer.devices={config.trainer.devices}: a trial is given up in one process. Search with "
                 "trainer=cpu or gpu, and with as many tune.py at once as there are processors."
             )
-        for values in corners(self.space):
+        for values in extremes(self.space):
             chosen(config, values)
         self.symbol = Symbol.parse(config.stock)
         self.downloader = Downloader(config.source.name, config.source.path, price=config.data.price)
 
-    def run(self) -> Found:
-        """Trials until the study has as many as it shall have.
+    def run(self) -> SearchResult:
+        """Run trials until the study has as many as were asked for.
 
         Raises:
             PregaoError: the prices or the storage are refused, or the study was begun with other choices.
@@ -147,7 +147,7 @@ class Search:
         return study
 
     def _asked(self) -> dict[str, str]:
-        """What all trials of a study share, and the space, by key."""
+        """The choices that all trials of a study share, and the space, by key."""
         fixed = flat(
             chosen(self.config, {}).model_dump(mode="json", exclude={"promote", "source", "ckpt_path", "for_predict"})
         )
@@ -177,7 +177,7 @@ class Search:
     def _train(
         self, trial: Trial, config: TrainConfig, prices: Mapping[str, pd.DataFrame], tags: Mapping[str, str]
     ) -> float:
-        """The validation metric of a training with these choices; the test part is not looked at."""
+        """The validation metric of a training with these choices; the test part is not used."""
         pruned = False
         with TemporaryDirectory() as folder:
             data = build_data(config, prices, border_rule(**config.evaluation.model_dump()))
@@ -201,7 +201,7 @@ class Search:
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return f"search · best {self.metric} {study.best_value:.4f}" if done else "search"
 
-    def _report(self, study: Study) -> Found:
+    def _report(self, study: Study) -> SearchResult:
         ended = study.get_trials(deepcopy=False, states=ENDED)
         table = tabulate(ended, self.metric)
         table.to_csv(self.folder / "trials.csv", index=False, float_format="%.6g")
@@ -213,10 +213,10 @@ class Search:
         plots.importance(_importances(study, done), self.metric, self.folder)
         best = {f"best_{self.metric}": study.best_value, "command": command} if done else {}
         runs.end_sweep(self.symbol, self.name, {"search": self.name, "trials": len(ended), **best})
-        return Found(self.folder, self.name, self.metric, table, command)
+        return SearchResult(self.folder, self.name, self.metric, table, command)
 
     def _command(self, best: Mapping[str, object]) -> str:
-        """What the user chose, without what is the search's own; the best; and where every trial began."""
+        """The command that trains with the best choices, and with the user's except those of the search itself."""
         own = ("trials", "study", "storage", "pruner", "sweep", "hydra", "promote", "train.init")
         given = [text for text in self.overrides if not text.lstrip("+~").startswith(own)]
         values = [f"{key}={value}" for key, value in best.items()]
@@ -224,14 +224,14 @@ class Search:
 
 
 def chosen(config: TuneConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """A trial's training: with these values, begun afresh as every other trial, never served.
+    """The configuration of a trial: with these values, without a warm start, never served.
 
     Raises:
         InvalidChoice: they are not allowed.
     """
     choices = config.training
     choices["promote"] = "never"
-    choices["train"]["init"] = "none"  # at SHARED only trials of its own architecture could begin
+    choices["train"]["init"] = "none"  # only trials of its architecture could start from SHARED
     for key, value in values.items():
         group, _, name = key.partition(".")
         choices[group][name] = value
@@ -247,7 +247,7 @@ def _current(asked: Mapping[str, str]) -> dict[str, str]:
 
 
 def tabulate(trials: Sequence[FrozenTrial], metric: str) -> pd.DataFrame:
-    """A row a trial, the best first; `state` is complete, pruned or fail."""
+    """One row per trial, the best first; `state` is complete, pruned or fail."""
     rows = [
         {"trial": trial.number, "state": trial.state.name.lower(), metric: trial.value, **trial.params}
         | {"epochs": len(trial.intermediate_values), "reason": trial.user_attrs.get("reason")}

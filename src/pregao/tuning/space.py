@@ -73,8 +73,8 @@ def suggested(trial: Trial, key: str, one: BaseDistribution) -> Any:  # noqa: AN
             raise AssertionError(one)
 
 
-def corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Each key's extreme values, or all of a choice's: what is refused shall be refused before the first trial."""
+def extremes(space: Space) -> Iterator[dict[str, Any]]:
+    """Each key's extreme values, or all of a choice's: what is not allowed is refused before the first trial."""
     for key, one in space.items():
         if isinstance(one, CategoricalDistribution):
             values: Sequence[Any] = one.choices

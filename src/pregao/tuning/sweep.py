@@ -1,6 +1,6 @@
-"""Many trainings of one command: each job's outcome is kept in its folder, and one table holds them in the end.
+"""Many trainings of one command: each job leaves its result in its folder, and one table collects them in the end.
 
-The table is ordered by a figure of the validation part; the test figures stand beside it and choose nothing.
+The table is ordered by a metric of the validation part; the test metrics next to it choose nothing.
 """
 
 import json
@@ -24,7 +24,7 @@ from pregao.settings import settings
 from pregao.training.config import TrainConfig
 from pregao.tuning.config import SweepConfig
 
-if TYPE_CHECKING:  # a refused choice shall not wait for it
+if TYPE_CHECKING:  # a refused choice must not wait for it
     import pandas as pd
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ CONNECT = 5
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a job came to; `reason` says why it failed."""
+class JobResult:
+    """The result of a job; `reason` says why it failed."""
 
     number: int
     overrides: list[str]
@@ -47,10 +47,10 @@ class Outcome:
     reason: str | None = None
 
     @staticmethod
-    def read(folder: Path) -> "Outcome | None":
-        """What a job left in its folder."""
+    def read(folder: Path) -> "JobResult | None":
+        """Read the result from a job's folder; None without one."""
         file = folder / OUTCOME
-        return Outcome(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+        return JobResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     def write(self, folder: Path) -> None:
         """Keep it, whole or not at all."""
@@ -59,8 +59,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What a sweep left behind; `settings` are those that tell its jobs apart."""
+class SweepResult:
+    """The result of a sweep; `settings` are those that differ between its jobs."""
 
     folder: Path
     metric: str
@@ -70,11 +70,11 @@ class Swept:
 
 
 def run_job(cfg: DictConfig) -> None:
-    """One job of a sweep, in whatever process the launcher chose; a failure is an outcome too, and stops no other."""
+    """Run one job of a sweep, in the process that the launcher chose; a failure is a result too, and stops no other."""
     hydra = HydraConfig.get()
     folder, number, overrides = Path(hydra.runtime.output_dir), int(hydra.job.num), list(hydra.overrides.task)
-    former = Outcome.read(folder)
-    if former is not None and former.overrides == overrides and former.reason is None:
+    done = JobResult.read(folder)
+    if done is not None and done.overrides == overrides and done.reason is None:
         logger.info("Job %d is done already: %s", number, " ".join(overrides))
         return
     try:
@@ -83,26 +83,26 @@ def run_job(cfg: DictConfig) -> None:
         refused = refusal(error)
         reason = f"{type(error).__name__}: {error}" if refused is None else str(refused)
         logger.error("Job %d (%s) failed: %s", number, " ".join(overrides), reason, exc_info=refused is None)
-        outcome = Outcome(number, overrides, str(cfg.stock), reason=reason)
+        outcome = JobResult(number, overrides, str(cfg.stock), reason=reason)
     outcome.write(folder)
 
 
-def _trained(cfg: DictConfig, folder: Path, number: int, overrides: list[str]) -> Outcome:
+def _trained(cfg: DictConfig, folder: Path, number: int, overrides: list[str]) -> JobResult:
     from pregao.tracking import runs
     from pregao.training.pipeline import Pipeline
 
     config = parse(TrainConfig, cfg)
-    # Jobs that begin at different places cannot be compared, and where SHARED fits only some would begin there.
-    begun = config.train.model_copy(update={"init": "none" if config.train.init == "auto" else config.train.init})
-    config = config.model_copy(update={"promote": "never", "train": begun})
+    # Jobs with and without a warm start do not compare, and SHARED fits the architecture of some only.
+    start = config.train.model_copy(update={"init": "none" if config.train.init == "auto" else config.train.init})
+    config = config.model_copy(update={"promote": "never", "train": start})
     symbol = Symbol.parse(config.stock)
     tags = runs.child_tags(symbol, Path(HydraConfig.get().sweep.dir).name)
     result = Pipeline(config, folder, tags=tags | {"job": str(number), "overrides": " ".join(overrides)}).run()
-    return Outcome(number, overrides, symbol.ticker, result.run_id, result.metrics)
+    return JobResult(number, overrides, symbol.ticker, result.run_id, result.metrics)
 
 
 def begin(config: DictConfig) -> Path:
-    """Refuse what no job could do, make MLflow's database and the parents that jobs belong to; the sweep's folder."""
+    """Refuse choices that no job could use, and make the parent runs; returns the sweep's folder."""
     parse(SweepConfig, {"sweep": OmegaConf.to_container(config.sweep)})
     folder = Path(config.hydra.sweep.dir)
     stocks = _swept(config)
@@ -115,12 +115,12 @@ def begin(config: DictConfig) -> Path:
     return folder
 
 
-def finish(config: DictConfig) -> Swept:
-    """Write the table, and close the parents."""
+def finish(config: DictConfig) -> SweepResult:
+    """Write the table, and end the parent runs."""
     from pregao.tracking import runs
 
     folder, metric = Path(config.hydra.sweep.dir), str(config.sweep.metric)
-    outcomes = read_outcomes(folder)
+    outcomes = read_results(folder)
     table = tabulate(outcomes, metric)
     table.to_csv(folder / "sweep.csv", index=False, float_format="%.6f")
     for symbol in _symbols([outcome.stock for outcome in outcomes]):
@@ -129,23 +129,24 @@ def finish(config: DictConfig) -> Swept:
         tags = {f"best_{name}": best[name].item() for name in ("job", "run_id", metric) if len(best)}
         runs.end_sweep(symbol, folder.name, tags, failed=bool(own["reason"].notna().any()))
     failed = [outcome for outcome in outcomes if outcome.reason is not None]
-    return Swept(folder, metric, table, differing(outcomes), _failure(failed, outcomes, folder) if failed else None)
+    failure = _failure(failed, outcomes, folder) if failed else None
+    return SweepResult(folder, metric, table, differing(outcomes), failure)
 
 
-def _failure(failed: Sequence[Outcome], outcomes: Sequence[Outcome], folder: Path) -> JobsFailed:
+def _failure(failed: Sequence[JobResult], outcomes: Sequence[JobResult], folder: Path) -> JobsFailed:
     first, own = failed[0], _choices(failed)[0]
     settings = [f"{key}={own[key]}" for key in differing(outcomes) if key in own]
     return JobsFailed(first.number, settings, str(first.reason), len(failed), folder)
 
 
-def read_outcomes(folder: Path) -> list[Outcome]:
-    """What the jobs left, in their order."""
-    found = (Outcome.read(file.parent) for file in folder.glob(f"*/{OUTCOME}"))
+def read_results(folder: Path) -> list[JobResult]:
+    """The results of the jobs, in their order."""
+    found = (JobResult.read(file.parent) for file in folder.glob(f"*/{OUTCOME}"))
     return sorted((outcome for outcome in found if outcome is not None), key=lambda outcome: outcome.number)
 
 
-def tabulate(outcomes: Sequence[Outcome], metric: str) -> "pd.DataFrame":
-    """A row a job, the best by the validation metric first, the failed last; a column for what differs among them."""
+def tabulate(outcomes: Sequence[JobResult], metric: str) -> "pd.DataFrame":
+    """One row per job, the best by the validation metric first, failed ones last; a column per differing setting."""
     import pandas as pd
 
     rows = [
@@ -160,14 +161,14 @@ def tabulate(outcomes: Sequence[Outcome], metric: str) -> "pd.DataFrame":
     return table.sort_values([metric, "job"], na_position="last", ignore_index=True)
 
 
-def differing(outcomes: Sequence[Outcome]) -> list[str]:
-    """The settings that tell the jobs apart."""
+def differing(outcomes: Sequence[JobResult]) -> list[str]:
+    """The settings that differ between the jobs."""
     chosen = _choices(outcomes)
     keys = dict.fromkeys(key for own in chosen for key in own)
     return [key for key in keys if len({own.get(key) for own in chosen}) > 1]
 
 
-def _choices(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
+def _choices(outcomes: Sequence[JobResult]) -> list[dict[str, str]]:
     return [dict(override.split("=", 1) for override in outcome.overrides) for outcome in outcomes]
 
 
@@ -193,7 +194,7 @@ def _swept(config: DictConfig) -> list[str]:
 
 
 def _symbols(stocks: Sequence[str]) -> Iterator[Symbol]:
-    """Those that are tickers; a job whose stock is none says so itself."""
+    """Those that are tickers; a job with another stock is refused itself."""
     found = set()
     for stock in stocks:
         try:
@@ -204,11 +205,11 @@ def _symbols(stocks: Sequence[str]) -> Iterator[Symbol]:
 
 
 def _same_sweep(config: DictConfig, folder: Path) -> None:
-    """A folder is gone on with by the sweep that it was begun by."""
-    former = folder / "multirun.yaml"
-    if not former.is_file():
+    """Refuse to resume another sweep's folder."""
+    before = folder / "multirun.yaml"
+    if not before.is_file():
         return
-    begun = list(OmegaConf.load(former).hydra.overrides.task)
+    begun = list(OmegaConf.load(before).hydra.overrides.task)
     if begun != list(config.hydra.overrides.task):
         raise InvalidChoice(
             f"hydra.sweep.dir={folder}: another sweep was begun there ({' '.join(begun)}). Give the same settings to "
@@ -217,16 +218,16 @@ def _same_sweep(config: DictConfig, folder: Path) -> None:
 
 
 def _connect(config: DictConfig) -> None:
-    """Connect to the Ray cluster now, where the launcher is Ray's, since it would wait for minutes for a dead one."""
+    """Connect to Ray now, if its launcher is chosen: the launcher would wait minutes for a dead cluster."""
     if not str(config.hydra.launcher.get("_target_", "")).endswith("RayLauncher"):
         return
     try:
         import ray
     except ModuleNotFoundError:
         raise InvalidChoice("hydra/launcher=ray: Ray is not installed. Install it: pip install '.[ray]'.") from None
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning of a change to come
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns of a future change
     given = {str(key): value for key, value in (config.hydra.launcher.ray.init or {}).items()}
-    # Each job has a log of its own; a cluster of this machine alone needs no pages.
+    # Each job has its own log; a cluster of one machine needs no pages.
     init = {"log_to_driver": False} | ({} if given.get("address") else {"include_dashboard": False}) | given
     # Workers have their cluster's environment, not ours.
     ours = {"PREGAO_HOME": str(settings().home), "MLFLOW_TRACKING_URI": settings().tracking_uri}
