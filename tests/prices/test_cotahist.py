@@ -41,7 +41,7 @@ def test_the_layouts_fields_lie_in_the_record_and_do_not_overlap():
 
 def test_a_record_becomes_a_row_in_reais_and_papers(tmp_path):
     quotes = read(tmp_path, text([record(DAY, close=61.5, open=61, high=62.25, low=60.75, volume=12345, dismes=211)]))
-    assert (quotes.year, quotes.generated, quotes.records, quotes.other_currency) == (2024, date(2024, 12, 31), 1, 0)
+    assert (quotes.year, quotes.generated, quotes.records) == (2024, date(2024, 12, 31), 1)
     (row,) = quotes.table.to_dict("records")
     assert row == {
         "date": pd.Timestamp(DAY),
@@ -105,9 +105,9 @@ def test_a_price_for_a_thousand_papers_is_divided_and_the_volume_is_not(tmp_path
     assert quotes.table[["close", "volume"]].values.tolist() == [[0.0225, 5000.0]]
 
 
-def test_prices_in_another_currency_are_left_out_and_counted(tmp_path):
+def test_prices_in_another_currency_are_left_out(tmp_path):
     quotes = read(tmp_path, text([record(DAY), record(DAY, "OLDX3", currency="CR$")]))
-    assert (quotes.table["ticker"].tolist(), quotes.other_currency) == (["VALE3"], 1)
+    assert quotes.table["ticker"].tolist() == ["VALE3"]
 
 
 GOOD = [record(DAY), record(DAY, "PETR4"), record(NEXT)]

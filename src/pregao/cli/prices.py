@@ -1,6 +1,5 @@
 """The command prices: a report on the prices of a stock."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -11,8 +10,6 @@ from pregao.prices.config import PricesConfig
 from pregao.prices.symbols import Symbol
 
 if TYPE_CHECKING:  # --help must not wait for pandas
-    from datetime import date
-
     from rich.console import Console
 
     from pregao.prices.agreement import Agreement
@@ -60,6 +57,7 @@ def _show_quality(console: "Console", prices: "Prices") -> None:
     from rich.table import Table
 
     from pregao.prices.actions import suspected
+    from pregao.prices.table import first_five
 
     days = prices.table["date"].dt.date
     console.print(
@@ -70,7 +68,7 @@ def _show_quality(console: "Console", prices: "Prices") -> None:
         console.print(f"  passed over: {reason}")
     table = Table("found", "how often", "dates", "what became of it", title="Quality", title_justify="left")
     for finding in prices.findings:
-        table.add_row(finding.what, f"{finding.count:,}", _listed(finding.dates), finding.verdict)
+        table.add_row(finding.what, f"{finding.count:,}", first_five(finding.dates), finding.verdict)
     console.print(table if prices.findings else "No gap, no jump, no stale run, nothing repaired.")
     if prices.source == "b3":
         for likely in suspected(prices.table):
@@ -78,12 +76,10 @@ def _show_quality(console: "Console", prices: "Prices") -> None:
             console.print(f"If there was a split of {likely}: {asked}", soft_wrap=True)
 
 
-def _listed(days: "Sequence[date]") -> str:
-    return ", ".join(map(str, days[:5])) + (", …" if len(days) > 5 else "")
-
-
 def _show_agreement(console: "Console", agreement: "Agreement") -> None:
     from rich.table import Table
+
+    from pregao.prices.table import first_five
 
     first, second = agreement.names
     console.print(
@@ -92,7 +88,7 @@ def _show_agreement(console: "Console", agreement: "Agreement") -> None:
     )
     for name, days in zip(agreement.names, agreement.only, strict=True):
         if days:
-            console.print(f"Only {name} has {len(days):,} dates: {_listed(days)}")
+            console.print(f"Only {name} has {len(days):,} dates: {first_five(days)}")
     stretches = agreement.stretches
     if stretches.empty:
         return

@@ -15,36 +15,26 @@ UP, DOWN = "#16a37a", "#d64550"
 PARTS = {"train": "#5b8def", "validation": "#c9a227", "test": "#b05fc4"}
 PALETTE = (MODEL, NAIVE, OTHER, "#b05fc4", "#c9a227", "#4fb3bf", ACTUAL)
 
-HEIGHT = 340
+HEIGHT = 340  # pixels
+LEGEND = 26  # pixels of a legend's line
+TELEPHONE = 30  # letters that a legend's line may have there; a longer legend has two names a line
+SHORT = pd.Timedelta(days=200)  # a shorter axis shows days, a longer one months
+LABELS = 45  # pixels, at least, for the labels at the left, so that charts below each other are aligned
 
-LEGEND = 26
-"""Pixels of a legend's line."""
-
-TELEPHONE = 30
-"""Letters that a legend's line may have there; where they are more, it has two names a line."""
-
-SHORT = pd.Timedelta(days=200)
-"""Below which an axis tells days, and not months."""
-
-LABELS = 45
-"""Pixels that labels at the left have at least, so that a chart below another begins where that does."""
-
-_LOCALES = {
-    "pt": {
-        "number": {"decimal": ",", "thousands": ".", "grouping": [3], "currency": ["R$", ""]},
-        "time": {
-            "dateTime": "%A, %e de %B de %Y. %X",
-            "date": "%d/%m/%Y",
-            "time": "%H:%M:%S",
-            "periods": ["AM", "PM"],
-            "days": ["domingo", "segunda", "terça", "quarta", "quinta", "sexta", "sábado"],
-            "shortDays": ["dom", "seg", "ter", "qua", "qui", "sex", "sáb"],
-            "months": [
-                *("janeiro", "fevereiro", "março", "abril", "maio", "junho"),
-                *("julho", "agosto", "setembro", "outubro", "novembro", "dezembro"),
-            ],
-            "shortMonths": ["jan", "fev", "mar", "abr", "mai", "jun", "jul", "ago", "set", "out", "nov", "dez"],
-        },
+_PORTUGUESE = {
+    "number": {"decimal": ",", "thousands": ".", "grouping": [3], "currency": ["R$", ""]},
+    "time": {
+        "dateTime": "%A, %e de %B de %Y. %X",
+        "date": "%d/%m/%Y",
+        "time": "%H:%M:%S",
+        "periods": ["AM", "PM"],
+        "days": ["domingo", "segunda", "terça", "quarta", "quinta", "sexta", "sábado"],
+        "shortDays": ["dom", "seg", "ter", "qua", "qui", "sex", "sáb"],
+        "months": [
+            *("janeiro", "fevereiro", "março", "abril", "maio", "junho"),
+            *("julho", "agosto", "setembro", "outubro", "novembro", "dezembro"),
+        ],
+        "shortMonths": ["jan", "fev", "mar", "abr", "mai", "jun", "jul", "ago", "set", "out", "nov", "dez"],
     },
 }
 
@@ -71,38 +61,21 @@ def candles(table: pd.DataFrame, unit: str, parts: Parts) -> Drawn:
 
 def volume(table: pd.DataFrame) -> Drawn:
     """Shares a session."""
-    axis = alt.Axis(title=say("volume"), format="~s", tickCount=3, minExtent=LABELS)
-    return _drawn(
-        _base(table)
-        .mark_area(color=ACTUAL, opacity=0.6, interpolate="step")
-        .encode(
-            y=alt.Y("volume:Q", axis=axis), tooltip=[_date(), alt.Tooltip("volume:Q", format=",", title=say("volume"))]
-        ),
-        height=110,
-    )
+    y = alt.Y("volume:Q", axis=alt.Axis(title=say("volume"), format="~s", tickCount=3, minExtent=LABELS))
+    area = _base(table).mark_area(color=ACTUAL, opacity=0.6, interpolate="step")
+    return _drawn(area.encode(y=y, tooltip=[_date(), _figure("volume", say("volume"), ",")]), height=110)
 
 
 def against_actual(rows: pd.DataFrame, unit: str) -> Drawn:
-    """What came, what was forecast one step's sessions before, and the bands."""
+    """Actual closes, the forecasts of one step, and their bands."""
     base = _base(rows)
-    band_90, band_80 = (
-        base.mark_area(color=MODEL, opacity=0.15).encode(y=_price(f"lower_{level}", unit), y2=f"upper_{level}:Q")
-        for level in (90, 80)
-    )
     names = {"y": say("actual"), "y_hat": say("forecast")}
-    lines = _long(rows, names, "date")
+    lines = rows.rename(columns=names).melt("date", list(names.values()), var_name="series")
     colour = _colours("series", list(names.values()), [ACTUAL, MODEL])
     drawn = _base(lines).mark_line(strokeWidth=1.5).encode(y=_price("value", unit), color=colour)
-    points = base.mark_point(opacity=0, size=60).encode(
-        y=_price("y_hat", unit),
-        tooltip=[
-            _date(),
-            *(alt.Tooltip(f"{column}:Q", format=".2f", title=title) for column, title in names.items()),
-            alt.Tooltip("lower_90:Q", format=".2f", title=f"{say('lower')} 90 %"),
-            alt.Tooltip("upper_90:Q", format=".2f", title=f"{say('upper')} 90 %"),
-        ],
-    )
-    return _drawn(band_90, band_80, drawn, points)
+    tooltip = [_date(), *(_figure(column, title) for column, title in names.items()), *_limits()]
+    points = base.mark_point(opacity=0, size=60).encode(y=_price("y_hat", unit), tooltip=tooltip)
+    return _drawn(*_bands(base, unit, 0.15), drawn, points)
 
 
 def per_step(steps: pd.DataFrame, figure: str, title: str, goal: float | None = None) -> Drawn:
@@ -117,7 +90,7 @@ def per_step(steps: pd.DataFrame, figure: str, title: str, goal: float | None = 
         tooltip=[
             alt.Tooltip("forecaster:N", title=say("forecaster")),
             alt.Tooltip("step:O", title=say("step")),
-            alt.Tooltip(f"{figure}:Q", format=".3f", title=title),
+            _figure(figure, title, ".3f"),
         ],
     )
     layers = [base.mark_line(point=True, strokeWidth=2)]
@@ -127,38 +100,29 @@ def per_step(steps: pd.DataFrame, figure: str, title: str, goal: float | None = 
 
 
 def residuals(rows: pd.DataFrame) -> Drawn:
-    """What came less what was forecast, in percent, over time."""
-    return _drawn(
-        _base(rows)
-        .mark_circle(color=MODEL, opacity=0.5, size=20)
-        .encode(
-            y=alt.Y(f"{ERROR}:Q", title=say("residual_percent")),
-            tooltip=[_date(), alt.Tooltip(f"{ERROR}:Q", format="+.2f", title=say("residual_percent"))],
-        ),
-        _rule(0),
-        height=260,
-    )
+    """Actual minus forecast, in percent, over time."""
+    title = say("residual_percent")
+    circles = _base(rows).mark_circle(color=MODEL, opacity=0.5, size=20)
+    circles = circles.encode(y=alt.Y(f"{ERROR}:Q", title=title), tooltip=[_date(), _figure(ERROR, title, "+.2f")])
+    return _drawn(circles, _rule(0), height=260)
 
 
 def spread(rows: pd.DataFrame) -> Drawn:
     """How often a residual of each size was seen."""
     counts, edges = np.histogram(rows[ERROR], bins=30)
     bars = pd.DataFrame({"begin": edges[:-1], "end": edges[1:], "count": counts})
-    return _drawn(
-        alt.Chart(bars)
-        .mark_bar(color=MODEL, opacity=0.8)
-        .encode(
-            x=alt.X("begin:Q", bin="binned", title=say("residual_percent")),
-            x2="end",
-            y=alt.Y("count:Q", title=say("windows")),
-            tooltip=[
-                alt.Tooltip("begin:Q", format="+.2f", title=say("from")),
-                alt.Tooltip("end:Q", format="+.2f", title=say("to")),
-                alt.Tooltip("count:Q", title=say("windows")),
-            ],
-        ),
-        height=260,
+    chart = alt.Chart(bars).mark_bar(color=MODEL, opacity=0.8)
+    chart = chart.encode(
+        x=alt.X("begin:Q", bin="binned", title=say("residual_percent")),
+        x2="end",
+        y=alt.Y("count:Q", title=say("windows")),
+        tooltip=[
+            _figure("begin", say("from"), "+.2f"),
+            _figure("end", say("to"), "+.2f"),
+            alt.Tooltip("count:Q", title=say("windows")),
+        ],
     )
+    return _drawn(chart, height=260)
 
 
 def ahead(past: pd.DataFrame, coming: pd.DataFrame, unit: str, dated: bool) -> Drawn:
@@ -172,24 +136,15 @@ def ahead(past: pd.DataFrame, coming: pd.DataFrame, unit: str, dated: bool) -> D
     """
     joint = past.tail(1).assign(**{name: past["close"].iloc[-1] for name in coming.columns if name != "at"})
     fan = pd.concat([joint, coming], ignore_index=True)
-    kind = "T" if dated else "Q"
-    axis = _days(past["at"]) if dated else alt.Axis(title=say("sessions_from_last"))
-    x = alt.X(f"at:{kind}", axis=axis)
+    if dated:
+        x, at = alt.X("at:T", axis=_days(past["at"])), _date("at")
+    else:
+        x, at = alt.X("at:Q", title=say("sessions_from_last")), alt.Tooltip("at:Q", title=say("step"))
+    y, tooltip = _price("close", unit), [at, _figure("close", say("close"))]
     base = alt.Chart(fan).encode(x=x)
-    bands = [
-        base.mark_area(color=MODEL, opacity=0.18).encode(y=_price(f"lower_{level}", unit), y2=f"upper_{level}:Q")
-        for level in (90, 80)
-    ]
-    tooltip = [
-        alt.Tooltip("at:T", title=say("date"), format=_day()) if dated else alt.Tooltip("at:Q", title=say("step")),
-        alt.Tooltip("close:Q", format=".2f", title=say("close")),
-    ]
-    limits = [alt.Tooltip(f"{side}_90:Q", format=".2f", title=f"{say(side)} 90 %") for side in ("lower", "upper")]
-    before = alt.Chart(past).mark_line(color=ACTUAL).encode(x=x, y=_price("close", unit), tooltip=tooltip)
-    line = base.mark_line(color=MODEL, point={"color": MODEL, "size": 40}).encode(
-        y=_price("close", unit), tooltip=[*tooltip, *limits]
-    )
-    return _drawn(*bands, before, line)
+    before = alt.Chart(past).mark_line(color=ACTUAL).encode(x=x, y=y, tooltip=tooltip)
+    line = base.mark_line(color=MODEL, point={"color": MODEL, "size": 40})
+    return _drawn(*_bands(base, unit, 0.18), before, line.encode(y=y, tooltip=[*tooltip, *_limits()]))
 
 
 def losses(history: dict[str, list[float]]) -> Drawn:
@@ -200,24 +155,21 @@ def losses(history: dict[str, list[float]]) -> Drawn:
         for name, values in history.items()
         for epoch, value in enumerate(values, start=1)
     ]
-    return _drawn(
-        alt.Chart(pd.DataFrame(rows))
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("epoch:Q", axis=alt.Axis(title=say("epoch"), tickMinStep=1, format="d")),
-            y=alt.Y("value:Q", title=say("loss"), scale=alt.Scale(zero=False)),
-            color=_colours("series", list(names.values()), [MODEL, NAIVE]),
-            tooltip=["series:N", "epoch:Q", alt.Tooltip("value:Q", format=".5f")],
-        ),
-        height=260,
+    chart = alt.Chart(pd.DataFrame(rows)).mark_line(point=True)
+    chart = chart.encode(
+        x=alt.X("epoch:Q", axis=alt.Axis(title=say("epoch"), tickMinStep=1, format="d")),
+        y=alt.Y("value:Q", title=say("loss"), scale=alt.Scale(zero=False)),
+        color=_colours("series", list(names.values()), [MODEL, NAIVE]),
+        tooltip=["series:N", "epoch:Q", alt.Tooltip("value:Q", format=".5f")],
     )
+    return _drawn(chart, height=260)
 
 
 def _drawn(*layers: alt.Chart, height: int = HEIGHT) -> Drawn:
     chart: Drawn = layers[0] if len(layers) == 1 else alt.layer(*layers)
     chart.height = height
-    if language() in _LOCALES:
-        chart.config = alt.Config(locale=_LOCALES[language()])
+    if language() == "pt":
+        chart.config = alt.Config(locale=_PORTUGUESE)
     return chart
 
 
@@ -236,17 +188,28 @@ def _price(column: str, unit: str) -> alt.Y:
     return alt.Y(f"{column}:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title=unit, minExtent=LABELS))
 
 
-def _day() -> str:
-    return "%d/%m/%Y" if language() == "pt" else "%Y-%m-%d"
+def _date(column: str = "date") -> alt.Tooltip:
+    day = "%d/%m/%Y" if language() == "pt" else "%Y-%m-%d"
+    return alt.Tooltip(f"{column}:T", format=day, title=say("date"))
 
 
-def _date() -> alt.Tooltip:
-    return alt.Tooltip("date:T", format=_day(), title=say("date"))
+def _figure(column: str, title: str, digits: str = ".2f") -> alt.Tooltip:
+    return alt.Tooltip(f"{column}:Q", format=digits, title=title)
+
+
+def _limits() -> list[alt.Tooltip]:
+    return [_figure(f"{side}_90", f"{say(side)} 90 %") for side in ("lower", "upper")]
+
+
+def _bands(base: alt.Chart, unit: str, opacity: float) -> list[alt.Chart]:
+    """The areas of the 90 % and the 80 % band."""
+    area = base.mark_area(color=MODEL, opacity=opacity)
+    return [area.encode(y=_price(f"lower_{level}", unit), y2=f"upper_{level}:Q") for level in (90, 80)]
 
 
 def _ohlc(table: pd.DataFrame) -> list[alt.Tooltip]:
     known = [name for name in ("open", "high", "low", "close") if table[name].notna().any()]
-    return [_date(), *(alt.Tooltip(f"{name}:Q", format=".2f", title=say(name)) for name in known)]
+    return [_date(), *(_figure(name, say(name)) for name in known)]
 
 
 def _shades(parts: Parts, table: pd.DataFrame) -> list[alt.Chart]:
@@ -270,10 +233,6 @@ def _colours(column: str, names: list[str], colours: Sequence[str]) -> alt.Color
 
 def _columns(names: list[str]) -> int:
     return len(names) if sum(map(len, names)) <= TELEPHONE else min(2, len(names))
-
-
-def _long(rows: pd.DataFrame, names: dict[str, str], at: str) -> pd.DataFrame:
-    return rows.rename(columns=names).melt(id_vars=at, value_vars=list(names.values()), var_name="series")
 
 
 def _rule(value: float) -> alt.Chart:

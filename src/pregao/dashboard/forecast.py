@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from pregao.dashboard import charts, refusals, tables
-from pregao.dashboard.language import day, language, number, say
+from pregao.dashboard.language import choose, day, language, number, say
 from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import configuration, forecast_writer, remembered
 from pregao.dashboard.stocks import choose_stock
@@ -27,8 +27,6 @@ RECENT = 60
 
 EXAMPLE = "54,1 53,9 54,4 54,0 53,2 53,5 52,8 53,1 53,9 54,6 54,2 55,0 55,3 54,9 55,6 55,1 54,8 55,4 55,9 55,5"
 
-ORIGINS = ("stock", "pasted", "uploaded")
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -43,17 +41,9 @@ def main() -> None:
     st.title(say("forecast.title"))
     st.caption(say("forecast.about"))
     symbol = choose_stock()
-    origin = st.segmented_control(
-        say("closes_from"),
-        ORIGINS,
-        default="stock",
-        required=True,
-        format_func=lambda name: say(f"closes_from.{name}"),
-        wrap=True,
-        key="origin",
-    )
+    origin = choose("closes_from", ["stock", "pasted", "uploaded"], "stock", key="origin")
     with guarded():
-        answer = _answer(symbol, str(origin))
+        answer = _answer(symbol, origin)
         if answer is not None:
             _show(answer)
 
@@ -63,15 +53,13 @@ def _answer(symbol: Symbol, origin: str) -> Answer | None:
         source = configuration().source
         with st.spinner(say("forecast.wait")):
             return remembered(
-                "forecast",
-                lambda: of_source(symbol, source.name, source.path, forecast_writer()),
-                symbol.ticker,
+                "forecast", lambda: of_source(symbol, source.name, source.path, forecast_writer()), symbol.ticker
             )
     if origin == "pasted":
         text = st.text_area(say("pasted"), placeholder=EXAMPLE, help=say("pasted.help"), key="pasted")
         pressed = st.button(say("forecast.do"), type="primary", key="do")
         if not text.strip():
-            st.info(say("pasted.empty" if not pressed else "pasted.nothing"), icon=":material/info:")
+            st.info(say("pasted.nothing" if pressed else "pasted.empty"), icon=":material/info:")
             return None
         return of_closes(symbol, closes_in(text))
     file = st.file_uploader(say("uploaded"), type=["csv", "txt"], help=say("uploaded.help"), key="uploaded")
@@ -164,19 +152,13 @@ def _heading(answer: Answer) -> None:
 def _table(forecast: Forecast) -> None:
     table = forecast.table
     if forecast.as_of is None:
-        table = table.drop(columns="date")
-    shown = table.assign(date=[day(value) for value in table["date"]]) if "date" in table else table
+        table = shown = table.drop(columns="date")
+    else:
+        shown = table.assign(date=table["date"].map(day))
     tables.show(shown, key="forecast table")
-    # Excel reads its own language's signs only.
+    # Excel reads the signs of its own language only
     separator, point = (";", ",") if language() == "pt" else (",", ".")
-    st.download_button(
-        say("download"),
-        table.to_csv(index=False, float_format="%.6f", sep=separator, decimal=point),
-        f"{forecast.symbol}-{forecast.as_of or 'forecast'}.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    tables.download(table, f"{forecast.symbol}-{forecast.as_of or 'forecast'}", sep=separator, decimal=point)
 
 
 main()

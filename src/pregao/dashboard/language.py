@@ -1,5 +1,6 @@
 """Portuguese and English: sentences, numbers and dates."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -30,6 +31,20 @@ def switch() -> None:
         bind="query-params",
         horizontal=True,
     )
+
+
+def choose(what: str, names: Sequence[str], default: str, key: str) -> str:
+    """Let the visitor choose one of some names, whose sentences are WHAT.NAME; WHAT is the label."""
+    chosen = st.segmented_control(
+        say(what),
+        names,
+        default=default,
+        required=True,
+        format_func=lambda name: say(f"{what}.{name}"),
+        wrap=True,
+        key=key,
+    )
+    return str(chosen)
 
 
 def say(key: str, **values: object) -> str:

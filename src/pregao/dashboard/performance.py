@@ -1,7 +1,6 @@
 """Performance: forecasts against what came, errors beside the baselines', two runs side by side."""
 
 from datetime import date
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -60,7 +59,7 @@ def _runs(symbol: Symbol) -> None:
 
 
 def _figures(own: EvaluationTables) -> None:
-    """The four figures that say how good it is, with their yardstick."""
+    """The four main scores, with the naive baseline's error."""
     row, naive = (own.scores[own.scores["forecaster"] == name].iloc[0] for name in ("model", NAIVE))
     with tables.figures():
         st.metric("MAPE", f"{number(row['mape'], 3)} %", help=say("mape.help"), width="content")
@@ -81,49 +80,40 @@ def _by_step(symbol: Symbol, chosen: Choice) -> None:
         rows = own.at_step(step)
         st.subheader(say("against_actual"))
         st.altair_chart(charts.against_actual(rows, symbol.currency), key="against actual")
-        left, right = st.columns(2)
-        with left:
-            st.subheader(say("residuals"))
-            st.altair_chart(charts.residuals(rows), key="residuals")
-        with right:
-            st.subheader(say("spread"))
-            st.altair_chart(charts.spread(rows), key="spread")
+        _pair({"residuals": charts.residuals(rows), "spread": charts.spread(rows)})
         st.subheader(say("at_step", step=step))
         steps = own.steps[own.steps["step"] == step].reset_index(drop=True)
         tables.show(steps[["forecaster", *FIGURES]], key="at step")
 
 
 def _per_step(own: EvaluationTables, unit: str) -> None:
-    left, right = st.columns(2)
-    with left:
-        st.subheader(say("error_per_step"))
-        st.altair_chart(charts.per_step(own.steps, "mape", "MAPE, %"), key="error per step")
-    with right:
-        st.subheader(say("coverage_per_step"))
-        st.altair_chart(charts.per_step(own.steps, "coverage_90", say("inside_90_percent"), goal=90), key="coverage")
+    coverage = charts.per_step(own.steps, "coverage_90", say("inside_90_percent"), goal=90)
+    _pair({"error_per_step": charts.per_step(own.steps, "mape", "MAPE, %"), "coverage_per_step": coverage})
     st.subheader(say("all_steps"))
     tables.show(own.scores[["forecaster", *FIGURES]], key="scores")
     st.caption(say("baselines.about", unit=unit.replace("$", "\\$")))
 
 
+def _pair(drawn: dict[str, charts.Drawn]) -> None:
+    """Two charts in one row, under the headings of their keys."""
+    for place, (name, chart) in zip(st.columns(2), drawn.items(), strict=True):
+        place.subheader(say(name))
+        place.altair_chart(chart, key=name)
+
+
 def _side_by_side(symbol: Symbol, own: EvaluationTables, name: str, second: Choice) -> None:
     other = judged(symbol, second)
-    both = {name: own, name_of(second): other}
     st.subheader(say("side_by_side"))
-    rows = [
-        {"run": run, **one.scores[one.scores["forecaster"] == who].iloc[0][["forecaster", *FIGURES]]}
-        for run, one in both.items()
-        for who in ("model", NAIVE)
-    ]
-    tables.show(pd.DataFrame(rows), key="side by side")
-    steps = [
-        one.steps[one.steps["forecaster"] == who].assign(forecaster=f"{run} · {who}")
-        for run, one in both.items()
-        for who in ("model", NAIVE)
-    ]
+    rows: list[pd.DataFrame] = []
+    steps: list[pd.DataFrame] = []
+    for run, one in {name: own, name_of(second): other}.items():
+        for who in ("model", NAIVE):
+            rows.append(one.scores[one.scores["forecaster"] == who].assign(run=run))
+            steps.append(one.steps[one.steps["forecaster"] == who].assign(forecaster=f"{run} · {who}"))
+    scores = pd.concat(rows, ignore_index=True)[["run", "forecaster", *FIGURES]]
+    tables.show(scores, key="side by side")
     st.altair_chart(charts.per_step(pd.concat(steps), "mape", "MAPE, %"), key="both per step")
-    windows = [set(one.forecasts["cutoff"]) for one in both.values()]
-    if windows[0] != windows[1]:
+    if set(own.forecasts["cutoff"]) != set(other.forecasts["cutoff"]):
         st.caption(say("other_windows"))
 
 
@@ -137,25 +127,13 @@ def _told(symbol: Symbol) -> None:
         return
     st.caption(say("told.about", unit=symbol.currency.replace("$", "\\$")))
     names = [f"{entry['model']} · {entry['version']}" for entry in entries]
-    versions = [
-        {"version": name, "first": _day(entry["first"]), "last": _day(entry["last"]), **_live(entry)}
-        for name, entry in zip(names, entries, strict=True)
-    ]
-    tables.show(pd.DataFrame(versions), key="told")
-    newest = len(entries) - 1
-    chosen = st.selectbox(
-        say("told.version"), range(len(entries)), newest, format_func=names.__getitem__, key="version"
-    )
-    steps = entries[chosen]["steps"]
-    tables.show(pd.DataFrame([{"step": one["step"], **_live(one)} for one in steps]), key="told by step")
-
-
-def _live(scores: dict[str, Any]) -> dict[str, Any]:
-    return {name: scores[name] for name in LIVE}
-
-
-def _day(iso: str) -> str:
-    return day(date.fromisoformat(iso))
+    versions = pd.DataFrame(entries).assign(version=names)
+    for end in ("first", "last"):
+        versions[end] = [day(date.fromisoformat(iso)) for iso in versions[end]]
+    tables.show(versions[["version", "first", "last", *LIVE]], key="told")
+    places = range(len(entries))
+    chosen = st.selectbox(say("told.version"), places, places[-1], format_func=names.__getitem__, key="version")
+    tables.show(pd.DataFrame(entries[chosen]["steps"])[["step", *LIVE]], key="told by step")
 
 
 main()

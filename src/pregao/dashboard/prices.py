@@ -1,23 +1,21 @@
 """Prices: closes or candles of a stock with volume, and the parts of a training."""
 
-from datetime import date
-
 import pandas as pd
 import streamlit as st
 
 from pregao.dashboard import charts
-from pregao.dashboard.language import day, number, say
+from pregao.dashboard.language import choose, day, number, say
 from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import prices, remembered, training_defaults
 from pregao.dashboard.stocks import choose_stock
-from pregao.dashboard.tables import figures
+from pregao.dashboard.tables import download, figures
 from pregao.data.panel import build_panel
 from pregao.data.windows import border_rule
 from pregao.data.windows import day as day_of
 from pregao.errors import PregaoError, sentence_for_clients
 from pregao.prices.downloader import Prices
 from pregao.prices.symbols import Symbol
-from pregao.prices.table import PriceBasis
+from pregao.prices.table import PriceBasis, last_day
 
 RANGES = {"month": 1, "half": 6, "year": 12, "five": 60, "all": None, "own": None}
 """Months; None for what is not counted in months."""
@@ -29,10 +27,11 @@ def main() -> None:
     st.caption(say("prices.about"))
     symbol = choose_stock()
     adjusted = st.toggle(say("adjusted"), value=True, help=say("adjusted.help"), key="adjusted")
+    basis: PriceBasis = "adjusted" if adjusted else "close"
     with st.spinner(say("prices.wait")):
-        found = prices(symbol, "adjusted" if adjusted else "close")
+        found = prices(symbol, basis)
     _summary(found)
-    _picture(symbol, "adjusted" if adjusted else "close")
+    _picture(symbol, basis)
     _origin(found)
 
 
@@ -55,25 +54,11 @@ def _picture(symbol: Symbol, basis: PriceBasis) -> None:
     with guarded():
         found = prices(symbol, basis)
         left, right = st.columns([3, 1])
-        names = list(RANGES)
-        chosen = left.segmented_control(
-            say("range"),
-            names,
-            default="year",
-            required=True,
-            format_func=lambda name: say(f"range.{name}"),
-            key="range",
-            wrap=True,
-        )
-        kind = right.segmented_control(
-            say("drawn"),
-            ["closes", "candles"],
-            default="closes",
-            required=True,
-            format_func=lambda name: say(f"drawn.{name}"),
-            key="drawn",
-        )
-        table = _cut(found.table, str(chosen))
+        with left:
+            chosen = choose("range", list(RANGES), "year", key="range")
+        with right:
+            kind = choose("drawn", ["closes", "candles"], "closes", key="drawn")
+        table = _cut(found.table, chosen)
         parts = _parts(found, basis)
         whole = table[["open", "high", "low"]].notna().all(axis=None)
         if kind == "candles" and not whole:
@@ -89,9 +74,8 @@ def _picture(symbol: Symbol, basis: PriceBasis) -> None:
 def _cut(table: pd.DataFrame, chosen: str) -> pd.DataFrame:
     first, last = table["date"].iloc[0], table["date"].iloc[-1]
     if chosen == "own" and first < last:
-        ends = st.slider(
-            say("range.own"), first.date(), last.date(), (first.date(), last.date()), format="DD/MM/YYYY", key="days"
-        )
+        ends = (first.date(), last.date())
+        ends = st.slider(say("range.own"), *ends, ends, format="DD/MM/YYYY", key="days")
         return table[table["date"].between(pd.Timestamp(ends[0]), pd.Timestamp(ends[1]))]
     months = RANGES[chosen]
     return table if months is None else table[table["date"] >= last - pd.DateOffset(months=months)]
@@ -108,26 +92,17 @@ def _parts(found: Prices, basis: PriceBasis) -> charts.Parts:
 def _divided(found: Prices) -> charts.Parts:
     config = training_defaults(found.symbol)
     begin, end = config.dates
-    table = found.table
-    table = table[table["date"] >= pd.Timestamp(begin)]
-    table = table if end is None else table[table["date"] <= pd.Timestamp(end)]
-    tables, data = {found.symbol.ticker: table.reset_index(drop=True)}, config.data
+    days = found.table["date"]
+    table = found.table[days.between(pd.Timestamp(begin), pd.Timestamp(end or found.as_of))].reset_index(drop=True)
+    tables, data = {found.symbol.ticker: table}, config.data
     rule = border_rule(**config.evaluation.model_dump())
     panel = build_panel(tables, data.lookback, data.horizon, data.inputs, rule)
     validation, test = map(day_of, panel.borders)
-    last: date = table["date"].iloc[-1].date()
-    return {"train": (begin, validation), "validation": (validation, test), "test": (test, last)}
+    return {"train": (begin, validation), "validation": (validation, test), "test": (test, last_day(table))}
 
 
 def _origin(found: Prices) -> None:
-    st.download_button(
-        say("download"),
-        found.table.to_csv(index=False, date_format="%Y-%m-%d", float_format="%.6f"),
-        f"{found.symbol}.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    download(found.table, str(found.symbol), date_format="%Y-%m-%d")
     if found.warnings:
         with st.expander(say("notes", count=len(found.warnings))):
             for warning in found.warnings:

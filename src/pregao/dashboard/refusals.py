@@ -1,4 +1,4 @@
-"""A refusal as a person reads it, in place of what it kept from being shown; never a trace."""
+"""Show a refusal in place of the part of a page that failed; never a trace."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from pregao.dashboard.language import language, say
-from pregao.errors import PregaoError, refusal, sentence_for_clients
+from pregao.errors import refusal, sentence_for_clients
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,6 @@ def tell(key: str, sentence: str) -> None:
         return
     st.warning(say(key), icon=":material/info:")
     st.caption(_plain(f"{say('detail')}: {told}"))
-
-
-def of(error: PregaoError) -> str:
-    """The same as one text."""
-    told = sentence_for_clients(str(error))
-    return told if language() == "en" else f"{say(f'refused.{type(error).__name__}')} {say('detail')}: {told}"
 
 
 def _plain(text: str) -> str:

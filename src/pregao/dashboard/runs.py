@@ -59,9 +59,8 @@ def name_of(choice: Choice) -> str:
     shared = f"{SHARED} · " if choice.experiment == SHARED else ""
     if choice.started is None:
         return f"{shared}{say('served_on_latest')}"
-    return (
-        f"{shared}{day(choice.started)} {choice.started:%H:%M} · MAPE {number(choice.mape, 3)} % · {choice.run_id[:6]}"
-    )
+    when = f"{day(choice.started)} {choice.started:%H:%M}"
+    return f"{shared}{when} · MAPE {number(choice.mape, 3)} % · {choice.run_id[:6]}"
 
 
 def judged(symbol: Symbol, choice: Choice) -> EvaluationTables:

@@ -1,10 +1,7 @@
 """What the pages say: Portuguese, English."""
 
 SENTENCES: dict[str, tuple[str, str]] = {
-    "disclaimer": (
-        "Nada aqui é recomendação de compra ou venda.",
-        "Nothing here is advice to buy or sell.",
-    ),
+    "disclaimer": ("Nada aqui é recomendação de compra ou venda.", "Nothing here is advice to buy or sell."),
     "internal": (
         "Esta página falhou por um erro nosso; o registro do servidor diz mais. Recarregue-a, ou escolha outra.",
         "This page failed by a mistake of ours; the server's log says more. Load it again, or choose another.",
@@ -253,10 +250,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "How much of the learned median is forecast; 0 would be the last close.",
     ),
     "choice.max_epochs": ("Épocas, no máximo", "Epochs, at most"),
-    "choice.max_epochs.help": (
-        "Mais épocas pioram a previsão pontual.",
-        "More epochs make the point forecast worse.",
-    ),
+    "choice.max_epochs.help": ("Mais épocas pioram a previsão pontual.", "More epochs make the point forecast worse."),
     "choice.learning_rate": ("Taxa de aprendizado", "Learning rate"),
     "choice.dropout": ("Dropout", "Dropout"),
     "choice.batch_size": ("Janelas por lote", "Windows a batch"),
@@ -397,8 +391,5 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "refused.JobsFailed": ("Alguns treinos da série falharam.", "Some trainings of the sweep failed."),
     "refused.RayUnavailable": ("Nenhum cluster Ray responde no endereço dado.", "No Ray cluster answers there."),
     "refused.StudyUnavailable": ("O banco dos estudos não responde.", "The database of studies does not answer."),
-    "refused.IncomparableLosses": (
-        "As previsões não podem ser comparadas.",
-        "The forecasts cannot be compared.",
-    ),
+    "refused.IncomparableLosses": ("As previsões não podem ser comparadas.", "The forecasts cannot be compared."),
 }

@@ -80,10 +80,7 @@ def prices(symbol: Symbol, basis: PriceBasis) -> Prices:
     """
     source = configuration().source
     return remembered(
-        "prices",
-        lambda: Downloader(source.name, source.path, basis).prices(symbol, EARLIEST),
-        symbol.ticker,
-        basis,
+        "prices", lambda: Downloader(source.name, source.path, basis).prices(symbol, EARLIEST), symbol.ticker, basis
     )
 
 

@@ -22,16 +22,19 @@ def show(table: pd.DataFrame, *, key: str | None = None, config: Mapping[str, An
     """A table under the language's headings."""
     if "forecaster" in table:
         table = table.assign(forecaster=[name_of_forecaster(name) for name in table["forecaster"]])
-    digits = {name: count for name, count in DIGITS.items() if name in table}
-    styled = table.style.format({name: _signs(count) for name, count in digits.items()}, na_rep="–", **decimal())
+    formats: dict[Any, Any] = {name: f"{{:z,.{digits}f}}" for name, digits in DIGITS.items() if name in table}
+    styled = table.style.format(formats, na_rep="–", **decimal())
     headings: dict[str, Any] = {str(name): st.column_config.Column(say(f"column.{name}")) for name in table}
     st.dataframe(styled, hide_index=True, column_config={**headings, **(config or {})}, key=key)
 
 
+def download(table: pd.DataFrame, name: str, **to_csv: Any) -> None:  # noqa: ANN401 - pandas' own arguments
+    """A button that downloads a table as NAME.csv."""
+    csv = table.to_csv(index=False, float_format="%.6f", **to_csv)
+    icon = ":material/download:"
+    st.download_button(say("download"), csv, f"{name}.csv", "text/csv", icon=icon, on_click="ignore")
+
+
 def figures() -> DeltaGenerator:
-    """A row of metrics that goes on in the next line where it is narrow."""
+    """A row of metrics, which wraps on a narrow screen."""
     return st.container(horizontal=True, gap="medium")
-
-
-def _signs(count: int) -> str:
-    return f"{{:z,.{count}f}}"

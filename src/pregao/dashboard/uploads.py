@@ -7,26 +7,17 @@ import codecs
 import csv
 import io
 import re
+from itertools import zip_longest
 
 from pregao.errors import InvalidCloses
 from pregao.prices.table import NUMBERS
 
 NAMES = {
     "data": "date",
-    "fechamento": "close",
-    "último": "close",
-    "ultimo": "close",
-    "preço": "close",
-    "preco": "close",
+    **dict.fromkeys(("fechamento", "último", "ultimo", "preço", "preco"), "close"),
     "abertura": "open",
-    "máxima": "high",
-    "maxima": "high",
-    "máximo": "high",
-    "maximo": "high",
-    "mínima": "low",
-    "minima": "low",
-    "mínimo": "low",
-    "minimo": "low",
+    **dict.fromkeys(("máxima", "maxima", "máximo", "maximo"), "high"),
+    **dict.fromkeys(("mínima", "minima", "mínimo", "minimo"), "low"),
     "fechamento ajustado": "adj_close",
 }
 
@@ -57,7 +48,9 @@ def as_source_csv(data: bytes) -> bytes:
         return text.encode()
     out = io.StringIO(newline="")
     names = [name.strip().lower() for name in header]
-    csv.writer(out).writerows([header, *([_cell(*pair) for pair in _pairs(names, row)] for row in rows[1:])])
+    # A row with more cells than the header keeps them, so that the reader can refuse its line.
+    cells = ([_cell(*pair) for pair in zip_longest(names[: len(row)], row, fillvalue="")] for row in rows[1:])
+    csv.writer(out).writerows([header, *cells])
     return out.getvalue().encode()
 
 
@@ -110,10 +103,6 @@ def _decoded(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")  # Excel's, where Windows speaks Portuguese
-
-
-def _pairs(names: list[str], row: list[str]) -> list[tuple[str, str]]:
-    return [(names[place] if place < len(names) else "", cell) for place, cell in enumerate(row)]
 
 
 def _cell(name: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Two sources held against each other: every date on which they differ, and every date that only one of them has."""
+"""Compare two sources: the dates on which they differ, and the dates that only one of them has."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -51,9 +51,6 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str], t
     joined = joined.rename(columns={"close_1": "first", "close_2": "second"}).sort_values("date")
     both = joined.dropna().reset_index(drop=True)
     both = both.assign(percent=100 * (both["first"] / both["second"] - 1))
-    if both.empty:
-        return Agreement(names, tolerance, both, ((), ()))
-    joined = joined[(joined["date"] >= both["date"].iloc[0]) & (joined["date"] <= both["date"].iloc[-1])]
-    lacking = [joined.loc[joined[column].isna(), "date"] for column in ("second", "first")]
-    only_first, only_second = (tuple(day.date() for day in days) for days in lacking)
+    joined = joined[joined["date"].between(both["date"].min(), both["date"].max())]
+    only_first, only_second = (tuple(joined.loc[joined[name].isna(), "date"].dt.date) for name in ("second", "first"))
     return Agreement(names, tolerance, both, (only_first, only_second))

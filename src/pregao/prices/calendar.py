@@ -1,7 +1,7 @@
-"""Which days a market trades: exchange_calendars, asked for as long a calendar as the question needs."""
+"""Sessions of a market, from exchange_calendars."""
 
 import warnings
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 # Yahoo's B3 history begins in 2000 and the sample in 1999; one shared start keeps one calendar in memory
 _FIRST_YEAR = 1999
+_LONGEST_PAUSE = timedelta(days=31)  # New York closed for four months in 1914, and for at most six days since 1999
 
 
 def sessions(calendar: str, start: date, end: date) -> pd.DatetimeIndex:
@@ -29,24 +30,21 @@ def last_finished_session(calendar: str, now: datetime | None = None) -> date:
     """
     moment = pd.Timestamp(now or datetime.now(UTC)).tz_convert("UTC")
     closes: pd.Series[pd.Timestamp] = _covering(calendar, moment.date(), moment.date()).closes
-    finished = closes.index[closes <= moment]
-    last: date = finished[-1].date()
+    last: date = closes.index[closes <= moment][-1].date()
     return last
 
 
 def next_close(calendar: str, now: datetime | None = None) -> datetime:
     """When the next session closes, or the present one; UTC."""
     moment = pd.Timestamp(now or datetime.now(UTC)).tz_convert("UTC")
-    covering = _covering(calendar, moment.date(), (moment + pd.Timedelta(days=31)).date())
-    closes: pd.Series[pd.Timestamp] = covering.closes
+    closes: pd.Series[pd.Timestamp] = _covering(calendar, moment.date(), (moment + _LONGEST_PAUSE).date()).closes
     upcoming: datetime = closes[closes > moment].iloc[0].to_pydatetime()
     return upcoming
 
 
 def last_session_until(calendar: str, day: date) -> date:
     """The last session on or before a day."""
-    # no market pauses for a month: New York closed for four months in 1914, and for six days since 1999
-    return pd.Timestamp(sessions(calendar, (pd.Timestamp(day) - pd.Timedelta(days=31)).date(), day)[-1]).date()
+    return pd.Timestamp(sessions(calendar, day - _LONGEST_PAUSE, day)[-1]).date()
 
 
 def next_sessions(calendar: str, after: date, n: int) -> list[date]:

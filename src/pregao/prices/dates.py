@@ -1,6 +1,7 @@
 """start= and end=: two ISO dates, both inclusive."""
 
 import re
+from contextlib import suppress
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -34,14 +35,10 @@ def parse_dates(
 
 
 def _parse(name: str, given: date | str) -> date:
-    if isinstance(given, datetime):
-        return given.date()
     if isinstance(given, date):
-        return given
-    try:
+        return given.date() if isinstance(given, datetime) else given
+    with suppress(ValueError):
         if isinstance(given, str) and _ISO.fullmatch(given.strip()):
             return date.fromisoformat(given.strip())
-    except ValueError:
-        pass
-    shown = str(given)[:40]
-    raise InvalidDates(f"{name}={shown} is no date. Write it as year-month-day, for example {name}=2020-01-31.")
+    remedy = f"Write it as year-month-day, for example {name}=2020-01-31."
+    raise InvalidDates(f"{name}={str(given)[:40]} is no date. {remedy}")

@@ -1,4 +1,4 @@
-"""One picture of a stock's prices and of what is doubtful in them."""
+"""The picture of a stock's prices and of the findings in them."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from pregao.prices import quality
 from pregao.prices.agreement import Agreement
 from pregao.prices.downloader import Prices
 from pregao.prices.figure import GREEN, INK, RED, picture
-from pregao.prices.quality import Finding
 
-MISSING, MOVE, SPLIT, STALE, DIFFERENT = RED, GREEN, "#7a1f7a", "#c9a227", "#1f5fa8"
+SPLIT, DIFFERENT = "#7a1f7a", "#1f5fa8"
+COLOURS = {quality.MISSING_SESSIONS: RED, quality.LARGE_MOVES: GREEN, quality.STALE_CLOSES: "#c9a227"}
 
 
 def draw(prices: Prices, agreement: Agreement | None, path: Path) -> None:
@@ -35,12 +35,11 @@ def _closes(axis: Axes, prices: Prices) -> None:
     axis.plot(table["date"], table["close"], color=INK, lw=0.9)
     axis.set_ylabel(f"close, {prices.symbol.currency}")
     for finding in prices.findings:
-        colour = _colour(finding)
-        if colour is not None:
-            for number, day in enumerate(finding.dates):
-                label = f"{finding.what} ({finding.count})" if number == 0 else None
-                # matplotlib's types know no dates
-                axis.axvline(day, color=colour, lw=1.1, alpha=0.6, label=label)  # type: ignore[arg-type]
+        colour = SPLIT if finding.what.startswith("jumps like") else COLOURS.get(finding.what)
+        for number, day in enumerate(finding.dates if colour else ()):
+            label = f"{finding.what} ({finding.count})" if number == 0 else None
+            # matplotlib's types know no dates
+            axis.axvline(day, color=colour, lw=1.1, alpha=0.6, label=label)  # type: ignore[arg-type]
     if axis.get_legend_handles_labels()[1]:
         axis.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none", fontsize=8)
     else:
@@ -48,16 +47,11 @@ def _closes(axis: Axes, prices: Prices) -> None:
     axis.margins(x=0.01)
 
 
-def _colour(finding: Finding) -> str | None:
-    colours = {quality.MISSING_SESSIONS: MISSING, quality.LARGE_MOVES: MOVE, quality.STALE_CLOSES: STALE}
-    return SPLIT if finding.what.startswith("jumps like") else colours.get(finding.what)
-
-
 def _moves(axis: Axes, prices: Prices) -> None:
     moves = 100 * prices.table["close"].pct_change()
     axis.vlines(prices.table["date"], 0, moves.fillna(0), color=INK, lw=0.6)
     for side in (-1, 1):
-        axis.axhline(side * 100 * quality.LARGEST_MOVE, color=MOVE, lw=0.8, ls=":")
+        axis.axhline(side * 100 * quality.LARGEST_MOVE, color=GREEN, lw=0.8, ls=":")
     axis.set_ylabel("daily move, %")
 
 

@@ -1,4 +1,4 @@
-"""Can these prices be trusted? Every defect of a table, found in one pass: refused, repaired or warned about."""
+"""The quality check: every defect of a table of prices, found in one pass: refused, repaired or warned about."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pregao.errors import BadPrices
 from pregao.prices import calendar
 from pregao.prices.actions import suspected
 from pregao.prices.symbols import Symbol
+from pregao.prices.table import first_five
 
 Verdict = Literal["refused", "repaired", "warned"]
 LARGEST_MOVE = 0.25  # fraction of the day before; a spin-off or a forgotten split moves more, a trading day hardly ever
@@ -19,7 +20,6 @@ LARGE_MOVES = f"daily moves over {LARGEST_MOVE:.0%}"
 MISSING_SESSIONS = "sessions missing"
 STALE_CLOSES = f"runs of {STALE_RUN} or more identical closes"
 EARLIEST = date(1900, 1, 1)
-_SHOWN = 5
 _PRICES = ["open", "high", "low", "close", "adj_close"]
 
 
@@ -40,9 +40,7 @@ class Finding:
     verdict: Verdict
 
     def __str__(self) -> str:
-        shown = self.dates[:_SHOWN]
-        dates = ", ".join(map(str, shown)) + (", …" if self.count > len(shown) else "")
-        return f"{self.what}: {self.count}" + (f" ({dates})" if dates else "")
+        return f"{self.what}: {self.count}" + (f" ({first_five(self.dates)})" if self.dates else "")
 
 
 @dataclass(frozen=True)
@@ -53,14 +51,10 @@ class QualityReport:
     table: pd.DataFrame
     findings: tuple[Finding, ...]
 
-    def of(self, verdict: Verdict) -> tuple[Finding, ...]:
-        """The findings of one verdict."""
-        return tuple(finding for finding in self.findings if finding.verdict == verdict)
-
     @property
     def refused(self) -> tuple[Finding, ...]:
         """Defects that make the table unusable."""
-        return self.of("refused")
+        return tuple(finding for finding in self.findings if finding.verdict == "refused")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -84,17 +78,27 @@ def inspect(table: pd.DataFrame, symbol: Symbol, today: date | None = None) -> Q
     Args:
         table: left as it is.
         symbol: its calendar tells which sessions are missing.
-        today: days after it are in the future; the latest day anywhere on Earth unless given.
+        today: later days are in the future; the latest day anywhere on Earth unless given.
     """
     today = today or (datetime.now(UTC) + timedelta(hours=14)).date()
-    findings = [*_impossible_dates(table, today), *_impossible_prices(table)]
-    repaired, repairs = _repair(table)
-    findings += repairs
+    dates = table["date"]
+    findings = [
+        *_finding("dates in the future", dates[dates > pd.Timestamp(today)], "refused"),
+        *_finding(f"dates before {EARLIEST.year}", dates[dates < pd.Timestamp(EARLIEST)], "refused"),
+        *_impossible_prices(table),
+    ]
+    repaired = table
+    for step in (_order, _drop_empty, _drop_repeated, _empty_zeros):
+        repaired, found = step(repaired)
+        findings += found
+    repaired = repaired.reset_index(drop=True)
     if repaired.empty:
         findings.append(Finding("no row with a price", 1, (), "refused"))
     elif not any(finding.what.startswith("dates") for finding in findings):
         findings += _against_calendar(repaired["date"], symbol)
-    findings += [*_large_moves(repaired), *_unapplied_splits(repaired), *_stale_runs(repaired)]
+    moves = repaired["close"].pct_change().abs()
+    findings += _finding(LARGE_MOVES, repaired.loc[moves > LARGEST_MOVE, "date"], "warned")
+    findings += [*_unapplied_splits(repaired), *_stale_runs(repaired)]
     return QualityReport(symbol, repaired, tuple(findings))
 
 
@@ -103,31 +107,13 @@ def _finding(what: str, dates: Iterable[pd.Timestamp], verdict: Verdict) -> list
     return [Finding(what, len(days), tuple(days), verdict)] if days else []
 
 
-def _impossible_dates(table: pd.DataFrame, today: date) -> list[Finding]:
-    dates = table["date"]
-    return [
-        *_finding("dates in the future", dates[dates > pd.Timestamp(today)], "refused"),
-        *_finding(f"dates before {EARLIEST.year}", dates[dates < pd.Timestamp(EARLIEST)], "refused"),
-    ]
-
-
 def _impossible_prices(table: pd.DataFrame) -> list[Finding]:
-    infinite = (table[_PRICES].abs() == float("inf")).any(axis=1)
-    negative = ((table[_PRICES] < 0) & (table[_PRICES] > float("-inf"))).any(axis=1)
-    zero = (table[["close", "adj_close"]] == 0).any(axis=1)
+    infinite = table[_PRICES].abs() == float("inf")
+    wrong = ((table[_PRICES] < 0) & ~infinite).any(axis=1) | (table[["close", "adj_close"]] == 0).any(axis=1)
     return [
-        *_finding("infinite prices", table.loc[infinite, "date"], "refused"),
-        *_finding("prices of zero or less", table.loc[negative | zero, "date"], "refused"),
+        *_finding("infinite prices", table.loc[infinite.any(axis=1), "date"], "refused"),
+        *_finding("prices of zero or less", table.loc[wrong, "date"], "refused"),
     ]
-
-
-def _repair(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Sort, drop rows without a close, drop repeated rows, empty the zeros that mean «no such price»."""
-    findings: list[Finding] = []
-    for step in (_order, _drop_empty, _drop_repeated, _empty_zeros):
-        table, found = step(table)
-        findings += found
-    return table.reset_index(drop=True), findings
 
 
 def _order(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
@@ -144,7 +130,7 @@ def _drop_empty(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _drop_repeated(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """A date may come twice with the same closes (Yahoo's live row differs in its volume only): the later one stays."""
+    """Keep the later of two rows of a date with the same closes: Yahoo's live row differs in its volume only."""
     later = table.duplicated("date")
     same = table.duplicated(["date", "close", "adj_close"])
     contradicting = table.loc[later & ~same, "date"].drop_duplicates()
@@ -156,7 +142,7 @@ def _drop_repeated(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _empty_zeros(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Zero is how Yahoo and B3 write an open, high or low that never was; the close of such a day still holds."""
+    """Yahoo and B3 write a missing open, high or low as zero; the close of such a day is valid."""
     columns = ["open", "high", "low"]
     zero = table[columns] == 0
     found = _finding("open, high or low of zero", table.loc[zero.any(axis=1), "date"], "repaired")
@@ -172,24 +158,14 @@ def _against_calendar(dates: "pd.Series[pd.Timestamp]", symbol: Symbol) -> list[
     ]
 
 
-def _large_moves(table: pd.DataFrame) -> list[Finding]:
-    moves = table["close"].pct_change().abs()
-    return _finding(LARGE_MOVES, table.loc[moves > LARGEST_MOVE, "date"], "warned")
-
-
 def _unapplied_splits(table: pd.DataFrame) -> list[Finding]:
-    """Listed, and never applied on a jump's word: `pregao prices --help` tells how to confirm one."""
-    found = suspected(table)
-    ratios = sorted({suspicion.ratio for suspicion in found})
-    return [
-        finding
-        for ratio in ratios
-        for finding in _finding(
-            f"jumps like a {ratio.numerator}:{ratio.denominator} split that the prices do not take into account",
-            [pd.Timestamp(suspicion.day) for suspicion in found if suspicion.ratio == ratio],
-            "warned",
-        )
-    ]
+    """Suspected splits, which are never applied: `pregao prices --help` says how to confirm one."""
+    found, findings = suspected(table), []
+    for ratio in sorted({suspicion.ratio for suspicion in found}):
+        days = [pd.Timestamp(suspicion.day) for suspicion in found if suspicion.ratio == ratio]
+        split = f"{ratio.numerator}:{ratio.denominator} split"
+        findings += _finding(f"jumps like a {split} that the prices do not take into account", days, "warned")
+    return findings
 
 
 def _stale_runs(table: pd.DataFrame) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""A stock's name, its market's calendar and its currency. Imports nothing heavy: every command asks it first."""
+"""A stock's name, calendar and currency. Imports nothing heavy, since every command parses its stock first."""
 
 import re
 from dataclasses import dataclass

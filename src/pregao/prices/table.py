@@ -1,5 +1,6 @@
 """The table that every source hands over, and the change of its price basis."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Literal
 
@@ -27,6 +28,11 @@ def last_day(table: pd.DataFrame) -> date:
     """The day of the last row."""
     day: date = table["date"].iloc[-1].date()
     return day
+
+
+def first_five(days: Sequence[date]) -> str:
+    """The first five of some days, for a sentence."""
+    return ", ".join(map(str, days[:5])) + (", …" if len(days) > 5 else "")
 
 
 def on_basis(table: pd.DataFrame, price: PriceBasis) -> pd.DataFrame:

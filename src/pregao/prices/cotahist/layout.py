@@ -33,20 +33,11 @@ DISMES = _field(243, 245)  # distribution number: goes up by one with each corpo
 CASH = b"010"  # round lots; 020 is the odd-lot market, the others are auctions, forwards and options
 REAL = b"R$  "  # in use since 1994-07-01
 
-CASH_CLASSES = {
-    b"02": "round lot: shares and units, until 2021 BDRs too",
-    b"05": "a company under B3's sanction",
-    b"06": "a company in bankruptcy",
-    b"07": "a company in extrajudicial recovery",
-    b"08": "a company in judicial recovery",
-    b"09": "a company under special temporary administration",
-    b"11": "a company under intervention",
-    b"12": "real estate funds",
-    b"13": "agribusiness funds (in the files since 2021, not in the layout)",
-    b"14": "certificates of investment: ETFs and other funds, and early BDRs",
-    b"34": "unsponsored BDRs (in the files since 2021, not in the layout)",
-    b"35": "sponsored BDRs (in the files since 2021, not in the layout)",
-    b"36": "BDRs of ETFs (in the files since 2021, not in the layout)",
-}
-"""CODBDI of what trades by the round lot under a ticker of its own. Left out are, among others, 10 and 22 (rights and
-bonuses of subscription, which expire), 58 (other) and 96 (odd lots)."""
+CASH_CLASSES = (b"02", b"05", b"06", b"07", b"08", b"09", b"11", b"12", b"13", b"14", b"34", b"35", b"36")
+"""CODBDI of what trades by the round lot under a ticker of its own.
+
+02: shares and units, until 2021 BDRs too. 05 to 09, 11: a company under sanction, in bankruptcy, in extrajudicial or
+judicial recovery, under special administration or intervention. 12, 13, 14: funds of real estate, of agribusiness, and
+ETFs and others. 34, 35, 36: BDRs, unsponsored, sponsored and of ETFs. 13 and 34 to 36 are in the files since 2021, and
+not in the layout. Left out are, among others, 10 and 22 (rights and bonuses of subscription), 58 and 96 (odd lots).
+"""

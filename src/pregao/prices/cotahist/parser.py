@@ -41,7 +41,6 @@ class Quotes:
         year: of the header's `COTAHIST.YYYY`.
         generated: the day on which B3 wrote the file.
         records: all records of type 01, whatever their market.
-        other_currency: cash-market records that were left out, since their prices are not in R$.
         table: `date ticker open high low close volume especi dismes`, one row a kept record, in the file's order;
             prices in R$ for one paper, volume in papers, both unadjusted.
     """
@@ -49,7 +48,6 @@ class Quotes:
     year: int
     generated: date
     records: int
-    other_currency: int
     table: pd.DataFrame
 
 
@@ -116,7 +114,6 @@ class _Reading:
         self.today = today
         self.line = 1
         self.ending = b""
-        self.other_currency = 0
         self.parts: list[pd.DataFrame] = []
 
     def quotes(self) -> Quotes:
@@ -138,7 +135,7 @@ class _Reading:
         other = table["date"].dt.year[table["date"].dt.year != year]
         if not other.empty:
             raise _Defect(f"its header says year {year}, and it has quotes of {other.iloc[0]}")
-        return Quotes(year, generated, found - 2, self.other_currency, table)
+        return Quotes(year, generated, found - 2, table)
 
     def _header(self) -> tuple[int, date]:
         """Return the year and the day of writing; sets the line ending."""
@@ -212,10 +209,8 @@ class _Reading:
     def _take(self, matrix: Bytes) -> None:
         """Add the cash market's quotes in R$ to the parts."""
         cash = np.flatnonzero(_texts(matrix, layout.TPMERC) == layout.CASH)
-        cash = cash[np.isin(_texts(matrix[cash], layout.CODBDI), list(layout.CASH_CLASSES))]
-        real = _texts(matrix[cash], layout.MODREF) == layout.REAL
-        self.other_currency += int(len(cash) - real.sum())
-        rows = cash[real]
+        cash = cash[np.isin(_texts(matrix[cash], layout.CODBDI), layout.CASH_CLASSES)]
+        rows = cash[_texts(matrix[cash], layout.MODREF) == layout.REAL]
         if not rows.size:
             return
         kept, lines = matrix[rows], rows + self.line

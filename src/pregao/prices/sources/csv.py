@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,7 @@ from pregao.prices.sources import Source
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import NUMBERS, shaped
 
-_ISO_DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T].*)?")
+_ISO_DAY = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T].*)?$"
 _EMPTY = {"", "nan", "na", "null"}
 _REMEDY = "Allowed is a UTF-8 csv with commas and at least date,close (2020-01-31,61.5). Correct the file."
 
@@ -32,17 +31,14 @@ class CsvSource(Source):
 
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """All rows of the file; see `Source.history`."""
-        return read_table(self._file(symbol), symbol)
-
-    def _file(self, symbol: Symbol) -> Path:
         if not self.path.is_dir():
-            return self.path
+            return read_table(self.path, symbol)
         file = self.path / f"{symbol}.csv"
         if not os.path.exists(file):
             stocks = sorted(other.stem for other in self.path.glob("*.csv"))
             have = ", ".join(stocks[:10]) + (f" and {len(stocks) - 10} more" if len(stocks) > 10 else "")
             raise UnknownStock(symbol, "csv", str(file), f"The folder has {have or 'no csv file at all'}.")
-        return file
+        return read_table(file, symbol)
 
 
 def read_table(file: Path, symbol: Symbol) -> pd.DataFrame:
@@ -79,7 +75,7 @@ def _decode(file: Path) -> str:
 
 
 def _split(text: str) -> tuple[list[str], list[int], list[list[str]]]:
-    """Header, line number of each row, cells of each row."""
+    """Return the header, the line number of each row, and the cells of each row."""
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
@@ -108,7 +104,7 @@ def _columns(header: list[str]) -> list[str]:
 
 
 def _dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
-    days = texts.str.strip().str.extract(f"^{_ISO_DAY.pattern}$", expand=False)
+    days = texts.str.strip().str.extract(_ISO_DAY, expand=False)
     dates = pd.to_datetime(days, format="%Y-%m-%d", errors="coerce")
     _refuse_first(texts, dates.isna(), "is no date like 2020-01-31")
     return dates

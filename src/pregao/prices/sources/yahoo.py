@@ -13,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from pregao.errors import PricesUnavailable, UnknownStock
+from pregao.errors import PregaoError, PricesUnavailable, UnknownStock
 from pregao.files import in_background
 from pregao.prices.actions import Book, of_yahoo
 from pregao.prices.sources import Source
 from pregao.prices.symbols import Symbol
-from pregao.prices.table import shaped
+from pregao.prices.table import last_day, shaped
 from pregao.settings import settings
 
 _ZONE = {"BVMF": "America/Sao_Paulo", "XNYS": "America/New_York"}
@@ -53,10 +53,8 @@ class YahooSource(Source):
     writes_the_cache = True
 
     def __init__(self, deadline: float = 24, timeout: float = 6, attempts: int = 3, pause: float = 1) -> None:
-        self.deadline = deadline
-        self.timeout = timeout
-        self.attempts = attempts
-        self.pause = pause
+        self.deadline, self.timeout = deadline, timeout
+        self.attempts, self.pause = attempts, pause
 
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """All days since Yahoo's first, today's unfinished one included; see `Source.history`."""
@@ -65,22 +63,22 @@ class YahooSource(Source):
             # Name resolution and yfinance's locks have no time limit of their own.
             return in_background(partial(self._try_repeatedly, symbol, end)).result(self.deadline)
         except TimeoutError:
-            reason = f"time-out: no answer in {self.deadline:g} s"
-            raise PricesUnavailable(symbol, [f"yahoo: {reason}"], _UNAVAILABLE) from None
+            reason = f"yahoo: time-out: no answer in {self.deadline:g} s"
+            raise PricesUnavailable(symbol, [reason], _UNAVAILABLE) from None
 
     def _try_repeatedly(self, symbol: Symbol, end: float) -> pd.DataFrame:
-        refusal: Exception | None = None
+        refusal: PregaoError | None = None
         for pause in self._pauses(end):
             time.sleep(pause)
             try:
                 frame = _ask(symbol, self.timeout)
                 table = normalise(frame)
-            except Exception as error:  # yfinance passes on whatever its parsing runs into
+            except Exception as error:  # yfinance lets every error of its parsing pass
                 refusal = _refusal(symbol, error)
                 if isinstance(refusal, UnknownStock):
                     break
             else:
-                self.notes = _keep_actions(symbol, frame, table["date"].iloc[-1].date())
+                self.notes = _keep_actions(symbol, frame, last_day(table))
                 return table
         assert refusal is not None
         raise refusal
@@ -112,7 +110,7 @@ def normalise(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _keep_actions(symbol: Symbol, frame: pd.DataFrame, until: date) -> tuple[str, ...]:
-    """Keep the splits and dividends that come with the prices, for source=b3; a failure is only a sentence."""
+    """Store the splits and dividends that come with the prices, for source=b3; return a warning if that fails."""
     try:
         Book().write(symbol, "yahoo", of_yahoo(frame, until))
     except OSError as error:
@@ -166,7 +164,7 @@ def _place_cache(folder: Path) -> None:
 
 
 def _refusal(symbol: Symbol, error: Exception) -> PricesUnavailable | UnknownStock:
-    """What a person reads about an error of yfinance, of its HTTP library or of the parsing."""
+    """The refusal for an error of yfinance, of its HTTP library or of the parsing."""
     said = str(getattr(error, "yahoo_reason", None) or "")
     if any(words in said.lower() for words in _NO_SUCH_STOCK):
         return UnknownStock(symbol, "Yahoo", symbol.yahoo, f"Check the ticker, or {_OWN_PRICES}")
