@@ -1,6 +1,7 @@
 """Run a task as a command: Hydra composes its settings, a refusal is one sentence, exit codes 0, 1, 2, 130, 143."""
 
 import functools
+import gc
 import inspect
 import logging
 import os
@@ -25,6 +26,10 @@ from pregao.settings import settings
 REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
 
 STARTED = time.time()
+
+# Imports make many objects that live to the end; at Python's default of 700, the collector scans them again and again,
+# which takes 10 % of a command.
+gc.set_threshold(100_000)
 
 logger = logging.getLogger(__name__)
 
