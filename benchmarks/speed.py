@@ -75,7 +75,7 @@ class Trainings:
         torch.manual_seed(self.config.seed)
         model = build_model(self.config.network(len(self.panel.stocks)))
         train, validation = as_batch(self.panel.split.train), as_batch(self.panel.split.validation)
-        model.fit_statistics(*train)
+        model.initialise(*train)
         dataset = WindowDataset(self.panel.split.train)
         adam = torch.optim.Adam(model.parameters(), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.config.trainer.max_epochs)

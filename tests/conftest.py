@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hydra import compose, initialize_config_dir
 
 from pregao.cli import command as cli
 from pregao.config import parse
+from pregao.data.windows import fraction_borders
 from pregao.prices.calendar import sessions
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
@@ -73,6 +75,14 @@ def empty_database(tmp_path_factory):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         registry.served_stocks()
     return home / "mlruns" / "mlflow.db"
+
+
+def windows_of(load, inputs="window", seed=1):
+    """The data module of `load()`: 70 % training, 15 % validation, 15 % test, in batches of 32."""
+    from pregao.data.datamodule import PricesDataModule  # Lightning takes seconds, and few tests need it
+
+    split = partial(fraction_borders, train=0.7, validation=0.15)
+    return PricesDataModule(load, lookback=20, horizon=10, inputs=inputs, split=split, batch_size=32, seed=seed)
 
 
 def settle(folder, empty_database, patch):

@@ -187,8 +187,7 @@ def random_walks(windows: int, seed: int = 0) -> Batch:
 
 
 def _fitted(model: ForecastModel, inputs: Inputs, targets: Tensor) -> ForecastModel:
-    model.fit_statistics(inputs, targets)
-    model.fitted.fill_(True)
+    model.initialise(inputs, targets)
     return model
 
 

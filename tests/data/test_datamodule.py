@@ -1,5 +1,3 @@
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,22 +5,13 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
 from pregao.data.batch import OTHER_STOCK, WindowDataset, as_batch
-from pregao.data.datamodule import EpochBatches, PricesDataModule
-from pregao.data.windows import fraction_borders
+from pregao.data.datamodule import EpochBatches
 from pregao.errors import TooFewSessions
-from tests.conftest import random_walk
+from tests.conftest import random_walk, windows_of
 
 
 def module(seed=1, load=None):
-    data = PricesDataModule(
-        load or (lambda: {"VALE3": random_walk()}),
-        lookback=20,
-        horizon=10,
-        inputs="window",
-        split=partial(fraction_borders, train=0.7, validation=0.15),
-        batch_size=32,
-        seed=seed,
-    )
+    data = windows_of(load or (lambda: {"VALE3": random_walk()}), seed=seed)
     data.setup()
     return data
 
@@ -108,15 +97,7 @@ def test_a_plain_loader_collates_single_windows():
 
 def test_prices_are_loaded_once_for_the_windows_and_once_for_the_cache():
     calls = []
-    data = PricesDataModule(
-        lambda: calls.append(1) or {"VALE3": random_walk()},
-        lookback=20,
-        horizon=10,
-        inputs="window",
-        split=partial(fraction_borders, train=0.7, validation=0.15),
-        batch_size=32,
-        seed=1,
-    )
+    data = windows_of(lambda: calls.append(1) or {"VALE3": random_walk()})
     data.prepare_data()
     data.setup("fit")
     data.setup("test")

@@ -1,19 +1,16 @@
 """trainer=ddp and trainer=gpu train as one process of the processor does."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch.utils.data import DistributedSampler
 
-from pregao.data.datamodule import EpochBatches, PricesDataModule
-from pregao.data.windows import fraction_borders
+from pregao.data.datamodule import EpochBatches
 from pregao.errors import InvalidChoice
 from pregao.training import fit as training
 from pregao.training.config import TrainerChoices
 from pregao.training.fit import Training
 from pregao.training.module import ForecastModule
-from tests.conftest import random_walk, small_config
+from tests.conftest import random_walk, small_config, windows_of
 from tests.training.test_module import untrained
 
 EVEN, ODD = 402, 400
@@ -24,15 +21,7 @@ TOLERANCE = {EVEN: 1e-4, ODD: 1e-2}
 
 
 def data_of(sessions):
-    module = PricesDataModule(
-        lambda: {"VALE3": random_walk(sessions)},
-        lookback=20,
-        horizon=10,
-        inputs="window",
-        split=partial(fraction_borders, train=0.7, validation=0.15),
-        batch_size=32,
-        seed=1,
-    )
+    module = windows_of(lambda: {"VALE3": random_walk(sessions)})
     module.setup()
     return module
 

@@ -1,5 +1,3 @@
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,14 +6,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from pregao.data.batch import WindowDataset, as_batch
-from pregao.data.datamodule import PricesDataModule
-from pregao.data.windows import fraction_borders
 from pregao.models.absolute import AbsoluteModel
 from pregao.models.base import pinball_loss
 from pregao.models.recurrent import RecurrentModel
 from pregao.quantiles import LEVELS, MEDIAN
 from pregao.training.module import ForecastModule
-from tests.conftest import random_walk
+from tests.conftest import random_walk, windows_of
 
 CHOICES = {"cell": "lstm", "hidden_size": 8, "num_layers": 2, "dropout": 0.1}
 
@@ -34,9 +30,7 @@ def module(loss="pinball", learning_rate=5e-4, schedule="constant", **choices):
 
 def data(table=None):
     history = {"VALE3": random_walk() if table is None else table}
-    split = partial(fraction_borders, train=0.7, validation=0.15)
-    windows = {"lookback": 20, "horizon": 10, "inputs": "window", "split": split}
-    found = PricesDataModule(lambda: history, **windows, batch_size=32, seed=1)
+    found = windows_of(lambda: history)
     found.setup()
     return found
 

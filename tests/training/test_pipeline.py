@@ -1,6 +1,5 @@
 import json
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -11,8 +10,6 @@ import pytorch_lightning as pl
 from safetensors.torch import load_file
 
 from pregao.config import parse
-from pregao.data.datamodule import PricesDataModule
-from pregao.data.windows import fraction_borders
 from pregao.errors import TooFewSessions, TrackingUnavailable
 from pregao.forecasting.compose import forecast_stock, last_window
 from pregao.forecasting.historical import rolling_forecasts
@@ -24,7 +21,7 @@ from pregao.tracking import registry
 from pregao.training.config import TrainConfig
 from pregao.training.module import ForecastModule
 from pregao.training.pipeline import Pipeline
-from tests.conftest import random_walk, small_config, with_ranges
+from tests.conftest import random_walk, small_config, windows_of, with_ranges
 
 TIMES = {"training_time", "total_time"}
 
@@ -62,15 +59,7 @@ def test_a_run_leaves_every_promised_file(result):
 
 def test_lightnings_own_test_reproduces_the_errors_of_the_run(result, prices):
     model = TrainedModel.load(result.folder / "model")
-    data = PricesDataModule(
-        lambda: {"VALE3": pd.read_csv(prices / "VALE3.csv", parse_dates=["date"])},
-        lookback=20,
-        horizon=10,
-        inputs="ohlc",
-        split=partial(fraction_borders, train=0.7, validation=0.15),
-        batch_size=32,
-        seed=0,
-    )
+    data = windows_of(lambda: {"VALE3": pd.read_csv(prices / "VALE3.csv", parse_dates=["date"])}, inputs="ohlc")
     module = ForecastModule(model.network, learning_rate=1e-3, weight_decay=0.0, schedule="constant", seed=0)
     [scores] = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False).test(
         module, data, verbose=False

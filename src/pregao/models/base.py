@@ -67,6 +67,12 @@ class ForecastModel(nn.Module, ABC):
     def fit_statistics(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
         """Estimate from the training part what needs no gradient: means, deviations, regressions. Default: nothing."""
 
+    def initialise(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
+        """Run `fit_statistics` on the training part, unless it has run or its result came with loaded weights."""
+        if not self.fitted:
+            self.fit_statistics(inputs, targets)
+            self.fitted.fill_(True)
+
     def calibrate(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
         """Set `width` from the validation part. Default: keep it, since learned quantiles need no calibration."""
 

@@ -158,9 +158,7 @@ def fit_closed_form(model: ForecastModel, data: PricesDataModule) -> Fitted:
     split, stocks = data.panel.split, data.panel.stocks
     train, validation = as_batch(split.train, stocks), as_batch(split.validation, stocks)
     started = perf_counter()
-    if not model.fitted:
-        model.fit_statistics(*train)
-        model.fitted.fill_(True)
+    model.initialise(*train)
     seconds = perf_counter() - started
     return Fitted([model.loss(*train).item()], [model.loss(*validation).item()], 0, seconds)
 

@@ -46,11 +46,9 @@ class ForecastModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Estimate statistics of the training part, unless they came with the weights."""
-        if not self.model.fitted:
-            loader = self.trainer.train_dataloader
-            assert loader is not None
-            self.model.fit_statistics(*self.trainer.strategy.batch_to_device(loader.dataset[:]))
-            self.model.fitted.fill_(True)
+        loader = self.trainer.train_dataloader
+        assert loader is not None
+        self.model.initialise(*self.trainer.strategy.batch_to_device(loader.dataset[:]))
 
     def on_train_epoch_start(self) -> None:
         """Dropout's random numbers follow from the seed and the epoch."""
