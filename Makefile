@@ -6,7 +6,7 @@ OUTPUTS = $(abspath $(or $(PREGAO_HOME),.))/outputs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all faults check licences format serve dashboard mlflow notebooks pictures bench lock
+.PHONY: help setup train test test-all faults mutants check licences format serve dashboard mlflow notebooks pictures bench lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test-all: setup ## all tests but those of faults, as CI runs them
 
 faults: setup ## break everything under a real server, for minutes; wants a quiet machine
 	$(BIN)/pytest -m faults
+
+mutants: setup ## mutate the package in a hundred places, and print the mutations that no quick test notices
+	$(BIN)/python benchmarks/mutants.py $(NAMES)
 
 check: setup ## style, types, and known weaknesses: ours and of what we install
 	$(BIN)/ruff check .
