@@ -220,7 +220,7 @@ def test_a_command_with_a_hostile_ticker_calls_nobody(home, listener):
     port, came = listener
     done = run("predict.py", f'stock="http://127.0.0.1:{port}/"', "source=yahoo", home=home)
     assert done.returncode == 2
-    assert "is no ticker" in done.stderr
+    assert "is not a ticker" in done.stderr
     assert came == []
 
 

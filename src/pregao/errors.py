@@ -1,4 +1,4 @@
-"""Refusals: each exception takes the objects and composes one sentence of asked, found, allowed and next."""
+"""The package's exceptions; each composes a sentence of what was asked, found and allowed, and what to do next."""
 
 import errno
 import os
@@ -22,24 +22,24 @@ FULL_OR_READ_ONLY = {
     errno.ENAMETOOLONG,
 }
 
-# To the last @ of the word: drivers take a password with @ or / in it as it is.
+# Up to the last @ of the word: drivers accept a password with an unescaped @ or /.
 _PASSWORD = re.compile(r"//\S*@")
 
 _PATH = re.compile(r"(?<![\w/.:])(?:(?:file|sqlite):/*)?/(?:[^\s/,;:()'\"]+/)+([^\s/,;:()'\"]*)")
 
 
 class PregaoError(Exception):
-    """An input or a surrounding that is refused; its text is meant for a person. Commands exit with 2."""
+    """A refused input or environment; its text is shown to the user. Commands exit with code 2."""
 
 
 class InvalidSymbol(PregaoError):
-    """A ticker that is no B3 ticker and none of the sample indices."""
+    """A ticker that is neither a B3 ticker nor a sample index."""
 
     def __init__(self, asked: str, samples: Iterable[str]) -> None:
         super().__init__(
-            f"stock={asked[:40]!r} is no ticker. A B3 ticker is four letters or digits beginning with a letter, then "
-            f"one or two digits (VALE3, B3SA3, TAEE11), with or without .SA; {' and '.join(samples)} are samples that "
-            "need no network. Check the spelling."
+            f"stock={asked[:40]!r} is not a ticker. A B3 ticker is a letter, three letters or digits, and one or two "
+            f"digits (VALE3, B3SA3, TAEE11), with or without .SA; {' and '.join(samples)} are samples that need no "
+            "network. Check the spelling."
         )
 
 
@@ -52,14 +52,14 @@ class InvalidChoice(PregaoError):
 
 
 class UnknownStock(PregaoError):
-    """The source answers, and knows no such stock."""
+    """The source answers but has no such stock."""
 
     def __init__(self, symbol: object, source: str, asked: str, remedy: str) -> None:
         super().__init__(f"{symbol}: {source} knows no such stock (asked {asked}). {remedy}")
 
 
 class PricesUnavailable(PregaoError):
-    """No source had prices; says what was tried (`tried`, one reason a source)."""
+    """No source returned prices; `tried` has one reason per source."""
 
     def __init__(self, symbol: object, tried: Sequence[str], remedy: str) -> None:
         self.tried = tuple(tried)
@@ -67,25 +67,25 @@ class PricesUnavailable(PregaoError):
 
 
 class NothingInRange(PricesUnavailable):
-    """The source has the stock, and no session between the two dates."""
+    """The source has the stock, but no session between the two dates."""
 
 
 class BadPrices(PregaoError):
-    """A table of prices that cannot be used; lists every defect found, not only the first."""
+    """A price table that cannot be used; the sentence lists every defect, not only the first."""
 
     def __init__(self, symbol: object, origin: str, defects: Sequence[str], remedy: str) -> None:
         super().__init__(f"{symbol}: {origin} cannot be used: {'; '.join(defects)}. {remedy}")
 
 
 class BadQuotesFile(BadPrices):
-    """A file of B3's daily quotes (COTAHIST) that is refused as a whole."""
+    """A file of B3's daily quotes (COTAHIST) that cannot be used."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path, self.reason = path, reason
         PregaoError.__init__(
             self,
-            f"{path}: this file cannot be used: {reason}. Allowed are B3's yearly, monthly and daily COTAHIST files as "
-            "they are published, zipped or not. Fetch it again, or take it out of the folder.",
+            f"{path}: this file cannot be used: {reason}. Allowed are B3's yearly, monthly and daily COTAHIST files, "
+            "unmodified, zipped or not. Download it again, or remove it from the folder.",
         )
 
 
@@ -104,38 +104,39 @@ class BadCheckpoint(PregaoError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
-            f"ckpt_path={path}: {reason}. Allowed is a file that a training of the same stock, dates, model.* and "
-            "data.* left in its checkpoints/ folder; give that one, or leave ckpt_path out to start afresh."
+            f"ckpt_path={path}: {reason}. Allowed is a file from the checkpoints/ folder of a training with the same "
+            "stock, dates, model.* and data.*; give such a file, or leave out ckpt_path to start from scratch."
         )
 
 
 class Diverged(PregaoError):
-    """A training whose loss is no number any more."""
+    """A training whose validation loss is not finite."""
 
     def __init__(self, epoch: int, learning_rate: float) -> None:
         super().__init__(
-            f"The training diverged: in epoch {epoch} the validation loss was no finite number, with "
-            f"optimizer.learning_rate={learning_rate:g}. Nothing was registered. Choose a smaller one; 5e-4 is usual."
+            f"The training diverged: in epoch {epoch} the validation loss was not finite, with "
+            f"optimizer.learning_rate={learning_rate:g}. Nothing was registered. Choose a smaller learning rate; "
+            "the default is 5e-4."
         )
 
 
 class CorruptModel(PregaoError):
-    """A stored model whose files are missing, damaged, or of another network."""
+    """A stored model whose files are missing or damaged, or belong to another network."""
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(
-            f"The model in {folder.name}/ cannot be loaded ({reason}). It needs model.safetensors and model.json as a "
-            "training run wrote them; train the stock anew with train.py."
+            f"The model in {folder.name}/ cannot be loaded ({reason}). It needs the model.safetensors and model.json "
+            "that a training run wrote; train the stock again with train.py."
         )
 
 
 class MissingArtifact(PregaoError):
-    """A file that a run should have left."""
+    """A file that a run does not have."""
 
     def __init__(self, run_id: str, name: str) -> None:
         super().__init__(
-            f"The run {run_id[:8]} has no {name}: it was stopped, was shipped, or is older than that file. "
-            "Choose another run, or train anew."
+            f"The run {run_id[:8]} has no {name}: it was interrupted, its model was shipped with the package, or it "
+            "was made before runs had this file. Choose another run, or train again."
         )
 
 
@@ -143,43 +144,43 @@ class NoModel(PregaoError):
     """A stock without a served model."""
 
     def __init__(self, symbol: object, available: Sequence[str], problem: str = "") -> None:
-        have = f"there are models for {', '.join(available)}" if available else "there is none for any stock yet"
+        have = f"there are models for {', '.join(available)}" if available else "no stock has one yet"
         reason = f" {problem}" if problem else ""
         super().__init__(f"{symbol}: no trained model; {have}.{reason} Train one: python train.py stock={symbol}")
 
 
 class NotNeeded(PregaoError):
-    """A training that was wanted only if the stock had drifted; no failure, so that commands exit with 0."""
+    """A training with if_drifted=true for a stock that has not drifted; not a failure: commands exit with code 0."""
 
     def __init__(self, symbol: object, score: float, trained_at: str) -> None:
         super().__init__(
-            f"{symbol}: nothing was trained, since if_drifted=true and the stock behaves as its model of {trained_at} "
-            f"knows it: drift score {score:.2f}, a warning comes above 1. To train in any case leave if_drifted out."
+            f"{symbol}: nothing was trained, because if_drifted=true and the stock has not drifted since its model of "
+            f"{trained_at}: drift score {score:.2f}, with a warning above 1. Leave out if_drifted to train anyway."
         )
 
 
 class TrainingRuns(PregaoError):
-    """A second training, while one goes on."""
+    """A training was requested while another one runs."""
 
     def __init__(self, job: str | None, stock: str | None) -> None:
         self.job = job
         which = f"job {job}, {stock}" if job else "it is just starting"
-        super().__init__(f"Another training runs ({which}); one at a time is allowed. Wait for it, or cancel it.")
+        super().__init__(f"Another training is running ({which}); only one is allowed. Wait for it, or cancel it.")
 
 
 class NoSuchJob(PregaoError):
-    """A training job that is not known here."""
+    """A training job that does not exist."""
 
     def __init__(self, asked: str) -> None:
-        super().__init__(f"There is no training job {asked[:40]!r}. GET /train lists the known ones.")
+        super().__init__(f"The training job {asked[:40]!r} does not exist. GET /train lists all jobs.")
 
 
 class InvalidCloses(PregaoError):
-    """Closes that no forecast can be made from."""
+    """Closes that a forecast cannot be made from."""
 
 
 class IncomparableLosses(PregaoError):
-    """Two series of losses that no test of their difference can be made of."""
+    """Two series of losses whose difference cannot be tested for significance."""
 
 
 class StorageError(PregaoError):
@@ -188,40 +189,40 @@ class StorageError(PregaoError):
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(
             f"{path}: cannot be written ({reason}). Free some space or give another folder: PREGAO_HOME=/some/folder. "
-            "What was there before is unchanged."
+            "Existing files are unchanged."
         )
 
 
 class TrackingUnavailable(PregaoError):
-    """MLflow's database or server does not answer, or answers with what it cannot use."""
+    """MLflow's database or server does not answer, or cannot be used."""
 
     def __init__(self, uri: str, reason: str) -> None:
-        told = _PASSWORD.sub("//…@", f"MLflow at {uri} cannot be used ({reason.strip()})")
+        found = _PASSWORD.sub("//…@", f"MLflow at {uri} cannot be used ({reason.strip()})")
         super().__init__(
-            f"{told}. Allowed is an MLflow server that runs, or a database of this "
-            "MLflow: set MLFLOW_TRACKING_URI, leave it unset for mlruns/mlflow.db, or move a damaged file away."
+            f"{found}. Allowed is a running MLflow server, or a database of the installed MLflow version: set "
+            "MLFLOW_TRACKING_URI, leave it unset for mlruns/mlflow.db, or move a damaged file away."
         )
 
 
 class ForecastsUnavailable(PregaoError):
-    """The database of past forecasts does not answer, cannot be written, or is another program's."""
+    """The database of past forecasts does not answer, cannot be written, or belongs to another program."""
 
     def __init__(self, uri: str, reason: str) -> None:
-        told = _PASSWORD.sub("//…@", f"The past forecasts at {uri} cannot be reached ({reason.strip()})")
+        found = _PASSWORD.sub("//…@", f"The past forecasts at {uri} cannot be reached ({reason.strip()})")
         super().__init__(
-            f"{told}. Forecasts go on, and are written down later. Allowed is a PostgreSQL that runs, or a sqlite file "
-            "that can be written: set PREGAO_FORECASTS_URI, or leave it unset for outputs/forecasts.db."
+            f"{found}. Forecasts still work, and are stored later. Allowed is a running PostgreSQL, or a writable "
+            "sqlite file: set PREGAO_FORECASTS_URI, or leave it unset for outputs/forecasts.db."
         )
 
 
 class JobsFailed(PregaoError):
-    """Jobs of a sweep that failed; the others are done."""
+    """Failed jobs of a sweep; the others are complete."""
 
     def __init__(self, job: int, overrides: Sequence[str], reason: str, failed: int, folder: Path) -> None:
         more = f", and {failed - 1} more failed" if failed > 1 else ""
         super().__init__(
-            f"{reason} So job {job} ({' '.join(overrides)}) failed{more}; the others are in the table. Once that is "
-            f"mended, the same command with hydra.sweep.dir={folder} takes up what failed."
+            f"{reason} So job {job} ({' '.join(overrides)}) failed{more}; the others are in the table. Correct the "
+            f"cause, then repeat only the failed jobs by the same command with hydra.sweep.dir={folder}."
         )
 
 
@@ -231,49 +232,49 @@ class RayUnavailable(PregaoError):
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"hydra.launcher.ray.init.address={address}: no Ray cluster answers there ({reason}). Allowed is "
-            "HOST:6379, ray://HOST:10001, auto for one that runs on this machine, or local to start one for this sweep."
+            "HOST:6379, ray://HOST:10001, auto for a cluster on this machine, or local to start one for this sweep."
         )
 
 
 class StudyUnavailable(PregaoError):
-    """A storage of studies that does not answer, or is none."""
+    """A study database that does not answer, or cannot be used."""
 
     def __init__(self, storage: str, reason: str) -> None:
-        told = _PASSWORD.sub("//…@", f"storage={storage} cannot be used ({reason.strip()})")
+        found = _PASSWORD.sub("//…@", f"storage={storage} cannot be used ({reason.strip()})")
         super().__init__(
-            f"{told}. Allowed is sqlite:////a/file.db, or postgresql://USER:PASSWORD@HOST/DATABASE where one runs."
+            f"{found}. Allowed is sqlite:////a/file.db, or a running postgresql://USER:PASSWORD@HOST/DATABASE."
         )
 
 
 def refusal(error: BaseException) -> PregaoError | None:
-    """What a person is to read of an error: the refusal or the failed storage behind it, or that MLflow failed."""
+    """The error to show to the user: as `refused_cause`, or TrackingUnavailable for an error of MLflow."""
     found = refused_cause(error)
-    # MLflow's own are known by name, since importing it takes a second; it wraps all that happens to it in them.
+    # MLflow's classes are recognised by module, since importing MLflow takes a second; it wraps all errors in them.
     if found is None and any(type(cause).__module__.startswith("mlflow.") for cause in causes(error)):
         return TrackingUnavailable(settings().tracking_uri, first_line(error, 300))
     return found
 
 
 def refused_cause(error: BaseException) -> PregaoError | None:
-    """The error itself or a cause of it, where that is a refusal or a failed storage."""
+    """The first PregaoError or storage failure among the error and its causes; None without one."""
     for cause in causes(error):
         if isinstance(cause, PregaoError):
             return cause
         if isinstance(cause, OSError) and cause.errno in FULL_OR_READ_ONLY:
             return StorageError(str(cause.filename or settings().home), os.strerror(cause.errno))
-        # safetensors and torch write from Rust and C++, and keep the system's reason only as text.
+        # safetensors and torch write from Rust and C++, and report the system's reason only as text.
         if isinstance(cause, Exception) and os.strerror(errno.ENOSPC) in str(cause):
             return StorageError(settings().home, os.strerror(errno.ENOSPC))
         if isinstance(cause, sqlite3.DatabaseError):
             return _of_database(cause)
-        # Sources of prices turn theirs into PricesUnavailable; what is left is the tracking server.
+        # Price sources raise PricesUnavailable instead, so the connection was to the tracking server.
         if isinstance(cause, ConnectionError):
             return TrackingUnavailable(settings().tracking_uri, str(cause))
     return None
 
 
 def sentence_for_clients(sentence: str) -> str:
-    """Without folders of the host: a path keeps its last part."""
+    """The sentence without the host's folders: a path keeps its last part."""
     for folder in (settings().home, REPOSITORY):  # a folder's name may hold spaces
         sentence = sentence.replace(f"{folder}/", "")
     return _PATH.sub(r"\1", sentence)
@@ -285,7 +286,7 @@ def first_line(error: BaseException, length: int = 200) -> str:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what caused it, and so on to the first."""
+    """The error, its cause, and so on to the first cause."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

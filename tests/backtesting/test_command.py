@@ -128,7 +128,7 @@ def test_what_failed_is_said_on_the_terminal_and_in_the_log(home, prices):
         pytest.param("first_cutoff=2015-01-05", "first_cutoff=2015-01-05: the prices begin", marks=pytest.mark.slow),
         pytest.param("first_cutoff=2025-02-01", "first_cutoff=2025-02-01 is after end", marks=pytest.mark.slow),
         pytest.param("stock=PETR9", "PETR9: csv knows no such stock", marks=pytest.mark.slow),
-        pytest.param("stock=../../x", "stock='../../x' is no ticker", marks=pytest.mark.slow),
+        pytest.param("stock=../../x", "stock='../../x' is not a ticker", marks=pytest.mark.slow),
         pytest.param("refit_evry=3", "refit_evry: there is no such setting. Did you mean", marks=pytest.mark.slow),
     ],
 )

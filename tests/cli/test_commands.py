@@ -202,7 +202,7 @@ def test_a_mistyped_override_is_a_sentence_however_hydra_is_set_to_report_errors
 def test_what_is_no_ticker_is_refused_and_names_no_folder(home, stock):
     around = set(home.parent.rglob("*"))
     told = refused("train.py", f"stock={stock}", home=home)
-    assert "is no ticker. A B3 ticker is four letters or digits beginning with a letter" in told
+    assert "is not a ticker. A B3 ticker is a letter, three letters or digits" in told
     assert len(told) < 400
     assert set(home.parent.rglob("*")) - around <= {home / "outputs"}
     assert not Path("/escaped").exists()
@@ -261,11 +261,11 @@ def test_the_last_line_is_the_run_folder_alone_however_narrow_the_terminal(train
 
 DATES = [
     ("start=2024-06-01 end=2024-01-31", "start=2024-06-01 is after end=2024-01-31."),
-    ("start=2024-02-30", "start=2024-02-30 is no date. Write it as year-month-day"),
-    ("start=20240102", "start=20240102 is no date."),
-    ("start=01/02/2024", "start=01/02/2024 is no date."),
+    ("start=2024-02-30", "start=2024-02-30 is not a date. Write it as year-month-day"),
+    ("start=20240102", "start=20240102 is not a date."),
+    ("start=01/02/2024", "start=01/02/2024 is not a date."),
     ("start=2999-01-01", "start=2999-01-01 is in the future (today is "),
-    ("end=tomorrow", "end=tomorrow is no date."),
+    ("end=tomorrow", "end=tomorrow is not a date."),
 ]
 
 
@@ -283,7 +283,7 @@ def test_a_range_that_is_too_short_is_told_how_many_sessions_are_needed(home, pr
 @pytest.mark.parametrize("stock", ["", "null"])
 def test_a_stock_must_be_given(home, stock):
     told = refused("train.py", f"stock={stock}", home=home)
-    assert told.startswith(("stock='' is no ticker", "stock='None' is no ticker"))
+    assert told.startswith(("stock='' is not a ticker", "stock='None' is not a ticker"))
 
 
 @pytest.mark.slow
@@ -546,7 +546,7 @@ def test_a_served_model_that_is_damaged_is_named(champion, damage):
             shutil.rmtree(champion / "mlruns/artifacts/PETR4/models")
     told = refused("predict.py", "stock=PETR4", closes(), home=champion)
     assert "cannot be loaded" in told
-    assert "train the stock anew with train.py" in told
+    assert "train the stock again with train.py" in told
 
 
 # forecasts
@@ -627,7 +627,7 @@ def test_many_stocks_and_the_shared_model_belong_together(home, arguments):
 @pytest.mark.slow
 def test_a_stock_of_a_panel_that_is_no_ticker_is_refused(home, prices):
     told = refused("train.py", *small(prices), "stock=SHARED", "stocks=[PETR4,../x]", home=home)
-    assert "is no ticker" in told
+    assert "is not a ticker" in told
 
 
 def test_a_beginning_that_cannot_be_had_is_refused(home, prices):

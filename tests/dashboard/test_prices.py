@@ -41,7 +41,7 @@ def test_a_history_too_short_for_a_training_has_no_parts(open_page):
 
 @pytest.mark.parametrize(
     ("stock", "sentence"),
-    [("PETR9", "knows no such stock"), ("x; DROP TABLE", "is no ticker"), ("SHARED", "many stocks")],
+    [("PETR9", "knows no such stock"), ("x; DROP TABLE", "is not a ticker"), ("SHARED", "many stocks")],
 )
 def test_a_stock_that_nobody_knows_is_a_sentence(open_page, stock, sentence):
     app = open_page(stock=stock)

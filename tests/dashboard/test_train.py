@@ -99,7 +99,7 @@ def test_dates_that_are_none_are_a_sentence(open_page):
     app = open_page("train")
     app.date_input[0].set_value(None)
     button(app, START).click().run()
-    assert "is no date" in told(app)
+    assert "is not a date" in told(app)
     assert Jobs().all() == []
 
 

@@ -27,7 +27,7 @@ def refused(tmp_path, content):
     with pytest.raises(BadQuotesFile) as refusal:
         read(tmp_path, content)
     assert str(refusal.value).startswith(f"{tmp_path}/COTAHIST_A2024.TXT: this file cannot be used: ")
-    assert str(refusal.value).endswith("Fetch it again, or take it out of the folder.")
+    assert str(refusal.value).endswith("Download it again, or remove it from the folder.")
     return refusal.value.reason
 
 

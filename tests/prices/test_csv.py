@@ -67,16 +67,16 @@ def test_yahoos_column_names_are_understood(file, vale):
         ("a\n1\n", r"it has no column date and no column close \(found: a\)"),
         ("date;close\n2024-01-02;61,5\n", r"no column date and no column close|cells where the header"),
         ("date,close,close\n2024-01-02,1,2\n", "a column comes twice"),
-        (GOOD + "2024-01-04,abc\n", r"close in line 4 is no number like 61\.5 \('abc'; 1 such cells\)"),
-        (GOOD + '2024-01-04,"61,5"\n', r"close in line 4 is no number like 61\.5 \('61,5'"),
-        ("\n" + GOOD + "2024-13-04,61.5\n", r"date in line 5 is no date like 2020-01-31 \('2024-13-04'"),
-        (GOOD + "04/01/2024,61.5\n", "date in line 4 is no date"),
-        (GOOD + ",61.5\n", "date in line 4 is no date"),
+        (GOOD + "2024-01-04,abc\n", r"close in line 4 is not a number like 61\.5 \('abc'; 1 such cells\)"),
+        (GOOD + '2024-01-04,"61,5"\n', r"close in line 4 is not a number like 61\.5 \('61,5'"),
+        ("\n" + GOOD + "2024-13-04,61.5\n", r"date in line 5 is not a date like 2020-01-31 \('2024-13-04'"),
+        (GOOD + "04/01/2024,61.5\n", "date in line 4 is not a date"),
+        (GOOD + ",61.5\n", "date in line 4 is not a date"),
         (GOOD + "2024-01-04\n", "line 4 has 1 cells where the header has 2"),
-        (GOOD + "2024-01-04,\0\n", "close in line 4 is no number"),
+        (GOOD + "2024-01-04,\0\n", "close in line 4 is not a number"),
         (GOOD.encode() + b"2024-01-04,\xff\n", "line 4 is not UTF-8"),
         (GOOD.encode("utf-16"), "line 1 is not UTF-8"),
-        (GOOD + "2024-01-04," + "1" * 200_000 + "\n", "line 4 is no csv"),
+        (GOOD + "2024-01-04," + "1" * 200_000 + "\n", "line 4 is not csv"),
     ],
 )
 def test_a_bad_file_is_one_sentence_with_the_place_and_what_is_allowed(file, vale, content, reason):
@@ -160,7 +160,7 @@ def test_an_unreadable_file_is_refused(file, vale, monkeypatch):
 
 
 def test_every_real_file_is_read_and_usable(real_data):
-    names = sorted(file.stem for file in real_data.glob("*.csv") if file.stem != "BVSP")  # BVSP is no ticker
+    names = sorted(file.stem for file in real_data.glob("*.csv") if file.stem != "BVSP")  # BVSP is not a ticker
     assert len(names) == 23
     for name in names:
         assert len(Downloader("csv", real_data).prices(name, "2014-01-01", "2025-07-31").table) > 1000

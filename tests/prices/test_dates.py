@@ -22,12 +22,12 @@ def test_one_day_is_a_range_and_the_end_may_lie_ahead():
     "bad", ["2020-13-01", "2020-02-30", "20200101", "01/02/2020", "", "today", 20200101, None, "２020-01-01"]
 )
 def test_a_malformed_start_is_refused_with_the_way_to_write_it(bad):
-    with pytest.raises(InvalidDates, match=r"start=.* is no date\. Write it as year-month-day"):
+    with pytest.raises(InvalidDates, match=r"start=.* is not a date\. Write it as year-month-day"):
         parse_dates(bad, None, TODAY)
 
 
 def test_a_malformed_end_is_named_as_end():
-    with pytest.raises(InvalidDates, match=r"^end=2020-13-01 is no date"):
+    with pytest.raises(InvalidDates, match=r"^end=2020-13-01 is not a date"):
         parse_dates("2020-01-01", "2020-13-01", TODAY)
 
 

@@ -95,7 +95,7 @@ def test_a_confirmation_that_is_none_is_refused_before_anything_is_kept(home, va
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("PETROBRAS",), "stock='PETROBRAS' is no ticker."),
+        (("PETROBRAS",), "stock='PETROBRAS' is not a ticker."),
         (("VALE3", "source=csv"), "source=csv needs source.path="),
         (
             ("VALE3", "against=bloomberg", "source=sample", "stock=SP500"),
@@ -103,7 +103,7 @@ def test_a_confirmation_that_is_none_is_refused_before_anything_is_kept(home, va
         ),
         (("VALE3", "tolerance=-1"), "tolerance=-1: should be greater than or equal to 0"),
         (("VALE3", "agianst=b3"), "agianst: there is no such setting. Did you mean against?"),
-        (("VALE3", "start=2030-02-30"), "start=2030-02-30 is no date."),
+        (("VALE3", "start=2030-02-30"), "start=2030-02-30 is not a date."),
     ],
 )
 def test_a_bad_input_is_a_sentence_and_exit_code_2(home, arguments, said):

@@ -42,7 +42,7 @@ def test_the_model_of_many_stocks_has_a_name_like_a_stocks(text):
     ],
 )
 def test_anything_else_is_refused_with_what_is_allowed(text):
-    with pytest.raises(InvalidSymbol, match=r"no ticker\. A B3 ticker is four letters") as refusal:
+    with pytest.raises(InvalidSymbol, match=r"not a ticker\. A B3 ticker is a letter") as refusal:
         Symbol.parse(text)
     assert len(str(refusal.value)) < 400
 

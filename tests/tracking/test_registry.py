@@ -28,7 +28,9 @@ def test_a_run_ends_as_what_happened(home, vale3):
 
 
 def test_a_stock_without_a_model_is_told_who_has_one(home, vale3):
-    with pytest.raises(NoModel, match=r"VALE3: no trained model; there is none .*python train\.py stock=VALE3"):
+    with pytest.raises(
+        NoModel, match=r"VALE3: no trained model; no stock has one yet\. .*python train\.py stock=VALE3"
+    ):
         registry.champion(vale3)
     assert registry.served_stocks() == []
 

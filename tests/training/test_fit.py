@@ -104,7 +104,7 @@ def test_a_damaged_checkpoint_is_refused_before_anything_starts(tmp_path, damage
             path.write_bytes(b"")
         case "no checkpoint":
             torch.save([1, 2], path)
-    with pytest.raises(BadCheckpoint, match=r"ckpt_path=.*: .*\. Allowed is a file that a training of"):
+    with pytest.raises(BadCheckpoint, match=r"ckpt_path=.*: .*\. Allowed is a file from the checkpoints"):
         Training(learner(), choices(), tmp_path / "new", path)
 
 

@@ -41,4 +41,4 @@ def _parse(name: str, given: date | str) -> date:
         if isinstance(given, str) and _ISO.fullmatch(given.strip()):
             return date.fromisoformat(given.strip())
     remedy = f"Write it as year-month-day, for example {name}=2020-01-31."
-    raise InvalidDates(f"{name}={str(given)[:40]} is no date. {remedy}")
+    raise InvalidDates(f"{name}={str(given)[:40]} is not a date. {remedy}")

@@ -80,7 +80,7 @@ def _split(text: str) -> tuple[list[str], list[int], list[list[str]]]:
     try:
         numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise _Defect(f"line {reader.line_num} is no csv ({error})") from None
+        raise _Defect(f"line {reader.line_num} is not csv ({error})") from None
     if not numbered:
         raise _Defect("the file is empty")
     (_, header), *body = numbered
@@ -106,14 +106,14 @@ def _columns(header: list[str]) -> list[str]:
 def _dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
     days = texts.str.strip().str.extract(_ISO_DAY, expand=False)
     dates = pd.to_datetime(days, format="%Y-%m-%d", errors="coerce")
-    _refuse_first(texts, dates.isna(), "is no date like 2020-01-31")
+    _refuse_first(texts, dates.isna(), "is not a date like 2020-01-31")
     return dates
 
 
 def _numbers(texts: "pd.Series[str]") -> "pd.Series[float]":
     stripped = texts.str.strip()
     numbers = pd.to_numeric(stripped, errors="coerce").astype("float64")
-    _refuse_first(texts, numbers.isna() & ~stripped.str.lower().isin(_EMPTY), "is no number like 61.5")
+    _refuse_first(texts, numbers.isna() & ~stripped.str.lower().isin(_EMPTY), "is not a number like 61.5")
     return numbers
 
 
