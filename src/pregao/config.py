@@ -1,4 +1,4 @@
-"""Check and type what Hydra composed. Each stage defines its own settings, as a subclass of Choices."""
+"""Validate the composed configuration. Each stage defines its settings as a subclass of Choices."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ Fraction = Annotated[float, Field(ge=0.01, le=0.98, allow_inf_nan=False)]
 
 
 def _as_typed(given: object) -> str:
-    # Hydra reads an unquoted 20200101 as a number; the date parser must refuse it, with a sentence.
+    # Hydra reads an unquoted 20200101 as a number; the date parser must refuse it with a sentence.
     if given is None:
         raise ValueError("should be a text")
     return str(given)
@@ -38,14 +38,14 @@ GivenPath = Annotated[Path, BeforeValidator(_not_empty)]
 
 
 class Choices(BaseModel):
-    """A group of settings: an unknown key is refused, a value cannot be changed."""
+    """A group of settings: unknown keys are refused, values are immutable."""
 
-    # protected_namespaces: `model` is the name of a group here, not of pydantic's.
+    # protected_namespaces: `model` is a group of settings here.
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class SourceChoices(Choices):
-    """Where prices come from."""
+    """The price source."""
 
     name: str
     path: GivenPath | None
@@ -57,10 +57,10 @@ T = TypeVar("T", bound=Choices)
 
 
 def parse(kind: type[T], composed: DictConfig | Mapping[str, Any]) -> T:
-    """Check a composed configuration.
+    """Validate a composed configuration.
 
     Raises:
-        InvalidChoice: names every key that is not allowed, what was given and what is allowed.
+        InvalidChoice: names every invalid key, its value and what is allowed.
     """
     try:
         values = OmegaConf.to_container(composed, resolve=True) if isinstance(composed, DictConfig) else composed
@@ -78,7 +78,7 @@ def _defect(error: Mapping[str, Any]) -> str:
     if error["type"] in _OF_THE_KEY:
         return f"{key}: {_OF_THE_KEY[error['type']]}"
     wanted = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    if isinstance(error["input"], Mapping):  # the rule is about several keys of a group, and names them
+    if isinstance(error["input"], Mapping):  # the rule names the keys of the group itself
         return f"{key}: {wanted}" if key else wanted
     return f"{key}={_shown(error['input'])}: {wanted}"
 

@@ -1,4 +1,4 @@
-"""The quantile levels that every forecast is given at, and the bands that people see of them."""
+"""The quantile levels of every forecast, and the bands that are shown."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,14 +8,14 @@ MEDIAN = LEVELS.index(0.5)
 """The median is the point forecast."""
 
 BANDS = {"lower_80": 0.1, "upper_80": 0.9, "lower_90": 0.05, "upper_90": 0.95}
-"""Columns of every table of forecasts."""
+"""Columns of every forecast table, with their levels."""
 
 PRICES = ("close", *BANDS)
-"""Columns of a forecast that are prices."""
+"""The price columns of a forecast."""
 
 
 def at(quantiles: Float[np.ndarray, "*shape 7"], level: float) -> Float[np.ndarray, "*shape"]:
-    """One level's values."""
+    """The values at one level."""
     values: np.ndarray = quantiles[..., LEVELS.index(level)]
     return values
 
@@ -28,8 +28,8 @@ def bands(quantiles: Float[np.ndarray, "rows 7"]) -> dict[str, Float[np.ndarray,
 def widened(
     quantiles: Float[np.ndarray, "n horizon 7"], widths: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n horizon 7"]:
-    """Quantiles whose distance from the median, as a log return, is multiplied by each origin's width."""
+    """Multiply the distance of each quantile from the median, as a log return, by the origin's width."""
     median = quantiles[..., MEDIAN : MEDIAN + 1]
-    with np.errstate(all="ignore"):  # what is no number any more is refused where the forecast is made
+    with np.errstate(all="ignore"):  # the caller refuses forecasts that are not finite
         out: np.ndarray = median * (quantiles / median) ** widths[:, None, None]
     return out

@@ -1,4 +1,4 @@
-"""Where things are: the environment, read in this one place."""
+"""Folders and addresses, from environment variables."""
 
 import os
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ B3_ADDRESS = "https://bvmf.bmfbovespa.com.br/InstDados/SerHist"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SHIPPED = REPOSITORY / "models"
-"""Models that come with the repository, wherever the home is."""
+"""The models in the repository, independent of the home."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Settings:
     """Folders and addresses of this installation.
 
     Attributes:
-        home: holds data/, outputs/ and mlruns/ (`PREGAO_HOME`; default: the repository).
+        home: contains data/, outputs/ and mlruns/ (`PREGAO_HOME`; default: the repository).
         tracking_uri: MLflow's address (`MLFLOW_TRACKING_URI`; default: sqlite in mlruns/mlflow.db).
-        b3_address: where source=b3 fetches COTAHIST files, a mirror of B3's own folder (`PREGAO_B3_ADDRESS`).
+        b3_address: where source=b3 downloads COTAHIST files: B3's folder or a mirror (`PREGAO_B3_ADDRESS`).
         forecasts_uri: the database of past forecasts (`PREGAO_FORECASTS_URI`; default: sqlite in outputs/forecasts.db).
-        api_key: what the API's clients must know (`PREGAO_API_KEY`); None lets everyone in.
+        api_key: key that the API's clients must send (`PREGAO_API_KEY`); None disables the check.
     """
 
     home: Path
@@ -36,7 +36,7 @@ class Settings:
 
     @property
     def data(self) -> Path:
-        """The price cache, one csv a stock."""
+        """The price cache, one csv file per stock."""
         return self.home / "data"
 
     @property
@@ -51,17 +51,17 @@ class Settings:
 
     @property
     def jobs(self) -> Path:
-        """What is known of the trainings that the API or the dashboard started."""
+        """States of the trainings that the API or the dashboard started."""
         return self.outputs / "jobs"
 
     @property
     def models(self) -> Path:
-        """The shipped models, one folder a stock."""
+        """The shipped models, one folder per stock."""
         return SHIPPED
 
 
 def settings() -> Settings:
-    """Read at each call, so that a changed environment is seen at once."""
+    """The settings, read from the environment at each call."""
     home = Path(os.path.expanduser(os.environ.get("PREGAO_HOME") or REPOSITORY)).resolve()
     default_uri = f"sqlite:///{home / 'mlruns' / 'mlflow.db'}"
     return Settings(

@@ -1,4 +1,4 @@
-"""Checks that every model of the contract must pass, as scikit-learn's `check_estimator` does for estimators.
+"""Checks of the model contract, like scikit-learn's `check_estimator`.
 
 from pregao.testing import check_model
 check_model(MyModel, hidden_size=8)
@@ -34,18 +34,18 @@ def check_model(model: type[ForecastModel], **choices: object) -> None:
     """Run every check of the contract.
 
     Args:
-        model: the class. The constructor arguments that follow from the data are given here.
-        choices: its other constructor arguments; small ones, since the model is trained on a few windows.
+        model: the class. Constructor arguments that depend on the data are passed here.
+        choices: the other constructor arguments; small sizes, since the model is trained on a few windows.
 
     Raises:
-        AssertionError: the model breaks the contract; the sentence says how.
+        AssertionError: the model violates the contract; the message says how.
     """
     taken = inspect.signature(model.__init__).parameters
     arguments = choices | {name: value for name, value in FROM_DATA.items() if name in taken}
 
     def build() -> ForecastModel:
         torch.manual_seed(0)
-        return model(**arguments).eval()  # type: ignore[arg-type] # of whatever types its constructor takes
+        return model(**arguments).eval()  # type: ignore[arg-type] # the types depend on the constructor
 
     check_choices(choices)
     for check in (
@@ -57,13 +57,13 @@ def check_model(model: type[ForecastModel], **choices: object) -> None:
 
 
 def check_choices(choices: dict[str, object]) -> None:
-    """A configuration and a card hold scalars only."""
+    """A configuration and a card contain scalars only."""
     other = {name: value for name, value in choices.items() if not isinstance(value, str | int | float | bool | None)}
     assert not other, f"choices have to be scalars, so that a card can hold them: {other}"
 
 
 def check_shapes(build: Build) -> None:
-    """Prices [B, horizon, levels] in float64; a loss that is one number."""
+    """Prices [B, horizon, levels] in float64; a scalar loss."""
     model, (inputs, targets) = build(), random_walks(5)
     quantiles = model(inputs)
     expected = (5, HORIZON, len(LEVELS))
@@ -73,7 +73,7 @@ def check_shapes(build: Build) -> None:
 
 
 def check_quantiles_never_cross(build: Build) -> None:
-    """Quantiles rise with their level, whatever the weights."""
+    """Quantiles increase with their level for any weights."""
     inputs, targets = random_walks(200)
     for size in (0.0, 0.3, 1.0):
         model = _perturbed(_fitted(build(), inputs, targets), size)
@@ -83,7 +83,7 @@ def check_quantiles_never_cross(build: Build) -> None:
 
 
 def check_finite_on_edges(build: Build) -> None:
-    """A halted stock and measures that are not known still give finite forecasts."""
+    """A halted stock and unknown measures give finite forecasts."""
     model = _fitted(build(), *random_walks(200))
     inputs, _ = random_walks(4)
     unknown = inputs.measures.clone()
@@ -103,7 +103,7 @@ def check_windows_are_independent(build: Build) -> None:
 
 
 def check_scale_invariance(build: Build) -> None:
-    """Prices in another unit give the same forecast in that unit, unless the class declares otherwise."""
+    """Prices in another unit give the same forecast in that unit, unless `scale_invariant` is False."""
     inputs, targets = random_walks(50)
     model = _perturbed(_fitted(build(), inputs, targets), 0.3)
     if not model.scale_invariant:

@@ -84,7 +84,7 @@ def test_a_range_that_is_too_short_is_told_how_many_sessions_it_needs(vale3, rul
 def test_a_long_range_that_ends_before_the_reference_border_is_told_so(vale3):
     closes = random_walk(600, last="2022-12-29")
     assert split_of(closes, reference) is None
-    with pytest.raises(TooFewSessions, match="the test part begins on 2023-11-24"):
+    with pytest.raises(TooFewSessions, match="the test part starts on 2023-11-24"):
         raise too_few(vale3, closes, 20, 10, reference)
 
 

@@ -59,7 +59,7 @@ def test_every_score_stands_beside_the_baselines_on_the_same_windows(evaluation)
     console.print(evaluation.terminal_table())
     text = console.file.getvalue()
     assert "…" not in text
-    assert f"{len(evaluation.windows)} judged windows" in text
+    assert f"{len(evaluation.windows)} test windows" in text
     for name in ("model", *REPORTED):
         assert f"{evaluation.scores[name]['mape']:.3f}" in text
 

@@ -1,1 +1,1 @@
-"""Tables of prices become windows: volatilities, splits by date, panels, the DataModule. Knows no price source."""
+"""Price tables → windows: volatilities, splits by date, panels, the DataModule. Independent of the price sources."""

@@ -1,4 +1,4 @@
-"""What a model takes: a small typed batch of windows, as tensors."""
+"""The inputs and targets of a model: a typed batch of windows, as tensors."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,21 +9,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-if TYPE_CHECKING:  # an inference process does without pandas' 60 MB
+if TYPE_CHECKING:  # an inference process saves pandas' 60 MB
     from pregao.data.windows import Windows
 
 OTHER_STOCK = -1
-"""The place of a stock that a model was not trained on."""
+"""The index of a stock that a model was not trained on."""
 
 
 class Inputs(NamedTuple):
-    """What a forecast is made from.
+    """The inputs of a forecast.
 
     Attributes:
         closes: in the stock's currency, oldest first, float64.
-        measures: what is known at the last close beyond the window, float32, NaN where unknown. The columns are those
-            that the model names: `ForecastModel.measures`.
-        stock: the place of the window's stock among the stocks that the model is trained on, or `OTHER_STOCK`.
+        measures: volatilities known at the last close, float32, NaN where unknown. The columns are
+            `ForecastModel.measures`.
+        stock: the index of the window's stock among the model's training stocks, or `OTHER_STOCK`.
     """
 
     closes: Float[Tensor, "*batch lookback"]
@@ -32,18 +32,18 @@ class Inputs(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Windows with the closes that follow them, in the stock's currency, float64."""
+    """Windows with the closes that follow, in the stock's currency, float64."""
 
     inputs: Inputs
     targets: Float[Tensor, "*batch horizon"]
 
     def to(self, device: torch.device) -> "Batch":
-        """The same windows on another device; Lightning calls it for each batch."""
+        """Copy to another device; Lightning calls this for each batch."""
         return Batch(Inputs(*(tensor.to(device) for tensor in self.inputs)), self.targets.to(device))
 
 
 class WindowDataset(Dataset[Batch]):
-    """Windows held as tensors. An index gives one window, a list or a slice of indices gives a batch of them."""
+    """All windows as tensors. An integer index returns one window, a list or a slice returns a batch."""
 
     def __init__(self, windows: "Windows", stocks: Sequence[str] = ()) -> None:
         self.batch = as_batch(windows, stocks)
@@ -57,7 +57,7 @@ class WindowDataset(Dataset[Batch]):
 
 
 def as_batch(windows: "Windows", stocks: Sequence[str] = ()) -> Batch:
-    """All windows as one batch; `stocks` are those that the model is trained on, in its order."""
+    """All windows as one batch; `stocks` are the model's training stocks, in its order."""
     return Batch(
         as_inputs(windows.inputs, windows.volatilities, places(windows.stocks, stocks)),
         torch.from_numpy(windows.targets.copy()),
@@ -67,7 +67,7 @@ def as_batch(windows: "Windows", stocks: Sequence[str] = ()) -> Batch:
 def as_inputs(
     closes: Float[np.ndarray, "n lookback"], measures: Float[np.ndarray, "n measures"], stock: Int[np.ndarray, " n"]
 ) -> Inputs:
-    """Arrays as tensors of the types that a model takes; copies, so that nobody writes into a history."""
+    """Arrays as tensors of a model's input types; copies, so that the history cannot change."""
     return Inputs(
         torch.tensor(closes, dtype=torch.float64),
         torch.tensor(measures, dtype=torch.float32),
@@ -76,6 +76,6 @@ def as_inputs(
 
 
 def places(tickers: np.ndarray | Sequence[str], stocks: Sequence[str]) -> Int[np.ndarray, " n"]:
-    """The place of each ticker among the stocks of a model, `OTHER_STOCK` where it is not one of them."""
+    """The index of each ticker among a model's stocks, `OTHER_STOCK` if it is absent."""
     numbers = {stock: number for number, stock in enumerate(stocks)}
     return np.array([numbers.get(str(ticker), OTHER_STOCK) for ticker in tickers], np.int64)

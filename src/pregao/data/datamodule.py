@@ -1,4 +1,4 @@
-"""LightningDataModule: histories → windows → batches. A batch is one indexing of tensors that are held whole."""
+"""LightningDataModule: histories → windows → batches. A batch is one indexing of in-memory tensors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from pregao.data.windows import BorderRule, Windows
 
 
 class EpochBatches(BatchSampler):
-    """Batches of indices whose order follows from a seed and the epoch, so that a resumed run sees the same batches."""
+    """Batches of indices in an order set by seed and epoch, so that a resumed run sees the same batches."""
 
     def __init__(self, order: "DistributedSampler[Batch]", batch_size: int) -> None:
         super().__init__(cast("Sampler[int]", order), batch_size, drop_last=False)
@@ -30,15 +30,15 @@ class PricesDataModule(pl.LightningDataModule):
     """Windows of one or more stocks, split by date, prices in the stocks' currency.
 
     Args:
-        load: returns the histories by ticker, `date close` and where known `open high low`.
-        lookback: closes that a forecast sees.
-        horizon: closes that it forecasts.
+        load: returns the histories by ticker: `date close`, and `open high low` if known.
+        lookback: closes per window.
+        horizon: closes to forecast.
         inputs: the measures, a key of `volatility.NAMES`.
         split: where the validation and the test part start.
         batch_size: windows of an optimiser step, over all processes.
         seed: of the order of the training windows.
-        typical: the typical volatility of the model that a training starts from; None estimates it before validation.
-        needed: the parts that may not be empty.
+        typical: typical volatility of the model that training starts from; None estimates it from the training part.
+        needed: parts that must not be empty.
 
     Attributes:
         panel: the windows, after `setup`.
@@ -68,7 +68,7 @@ class PricesDataModule(pl.LightningDataModule):
         )
 
     def prepare_data(self) -> None:
-        """Download in one process, so that all others find the prices in the cache."""
+        """Download in one process; the other processes then read the cache."""
         if not self._is_built:
             self.load()
 
@@ -82,14 +82,14 @@ class PricesDataModule(pl.LightningDataModule):
             self.panel = self._build(self.load())
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches in an order that follows from the seed and the epoch; processes share each batch."""
+        """Batches in an order set by seed and epoch; the processes share each batch."""
         rank, processes = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         dataset = self._dataset(self.panel.split.train)
         order: DistributedSampler[Batch] = DistributedSampler(dataset, processes, rank, seed=self.seed)
         return _loader(dataset, EpochBatches(order, self.batch_size // processes))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation part as one batch, whole in each process: all see the same loss, and stop together."""
+        """The validation part as one batch, complete in each process: all see the same loss and stop together."""
         return self._whole(self.panel.split.validation)
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -109,6 +109,6 @@ class PricesDataModule(pl.LightningDataModule):
 
 
 def _loader(dataset: WindowDataset, batches: BatchSampler) -> DataLoader[Batch]:
-    # batch_size=None: the dataset takes a list of indices, so nothing is collated. A generator of its own: the loader
-    # would else draw from the global one, which dropout uses.
+    # batch_size=None: the dataset indexes by a list, so nothing is collated. A separate generator: the loader would
+    # otherwise draw from the global one, which dropout uses.
     return DataLoader(dataset, batch_size=None, sampler=batches, generator=torch.Generator())

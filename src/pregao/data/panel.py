@@ -1,4 +1,4 @@
-"""Histories of one or many stocks → one panel of windows, divided by dates that hold for all of them."""
+"""Histories of one or many stocks → one panel of windows, split by the same dates for all stocks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,11 +26,11 @@ ALL_PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Panel:
-    """Windows of many stocks, in parts.
+    """Windows of many stocks, split into parts.
 
     Attributes:
-        prices: the histories by ticker: `date close` and where known `open high low`.
-        split: their windows.
+        prices: the histories by ticker: `date close`, and `open high low` if known.
+        split: the windows by part.
         borders: the first date of the validation part, the first date of the test part.
         typical: root mean square daily log return over all stocks before the validation part.
     """
@@ -65,30 +65,30 @@ def build_panel(
     typical: float | None = None,
     needed: Sequence[str] = ALL_PARTS,
 ) -> Panel:
-    """The panel of these histories.
+    """Build the windows of these histories and split them.
 
     Args:
         prices: the histories by ticker.
-        lookback: closes that a forecast sees.
-        horizon: closes that it forecasts.
+        lookback: closes per window.
+        horizon: closes to forecast.
         inputs: the measures, a key of `volatility.NAMES`.
-        rule: where the parts start.
-        typical: of the model that a training starts from; None estimates it before the validation part.
-        needed: parts that may not be empty.
+        rule: returns the first dates of the validation and the test part.
+        typical: typical volatility of the model that training starts from; None estimates it from the training part.
+        needed: parts that must not be empty.
 
     Raises:
-        TooFewSessions: a part that is needed would be empty.
+        TooFewSessions: a needed part would be empty.
     """
     dated = joined([sliding_windows(table, lookback, horizon, stock=name) for name, table in prices.items()])
     try:
         borders = rule(dated)
-    except IndexError:  # a border would lie after the last window
+    except IndexError:  # a border after the last window
         raise _too_few(prices, lookback, horizon, rule, needed) from None
     if typical is None:
         typical = typical_volatility([known_before(table, borders[0]) for table in prices.values()])
     windows = joined([_windows(name, table, lookback, horizon, inputs, typical) for name, table in prices.items()])
     split = split_at(windows, borders)
-    # A stock without a window before the test part has no past to fit a baseline on, and each score needs a baseline.
+    # Scores need baselines, and a stock without windows before the test part has no closes to fit them on.
     known = np.concatenate([split.train.stocks, split.validation.stocks])
     split = replace(split, test=split.test.where(np.isin(split.test.stocks, known)))
     if not all(len(getattr(split, part)) for part in needed):
@@ -113,11 +113,11 @@ def _windows(name: str, table: pd.DataFrame, lookback: int, horizon: int, inputs
 
 
 def columns(prices: pd.DataFrame) -> dict[str, np.ndarray]:
-    """What volatilities are computed from."""
+    """The price columns that volatilities are computed from."""
     return {name: prices[name].to_numpy(np.float64) for name in ("open", "high", "low", "close") if name in prices}
 
 
 def known_before(prices: pd.DataFrame, border: np.datetime64) -> np.ndarray:
-    """A table's closes until the day before a border."""
+    """The closes before a border date."""
     closes: np.ndarray = prices.loc[prices["date"] < border, "close"].to_numpy(np.float64)
     return closes

@@ -1,4 +1,4 @@
-"""Work that is independent by stock, on all cores."""
+"""Run per-stock work on all cores."""
 
 import logging
 import os
@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 STOCKS_PER_WORKER = 8
-"""At least: a process takes two seconds to start, as long as a few stocks take to compute, and 130 MB."""
+"""Minimum: a worker process costs two seconds, the time of a few stocks, and 130 MB."""
 
 
 def map_stocks(function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
-    """Call a function once per stock; the results in the stocks' order, the same for any number of cores.
+    """Call a function once per stock; the results keep the order, and do not depend on the number of cores.
 
-    joblib's backend runs the workers: processes of this machine, or what `joblib.parallel_config` names (Ray, Dask).
-    With few stocks no worker starts.
+    joblib runs the workers: local processes, or the backend of `joblib.parallel_config` (Ray, Dask). With few stocks no
+    worker starts.
 
     Args:
-        function: of a module, so that another process can import it; what it logs is logged here.
-        arguments: of each call.
+        function: must be importable from a module; its log records are logged in this process.
+        arguments: one tuple per call.
     """
     from joblib import Parallel, delayed, effective_n_jobs
 
@@ -36,7 +36,7 @@ def map_stocks(function: Callable[..., Result], arguments: Sequence[tuple[Any, .
 
 
 def _run(parent: int, function: Callable[..., Result], *arguments: object) -> tuple[Result, list[logging.LogRecord]]:
-    """The result and what was logged, which another process cannot write to the parent's files."""
+    """The result and the log records; a worker cannot write to the parent's log files."""
     if os.getpid() == parent:
         return function(*arguments), []
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()

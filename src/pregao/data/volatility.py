@@ -1,7 +1,7 @@
-"""How much a stock moves: daily volatilities over spans of its past, each as known at the end of its session.
+"""Daily volatilities over several spans of the past, each as known at the end of its session.
 
-They are what a network sees of the time before its window. The first is the long-run volatility, which every forecast
-has; the others depend on `data.inputs`, and are NaN where the past or the source does not reach.
+They give a network the time before its window. The first is the long-run volatility, which is always known; the others
+depend on `data.inputs`, and are NaN where the history is too short or the source lacks a column.
 """
 
 import math
@@ -11,19 +11,19 @@ import numpy as np
 from jaxtyping import Float
 
 VOLATILITY_FLOOR = 1e-3
-"""A halted stock repeats its close; a daily 0.1 % keeps its scale away from zero."""
+"""A halted stock repeats its close; 0.1 % a day keeps its scale above zero."""
 
 TYPICAL_VOLATILITY = 0.02
-"""Root mean square daily log return of a B3 stock, where nothing is known of the stock yet."""
+"""Root mean square daily log return of a B3 stock without a history."""
 
 HALF_LIFE = 250
-"""Sessions after which a squared return counts half in the long-run volatility."""
+"""Sessions after which the weight of a squared return in the long-run volatility is halved."""
 
 SPAN = 1000
-"""Sessions that the long-run volatility looks back on: a history that begins earlier gives the same numbers."""
+"""Sessions in the long-run volatility: earlier ones do not change it."""
 
 PRIOR_SESSIONS = 60
-"""What the typical volatility counts for, until the stock's own past outweighs it."""
+"""Weight of the typical volatility in sessions; it decays with the half-life."""
 
 NAMES = {
     "window": ("long_run",),
@@ -33,7 +33,7 @@ NAMES = {
 """The columns of `volatilities` by `data.inputs`."""
 
 Prices = Mapping[str, Sequence[float] | np.ndarray]
-"""Columns of a history, oldest first: `close`, and where the source has them `open`, `high`, `low`."""
+"""Columns of a history, oldest first: `close`, and `open`, `high`, `low` if the source has them."""
 
 
 def volatilities(
@@ -41,13 +41,13 @@ def volatilities(
 ) -> Float[np.ndarray, "sessions measures"]:
     """Daily volatilities (fractions) as known at each session's end, in the columns of `NAMES[inputs]`.
 
-    `rms_n` is the root mean square log return of n sessions, `downside_20` of the falls alone, `range_n` the Garman and
-    Klass (1980) estimate from open, high, low and close. Each is NaN while less than a quarter of its span is known.
+    `rms_n` is the root mean square log return of n sessions, `downside_20` that of the negative returns, `range_n` the
+    estimate of Garman & Klass (1980) from open, high, low and close. Each is NaN until a quarter of its span is known.
 
     Args:
-        prices: the history, anchored anywhere.
+        prices: the history, adjusted on any day.
         inputs: a key of `NAMES`.
-        typical: the volatility of stocks like this, which stands in for a past that is not known.
+        typical: the volatility of similar stocks, which replaces the unknown past.
     """
     close = np.asarray(prices["close"], np.float64)
     squared = log_returns(close) ** 2
@@ -64,21 +64,21 @@ def volatilities(
 
 
 def log_returns(close: Float[np.ndarray, " sessions"]) -> Float[np.ndarray, " sessions_less_one"]:
-    """Daily log returns, rounded to float32's precision: the day that prices are anchored at leaves no trace."""
+    """Daily log returns, rounded to float32's precision, so that they do not depend on the day of adjustment."""
     with np.errstate(all="ignore"):
         returns: np.ndarray = np.diff(np.log(close)).astype(np.float32).astype(np.float64)
     return returns
 
 
 def typical_volatility(histories: Sequence[Float[np.ndarray, " _"]]) -> float:
-    """Root mean square daily log return over the closes of many stocks, never below the floor."""
+    """Root mean square daily log return over the closes of many stocks, at least the floor."""
     squared = np.concatenate([log_returns(close) ** 2 for close in histories] or [np.empty(0)])
     rms = float(np.sqrt(squared.mean())) if len(squared) else TYPICAL_VOLATILITY
     return max(rms, VOLATILITY_FLOOR) if math.isfinite(rms) else VOLATILITY_FLOOR
 
 
 def _long_run(squared: np.ndarray, typical: float) -> np.ndarray:
-    """Exponentially weighted, beginning at the typical volatility."""
+    """Exponentially weighted, with the typical volatility as prior."""
     fading = 0.5 ** (np.arange(SPAN) / HALF_LIFE)
     known = np.minimum(np.arange(len(squared) + 1), SPAN)
     prior = PRIOR_SESSIONS * 0.5 ** (known / HALF_LIFE)
@@ -94,7 +94,7 @@ def _rms(squared: np.ndarray, span: int) -> np.ndarray:
 
 
 def _root_mean(variance: np.ndarray, span: int) -> np.ndarray:
-    """Root of the mean of the last `span` variances, over those that are known."""
+    """Root of the mean of the last `span` variances, over the known ones."""
     padded = np.concatenate([np.full(span - 1, np.nan), variance])
     windows = np.lib.stride_tricks.sliding_window_view(padded, span)
     known = np.isfinite(windows)
@@ -112,5 +112,5 @@ def _garman_klass(prices: Prices, close: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         spread, body = (np.log(pair).astype(np.float32) for pair in (high / low, close / opening))
     variance = 0.5 * spread.astype(np.float64) ** 2 - (2 * math.log(2) - 1) * body.astype(np.float64) ** 2
-    # A row whose high lies below its close gives a negative one; a day without a trade gives zero, which is known.
+    # Negative if the high is below the close: an invalid row. Zero on a day without trades is a valid value.
     return np.where(np.isfinite(variance) & (variance >= 0), variance, np.nan)

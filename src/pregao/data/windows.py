@@ -15,7 +15,7 @@ from pregao.data.volatility import volatilities
 from pregao.errors import TooFewSessions
 
 REFERENCE_BORDER = pd.Timestamp("2023-11-24")
-"""The first date that judges in the published comparison, for every stock."""
+"""The first test date of the published comparison, for every stock."""
 
 REFERENCE_END = "2025-07-27"
 """The last day of the published comparison."""
@@ -26,7 +26,7 @@ class Windows:
     """Sliding windows of one or more stocks, each stock's together and oldest first.
 
     Attributes:
-        inputs: closes that a forecast sees, in the stock's currency.
+        inputs: the closes of the window, in the stock's currency.
         volatilities: daily volatilities as known at the cutoff, float32; NaN where unknown.
         targets: the closes that follow.
         cutoffs: `[N]` the date of each window's last input, as datetime64[ns].
@@ -54,15 +54,15 @@ class Windows:
         return Windows(*(getattr(self, part.name)[mask] for part in fields(self)))
 
     def by_stock(self) -> Iterator[tuple[str, slice]]:
-        """Each ticker with the place of its windows."""
-        begins = [0, *(np.flatnonzero(self.stocks[1:] != self.stocks[:-1]) + 1), len(self)] if len(self) else [0]
-        for begin, end in pairwise(begins):
-            yield str(self.stocks[begin]), slice(int(begin), int(end))
+        """Each ticker with the slice of its windows."""
+        starts = [0, *(np.flatnonzero(self.stocks[1:] != self.stocks[:-1]) + 1), len(self)] if len(self) else [0]
+        for start, end in pairwise(starts):
+            yield str(self.stocks[start]), slice(int(start), int(end))
 
 
 @dataclass(frozen=True)
 class Split:
-    """The parts of a history; no target of one part is a target of another."""
+    """The windows by part; no target date is in two parts."""
 
     train: Windows
     validation: Windows
@@ -82,13 +82,13 @@ def sliding_windows(
     measures: Float[np.ndarray, "sessions measures"] | None = None,
     stock: object = "",
 ) -> Windows:
-    """Every window of a `date, close, …` table, stride 1; none when the table is shorter than one window.
+    """Every window of a `date, close, …` table, stride 1; none if the table is shorter than one window.
 
     Args:
         prices: one stock's history.
-        lookback: closes that a forecast sees.
-        horizon: closes that it forecasts.
-        measures: volatilities as known at each session's end; without them, those of closes alone.
+        lookback: closes per window.
+        horizon: closes to forecast.
+        measures: volatilities at each session's end; default: the long-run volatility of the closes.
         stock: the ticker.
     """
     size = lookback + horizon
@@ -112,12 +112,12 @@ def sliding_windows(
 
 
 def joined(windows: Sequence[Windows]) -> Windows:
-    """The windows of many stocks."""
+    """Concatenate the windows of many stocks."""
     return Windows(*(np.concatenate([getattr(part, f.name) for part in windows]) for f in fields(Windows)))
 
 
 def split_at(windows: Windows, borders: Borders) -> Split:
-    """A window belongs to the part that holds all its targets; one whose targets straddle a border is dropped."""
+    """A window belongs to the part that contains all its targets; windows across a border are dropped."""
     validation, test = borders
     first, last = windows.dates[:, 0], windows.dates[:, -1]
     return Split(
@@ -128,56 +128,56 @@ def split_at(windows: Windows, borders: Borders) -> Split:
 
 
 def fraction_borders(windows: Windows, train: float, validation: float) -> Borders:
-    """Borders that leave the first `train` of the windows to training, the next `validation` to validation."""
-    begins = np.sort(windows.dates[:, 0])
-    n = len(begins)
-    return begins[round(n * train)], begins[round(n * (train + validation))]
+    """The first fraction `train` of the windows is for training, the next `validation` for validation."""
+    starts = np.sort(windows.dates[:, 0])
+    n = len(starts)
+    return starts[round(n * train)], starts[round(n * (train + validation))]
 
 
 def reference_borders(windows: Windows, train: float, validation: float) -> Borders:
-    """The published comparison's test part; what lies before it is train and validation in the given proportion."""
+    """The published comparison's test part; the time before it is split in the given proportion."""
     return borders_before(windows, np.datetime64(REFERENCE_BORDER), train / (train + validation))
 
 
 def borders_before(windows: Windows, test: np.datetime64, train: float) -> Borders:
-    """A test part that begins on a date; the fraction `train` of what lies before it is for training."""
-    begins = np.sort(windows.dates[windows.dates[:, -1] < test, 0])
-    return begins[round(len(begins) * train)], test
+    """A test part that starts on a date; the fraction `train` of the windows before it is for training."""
+    starts = np.sort(windows.dates[windows.dates[:, -1] < test, 0])
+    return starts[round(len(starts) * train)], test
 
 
 RULES = {"date": fraction_borders, "reference": reference_borders}
 
 
 def border_rule(split: str, train: float, validation: float) -> BorderRule:
-    """The rule of this name, with the fractions of the windows that train and validate."""
+    """The rule of this name, with the fractions for training and validation."""
     return partial(RULES[split], train=train, validation=validation)
 
 
 def split_windows(windows: Windows, rule: BorderRule) -> Split | None:
-    """The windows in parts by dates that hold for all stocks; None where a part is empty."""
+    """The windows split by the same dates for all stocks; None if a part is empty."""
     try:
         split = split_at(windows, rule(windows))
-    except IndexError:  # a border would lie beyond the last window
+    except IndexError:  # a border after the last window
         return None
     parts = (split.train, split.validation, split.test)
     return split if all(len(part) for part in parts) else None
 
 
 def too_few(symbol: object, prices: pd.DataFrame, lookback: int, horizon: int, rule: BorderRule) -> TooFewSessions:
-    """Why this history has no split, and how many sessions it needs."""
+    """The error for a history without a split: the reason, and the sessions it needs."""
     first, last = (day(prices["date"].iloc[i]) for i in (0, -1))
     needed = sessions_needed(lookback, horizon, rule)
     if len(prices) >= needed:
-        why = f"none of the three parts may be empty, and the test part begins on {day(REFERENCE_BORDER)}"
+        why = f"none of the three parts may be empty, and the test part starts on {day(REFERENCE_BORDER)}"
     else:
-        why = f"{lookback} in, {horizon} out, and targets of the three parts that never overlap"
+        why = f"{lookback} in, {horizon} out, and targets of the three parts that do not overlap"
     return TooFewSessions(symbol, first, last, len(prices), needed, why)
 
 
 def sessions_needed(lookback: int, horizon: int, rule: BorderRule) -> int:
-    """A length at which each of the three parts holds a window, while one session less leaves a part empty.
+    """A length at which no part is empty, while with one session less a part is.
 
-    A few shorter lengths may do too: where the fractions round to whole windows, the parts do not grow in step.
+    A few shorter lengths can work too, since fractions are rounded to whole windows.
     """
 
     def enough(n: int) -> bool:

@@ -1,1 +1,1 @@
-"""Arrays in, tables out: metrics, baselines, tests of significance, reports. No model is known here."""
+"""Arrays in, tables out: metrics, baselines, significance tests, reports. Independent of the models."""

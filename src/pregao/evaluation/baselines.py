@@ -1,8 +1,8 @@
-"""Baselines: simple forecasters, each fitted on a history of closes, with quantiles at any origin of one.
+"""Baselines: simple forecasters, fitted on a history of closes, with quantiles at any origin of a history.
 
-A price history is `[sessions]` closes in the stock's currency, oldest first, one per session; an origin is the index of
-the last close that a forecast knows. Every row of quantiles comes from `closes[: origin + 1]` and the fit part alone,
-and does not depend on the other origins.
+A history is `[sessions]` closes in the stock's currency, oldest first, one per session; an origin is the index of the
+last close that a forecast knows. A row of quantiles depends only on `closes[: origin + 1]` and the fit part, not on the
+other origins.
 """
 
 import logging
@@ -35,20 +35,20 @@ Parameters = Float[np.ndarray, " parameters"]
 Fit = TypeVar("Fit")
 
 WINDOW = 20
-"""Sessions that drift and rolling volatility look back."""
+"""Sessions in drift and in rolling volatility."""
 
 DECAY = 0.94
-"""Of daily squared returns (J.P. Morgan, RiskMetrics technical document, 4th ed. 1996, 5.3)."""
+"""Weight decay of squared returns per session (J.P. Morgan, RiskMetrics technical document, 4th ed. 1996, 5.3)."""
 
 LEAST_SCALE = 1e-3
-"""Of a daily log return: a stock that did not move for a month has no scale to divide by."""
+"""Minimum size of a daily log return: errors are divided by it, and a halted stock has returns of 0."""
 
 LEAST_ESTIMATED = 60
-"""Closes that a likelihood of five parameters needs."""
+"""Closes needed to fit five parameters by maximum likelihood."""
 
 PATHS = 1000
 SEED = 6544
-"""Of GJR-GARCH's simulation; another seed moves its mean pinball over 23 stocks by about 0.1 %."""
+"""Of GJR-GARCH's simulation; another seed changes its mean pinball over 23 stocks by about 0.1 %."""
 
 
 BASELINES: dict[str, type["Baseline[Any]"]] = {}
@@ -58,13 +58,13 @@ BASELINES: dict[str, type["Baseline[Any]"]] = {}
 class Baseline(ABC, Generic[Fit]):
     """A forecaster without constructor arguments.
 
-    A subclass implements `estimate` and `log_returns`; one with a `name` of its own is in `BASELINES`. Closes and
-    origins are checked here, before and after.
+    A subclass implements `estimate` and `log_returns`; one that defines `name` is registered in `BASELINES`. Closes,
+    origins and results are checked here.
 
     Attributes:
-        name: as tables show it.
-        least_closes: closes that a fit needs.
-        must_move: whether a fit needs a price that moves, because it estimates a variance.
+        name: shown in tables.
+        least_closes: minimum number of closes for a fit.
+        must_move: whether a fit estimates a variance, and so needs a price that changes.
     """
 
     name: ClassVar[str]
@@ -79,9 +79,9 @@ class Baseline(ABC, Generic[Fit]):
         """Estimate the parameters on a history.
 
         Raises:
-            InvalidCloses: too few closes, one that is not a positive number, or closes that never move where a
-                variance has to be estimated.
-            InvalidChoice: a package that this baseline needs is not installed.
+            InvalidCloses: there are too few closes, one is not a positive number, or all are equal and a variance must
+                be estimated.
+            InvalidChoice: a required package is not installed.
         """
         n = len(closes)
         if n < self.least_closes:
@@ -102,28 +102,28 @@ class Baseline(ABC, Generic[Fit]):
 
     @abstractmethod
     def log_returns(self, fit: Fit, logs: Logs, origins: Origins, horizon: int, levels: Levels) -> Quantiles:
-        """Quantiles of the log return since the last close, 1 … horizon sessions after each origin."""
+        """Quantiles of the log return from the last close to each step, 1 … horizon sessions after each origin."""
 
     def logs(self, closes: History) -> Logs:
-        """The log closes; raises InvalidCloses where one is not a positive number."""
+        """The log closes; raises InvalidCloses if one is not a positive number."""
         wrong = ~(np.isfinite(closes) & (closes > 0))
         if wrong.any():
             place = int(wrong.argmax())
             raise self.refused(
-                f"was given {closes[place]:g} as close {place} of {len(closes)}; allowed are positive numbers. Mend "
-                "the history, or leave that session out."
+                f"was given {closes[place]:g} as close {place} of {len(closes)}; allowed are positive numbers. "
+                "Correct the history, or leave that session out."
             )
         logs: Logs = np.log(closes)
         return logs
 
     def refused(self, what: str) -> InvalidCloses:
-        """The error of this baseline."""
+        """The error of this baseline, to raise."""
         return InvalidCloses(f"The baseline {self.name!r} {what}")
 
 
 @dataclass(frozen=True)
 class FittedBaseline(Generic[Fit]):
-    """A baseline with the parameters of its fit part."""
+    """A baseline with estimated parameters."""
 
     baseline: Baseline[Fit]
     parameters: Fit
@@ -132,8 +132,8 @@ class FittedBaseline(Generic[Fit]):
         """Closes at `levels`, 1 … horizon sessions after each origin, in the closes' unit; they never cross.
 
         Raises:
-            InvalidCloses: a close up to the last origin is not a positive number, an origin lies outside the history,
-                or the fit part is too short for the horizon.
+            InvalidCloses: a close up to the last origin is not a positive number, an origin is outside the history,
+                the fit part is too short for the horizon, or a quantile is not finite.
         """
         baseline, n = self.baseline, len(closes)
         if horizon < 1:
@@ -147,8 +147,8 @@ class FittedBaseline(Generic[Fit]):
             quantiles: Quantiles = closes[origins, None, None] * np.exp(moves)
         if not np.isfinite(quantiles).all():
             raise baseline.refused(
-                "found closes that are beyond any number: the fit part's moves are no price's. Check the history, or "
-                "leave that baseline out."
+                "computed quantiles that are not finite: the returns of the fit part are too large for a price. Check "
+                "the history, or leave that baseline out."
             )
         return quantiles
 
@@ -156,8 +156,8 @@ class FittedBaseline(Generic[Fit]):
 class _Empirical(Baseline[FitLogs]):
     """log close[t + h] = log close[t] + h · drift[t] ± scale[t] · spread[h], spread estimated on the fit part.
 
-    Each step's spread is the empirical quantile of the fit part's absolute standardised errors, on both sides: the
-    median is the point forecast, and the bands do not continue the fit part's trend.
+    The spread of each step is a quantile of the fit part's absolute standardised errors, used on both sides: the median
+    is the point forecast, and the bands do not continue the fit part's trend.
     """
 
     def drift(self, logs: Logs, returns: Returns) -> Logs:
@@ -169,11 +169,11 @@ class _Empirical(Baseline[FitLogs]):
         return np.ones_like(logs)
 
     def estimate(self, logs: Logs) -> Logs:
-        """The fit part itself: its errors are computed when the horizon is known."""
+        """The fit part itself: its errors depend on the horizon."""
         return logs
 
     def log_returns(self, fit: FitLogs, logs: Logs, origins: Origins, horizon: int, levels: Levels) -> Quantiles:
-        """Drift and scale of the last close, with the spread of each step."""
+        """From drift and scale at each origin, and the spread of each step."""
         returns = np.diff(fit)
         drift = self.drift(logs, returns)[origins, None, None]
         scale = self.scale(logs, returns)[origins, None, None]
@@ -184,7 +184,7 @@ class _Empirical(Baseline[FitLogs]):
     def _spread(self, fit: FitLogs, horizon: int, levels: np.ndarray) -> Float[np.ndarray, "horizon levels"]:
         if len(fit) <= horizon:
             raise self.refused(
-                f"was fitted on {len(fit)} closes, and its bands {horizon} sessions ahead need at least {horizon + 1}. "
+                f"was fitted on {len(fit)} closes; for bands {horizon} sessions ahead it needs at least {horizon + 1}. "
                 "Give it a longer history, or a shorter horizon."
             )
         returns = np.diff(fit)
@@ -197,7 +197,7 @@ class _Empirical(Baseline[FitLogs]):
 
 
 class LastClose(_Empirical):
-    """Tomorrow equals today: the random walk."""
+    """The last close for every step: a random walk."""
 
     name = "last close"
 
@@ -208,7 +208,7 @@ class Drift(_Empirical):
     name = "drift"
 
     def drift(self, logs: Logs, returns: Returns) -> Logs:
-        """Over all closes where there are fewer than 20; 0 at the first."""
+        """Over all closes while there are fewer than 20; 0 at the first."""
         first = np.maximum(np.arange(len(logs)) - (WINDOW - 1), 0)
         passed = np.arange(len(logs)) - first
         daily: Logs = (logs - logs[first]) / np.maximum(passed, 1)
@@ -226,12 +226,12 @@ class MeanReturn(_Empirical):
 
 
 class RollingVolatility(_Empirical):
-    """Last close, with bands as wide as the last 20 returns were large."""
+    """Last close, with bands proportional to the volatility of the last 20 returns."""
 
     name = "rolling volatility"
 
     def scale(self, logs: Logs, returns: Returns) -> Logs:
-        """RMS of 20 returns, the fit part's mean square for those before the history starts."""
+        """RMS of 20 returns; those before the history are replaced by the fit part's mean square."""
         squares = np.concatenate([np.full(WINDOW, np.mean(returns**2)), np.diff(logs) ** 2])
         windows = np.lib.stride_tricks.sliding_window_view(squares, WINDOW)
         rms: Logs = np.maximum(np.sqrt(windows.mean(axis=1)), LEAST_SCALE)
@@ -239,12 +239,12 @@ class RollingVolatility(_Empirical):
 
 
 class Ewma(_Empirical):
-    """Last close, with bands as wide as RiskMetrics' exponentially weighted volatility."""
+    """Last close, with bands proportional to RiskMetrics' exponentially weighted volatility."""
 
     name = "EWMA"
 
     def scale(self, logs: Logs, returns: Returns) -> Logs:
-        """Root of the weighted mean square, initialised with the fit part's."""
+        """Root of the weighted mean square, initialised with the fit part's mean square."""
         squares = pd.Series(np.concatenate([[np.mean(returns**2)], np.diff(logs) ** 2]))
         weighted = squares.ewm(alpha=1 - DECAY, adjust=False).mean().to_numpy()
         rms: Logs = np.maximum(np.sqrt(weighted), LEAST_SCALE)
@@ -257,7 +257,7 @@ class GjrParameters:
 
     Attributes:
         degrees: of freedom of the shocks, which have variance 1.
-        past: mean square return before a history starts.
+        past: mean square return before the history.
     """
 
     omega: float
@@ -268,17 +268,18 @@ class GjrParameters:
     past: float
 
     def variance(self, returns: Returns) -> Float[np.ndarray, " returns+1"]:
-        """Of the session after each close of a history, percent²; the first knows no return."""
+        """Variance of the session after each close, percent²; the first is computed from `past`."""
         from scipy.signal import lfilter
 
         first = self.omega + (self.alpha + self.gamma / 2 + self.beta) * self.past
-        pushes = self.omega + (self.alpha + self.gamma * (returns < 0)) * returns**2
-        variance: np.ndarray = lfilter([1], [1, -self.beta], np.concatenate([[first], pushes]))
+        shocks = self.omega + (self.alpha + self.gamma * (returns < 0)) * returns**2
+        variance: np.ndarray = lfilter([1], [1, -self.beta], np.concatenate([[first], shocks]))
         return variance
 
     def paths(self, variance: float, origin: int, horizon: int) -> Float[np.ndarray, "horizon paths"]:
-        """Simulated log returns since the last close, from the variance of the next session."""
-        # Separate draws per origin: shared ones shift all alike, those of one stream depend on the other origins.
+        """Simulated log returns from the last close to each step, from the variance of the next session."""
+        # A generator per origin: with shared draws all forecasts would have the same error, and draws from one stream
+        # would depend on the other origins.
         shocks = np.random.default_rng((SEED, origin)).standard_t(self.degrees, (horizon, PATHS))
         shocks *= np.sqrt((self.degrees - 2) / self.degrees)
         weights = self.alpha + self.gamma * (shocks < 0)
@@ -297,7 +298,7 @@ class GjrGarch(Baseline[GjrParameters]):
     must_move = True
 
     def estimate(self, logs: Logs) -> GjrParameters:
-        """Maximum likelihood of the returns in percent, as the arch package does it."""
+        """Maximum likelihood on returns in percent, by the arch package."""
         from arch import arch_model  # a second to import
 
         returns = 100 * np.diff(logs)
@@ -306,7 +307,7 @@ class GjrGarch(Baseline[GjrParameters]):
         if result.convergence_flag:
             log.warning("GJR-GARCH's likelihood did not converge on %d returns; its last point is used", len(returns))
         omega, alpha, gamma, beta, degrees = map(float, result.params)
-        # Where a stock hardly moves the optimiser leaves alpha + gamma ≥ 0 by a hair: variances would turn negative.
+        # If a stock hardly moves, the optimiser can violate alpha + gamma ≥ 0 slightly: variances would be negative.
         gamma = max(gamma, -alpha)
         return GjrParameters(omega, alpha, gamma, beta, degrees, float(model.volatility.backcast(returns)))
 
@@ -320,7 +321,7 @@ class GjrGarch(Baseline[GjrParameters]):
 
 
 class _StateSpace(Baseline[Parameters]):
-    """A linear Gaussian model of the log closes: fitted once, then filtered through a history, parameters held."""
+    """A linear Gaussian model of the log closes: fitted once, then filtered through a history with fixed parameters."""
 
     least_closes = LEAST_ESTIMATED
     must_move = True
@@ -332,13 +333,13 @@ class _StateSpace(Baseline[Parameters]):
     def estimate(self, logs: Logs) -> Parameters:
         """Maximum likelihood on the fit part."""
         with warnings.catch_warnings():
-            # On a random walk the parameters nearly cancel: the likelihood is flat, and statsmodels warns at length.
+            # On a random walk the likelihood is nearly flat, and statsmodels warns.
             warnings.simplefilter("ignore")
             result = self.model(logs).fit(disp=False, cov_type="none")
         return np.asarray(result.params)
 
     def log_returns(self, fit: Parameters, logs: Logs, origins: Origins, horizon: int, levels: Levels) -> Quantiles:
-        """Gaussian quantiles of the model's recursion, from the state that the filter predicts after each origin."""
+        """Gaussian quantiles from the state that the filter predicts after each origin."""
         filtered = self.model(logs).filter(fit, cov_type="none").filter_results
         design, transition = filtered.design[..., 0], filtered.transition[..., 0]
         noise = filtered.selection[..., 0] @ filtered.state_cov[..., 0] @ filtered.selection[..., 0].T
@@ -360,7 +361,7 @@ class Ets(_StateSpace):
     name = "ETS"
 
     def model(self, logs: Logs) -> Any:  # noqa: ANN401
-        """Starts at the first close without a trend; the other starts, and a concentrated scale, look ahead."""
+        """Starts at the first close, trend 0; statsmodels' other starts and its concentrated scale look ahead."""
         make = _statsmodels(self.name).ExponentialSmoothing
         start = {"initialization_method": "known", "initial_level": logs[0], "initial_trend": 0.0}
         return make(logs, trend=True, damped_trend=True, concentrate_scale=False, **start)
@@ -372,7 +373,7 @@ class Arima(_StateSpace):
     name = "ARIMA"
 
     def model(self, logs: Logs) -> Any:  # noqa: ANN401
-        """Starts with a diffuse level."""
+        """Statsmodels' SARIMAX, initialised with a diffuse level."""
         return _statsmodels(self.name).SARIMAX(logs, order=(1, 1, 1))
 
 
@@ -381,7 +382,7 @@ def _statsmodels(name: str) -> ModuleType:
         return import_module("statsmodels.tsa.statespace.api")
     except ImportError as error:
         raise InvalidChoice(
-            f"The baseline {name!r} needs the package statsmodels, which cannot be imported here ({error}). Install "
+            f"The baseline {name!r} needs the package statsmodels, which cannot be imported ({error}). Install "
             "Pregão's extra `classical` (pip install -e '.[classical]' in its folder), or leave that baseline out."
         ) from error
 
@@ -393,11 +394,11 @@ def stock_forecasts(
     cutoffs: np.ndarray,
     horizon: int,
 ) -> tuple[dict[str, Quantiles], dict[str, PregaoError]]:
-    """Quantiles of some baselines for one stock, and the errors of those that refuse it, by name.
+    """Quantiles of some baselines for one stock, and the errors of the others, by name.
 
     Args:
-        baselines: classes by name; not names alone, since another process may know fewer.
-        past: the closes that they are fitted on.
+        baselines: classes by name; a worker process may have registered fewer than this process.
+        past: the closes of the fit part.
         prices: `date close`, up to the last cutoff at least.
         cutoffs: the dates of the forecasts' last closes.
         horizon: sessions ahead.

@@ -1,4 +1,4 @@
-"""Has a stock changed since its model was trained? Its recent daily returns against those of the training part."""
+"""Drift detection: a stock's recent daily returns compared with those of the training part."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ import numpy as np
 from jaxtyping import Float
 
 SESSIONS = 60
-"""Recent returns that are looked at: fewer see little, more see a change late and raise more false alarms."""
+"""Recent returns to compare: fewer detect little; more detect a change late and give more false alarms."""
 
 USUAL = 0.99
-"""The part of the training part's own windows that the bound lies above."""
+"""Fraction of the training part's windows whose distance is below the bound."""
 
 STRIDE = 5
-"""Sessions between these windows, which overlap anyway."""
+"""Sessions between the starts of these windows."""
 
 FEWEST_WINDOWS = 40
-"""With fewer of them nobody knows what is usual."""
+"""Fewer windows do not give a reliable bound."""
 
 LEVELS = np.linspace(0, 1, 101)
 
@@ -27,9 +27,9 @@ class DriftReport:
     """The distance of a stock's returns from those that the model was trained on.
 
     Attributes:
-        score: Kolmogorov and Smirnov's distance between the last 60 daily log returns and the training part's
-            distribution, divided by the distance that 99 % of the training part's own 60-session windows stay under.
-        warning: a sentence, where the score is above 1; else None.
+        score: Kolmogorov-Smirnov distance between the last 60 daily log returns and the training part's distribution,
+            divided by the 99 % quantile of this distance over the training part's 60-session windows.
+        warning: a sentence if the score is above 1; else None.
     """
 
     score: float
@@ -37,11 +37,11 @@ class DriftReport:
 
 
 def summary(closes: Sequence[float] | np.ndarray) -> dict[str, Any] | None:
-    """What a model's card keeps of a training part's closes: percentiles of its daily log returns, and the bound.
+    """Percentiles of the training part's daily log returns and the bound, for a model's card.
 
-    The test's own significance is of no use here: returns of a calm month are alike, so that even windows of one and
-    the same stock differ «significantly» three times as often as independent draws would. So the training part itself
-    tells what is usual. None where it is too short for that, or never moved.
+    The test's p-value cannot be used: volatility clusters, so that windows of an unchanged stock are rejected three
+    times as often as independent draws. So the bound is estimated on the training part. None if that is too short, or
+    its closes never change.
     """
     returns = _returns(closes)
     if len(returns) < SESSIONS + STRIDE * (FEWEST_WINDOWS - 1):
@@ -49,16 +49,16 @@ def summary(closes: Sequence[float] | np.ndarray) -> dict[str, Any] | None:
     percentiles = np.quantile(returns, LEVELS)
     windows = np.lib.stride_tricks.sliding_window_view(returns, SESSIONS)[::STRIDE]
     bound = float(np.quantile(_distances(windows, percentiles), USUAL))
-    # Rounded to a thousandth of a percent, which no test of 60 returns can tell: the card stays short.
+    # Rounded to a thousandth of a percent, far below the resolution of 60 returns: the card stays short.
     return {"percentiles": percentiles.round(5).tolist(), "bound": round(bound, 5)} if np.ptp(percentiles) else None
 
 
 def drift(usual: dict[str, Any] | None, closes: Sequence[float] | np.ndarray) -> DriftReport | None:
-    """The drift of a stock's latest closes, oldest first; None where the model knows no usual returns of the stock.
+    """The drift of a stock's latest closes, oldest first; None without a summary, or with too few closes.
 
     Args:
-        usual: of the training part, as `summary` made it.
-        closes: at least 61; of more the last ones are used.
+        usual: the `summary` of the training part.
+        closes: the last 61 are used.
     """
     recent = _returns(closes)[-SESSIONS:]
     if usual is None or len(recent) < SESSIONS:
@@ -67,7 +67,7 @@ def drift(usual: dict[str, Any] | None, closes: Sequence[float] | np.ndarray) ->
     score = float(distance / usual["bound"])
     warning = (
         f"The last {SESSIONS} daily returns are {score:.2f} times as far from those of the training part as "
-        f"{USUAL:.0%} of its own {SESSIONS}-session windows: the bands may be wrong by more than they were when judged."
+        f"{USUAL:.0%} of its {SESSIONS}-session windows: the bands may be less accurate than in the evaluation."
     )
     return DriftReport(score, warning if score > 1 else None)
 
@@ -80,7 +80,7 @@ def _returns(closes: Sequence[float] | np.ndarray) -> Float[np.ndarray, " n"]:
 def _distances(
     windows: Float[np.ndarray, "n sessions"], percentiles: Float[np.ndarray, " m"]
 ) -> Float[np.ndarray, " n"]:
-    """Kolmogorov and Smirnov's distance of each window's returns from a distribution."""
+    """Kolmogorov-Smirnov distance of each window's returns from a distribution."""
     expected = np.interp(np.sort(windows, axis=1), percentiles, LEVELS)
     steps = np.arange(SESSIONS + 1) / SESSIONS
     distances: np.ndarray = np.maximum(steps[1:] - expected, expected - steps[:-1]).max(axis=1)

@@ -1,4 +1,4 @@
-"""Metrics of forecasts, one function each, and `score_table`, which puts all of them in one table."""
+"""Metrics of forecasts, one function each, and `score_table`, which computes all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ Steps = Float[np.ndarray, "n horizon"]
 Quantiles = Float[np.ndarray, "n horizon levels"]
 
 SHOWN_BANDS = 2
-"""Central bands whose coverage is a score, from the widest inward."""
+"""Number of central bands whose coverage is a score, starting with the widest."""
 
 
 @dataclass(frozen=True)
 class Forecasts:
-    """Forecasts of one forecaster and the actual closes, of the same windows.
+    """Forecasts of one forecaster, and the actual closes of the same windows.
 
     Attributes:
         y: actual closes, in the stock's currency.
         quantiles: forecast closes at each level.
-        last_close: the last close that each forecast knows; without it skill is NaN.
+        last_close: the last close of each window; without it skill is NaN.
         levels: probabilities in ascending order.
     """
 
@@ -34,7 +34,7 @@ class Forecasts:
 
     @cached_property
     def point(self) -> Steps:
-        """The median; without a level 0.5 the mean of its two neighbours, NaN where it has only one."""
+        """The median; without a level 0.5, the mean of the two levels around it, or NaN if one is missing."""
         above = int(np.searchsorted(self.levels, 0.5))
         below = above if 0.5 in self.levels else above - 1
         if not 0 <= below <= above < len(self.levels):
@@ -44,7 +44,7 @@ class Forecasts:
 
     @cached_property
     def error(self) -> Steps:
-        """Point forecast less actual close."""
+        """Point forecast minus actual close."""
         error: np.ndarray = self.point - self.y
         return error
 
@@ -71,17 +71,17 @@ def mape(forecasts: Forecasts) -> float:
 
 
 def skill_rmse(forecasts: Forecasts) -> float:
-    """Percent of last close's RMSE that is saved."""
+    """RMSE reduction against last close, in percent."""
     return skill(rmse(forecasts), rmse(forecasts.naive))
 
 
 def skill_mape(forecasts: Forecasts) -> float:
-    """Percent of last close's MAPE that is saved."""
+    """MAPE reduction against last close, in percent."""
     return skill(mape(forecasts), mape(forecasts.naive))
 
 
 def band_coverage(forecasts: Forecasts) -> dict[str, float]:
-    """Percent of the closes inside each of the outer bands, as `coverage_80` and `coverage_90`."""
+    """Percent of the closes inside each of the outer bands: `coverage_80`, `coverage_90`."""
     quantiles, levels = forecasts.quantiles, forecasts.levels
     found = {}
     for low in reversed(range(min(SHOWN_BANDS, len(levels) // 2))):
@@ -98,7 +98,7 @@ def pinball(forecasts: Forecasts) -> float:
 METRICS: dict[str, Callable[[Forecasts], float | dict[str, float]]] = {
     function.__name__: function for function in (rmse, mae, mape, skill_rmse, skill_mape, band_coverage, pinball)
 }
-"""The columns of score tables, by name and in their order; a function of several columns returns them by name."""
+"""The columns of score tables in their order; a function of several columns returns them by name."""
 
 
 def score_table(
@@ -112,7 +112,7 @@ def score_table(
     Args:
         y: actual closes, in the stock's currency.
         quantiles: forecast closes at `levels`, by forecaster.
-        last_close: the last close that each forecast knows; without it skill is NaN.
+        last_close: the last close of each window; without it skill is NaN.
         levels: probabilities in ascending order.
 
     Returns:
@@ -130,7 +130,7 @@ def _scores(forecasts: Forecasts) -> dict[str, float]:
 
 
 def skill(error: float, naive: float) -> float:
-    """Percent of the naive error that is saved; negative when the forecast is worse, NaN where that error is 0."""
+    """Reduction of the naive error in percent; negative for a worse forecast, NaN if the naive error is 0."""
     return 100 * (1 - error / naive) if naive else float("nan")
 
 
@@ -140,10 +140,7 @@ def coverage(y: Steps, lower: Steps, upper: Steps) -> float:
 
 
 def pinball_by_window(y: Steps, quantiles: Quantiles, levels: Sequence[float] = LEVELS) -> Float[np.ndarray, " n"]:
-    """Each window's pinball loss of the log return, × 1000, for tests that need the order of the losses.
-
-    In log returns, so that stocks of different price compare.
-    """
+    """Each window's pinball loss of the log return, × 1000; log returns make stocks of different price comparable."""
     error, level = np.log(y[..., None] / quantiles), np.asarray(levels)
     losses: np.ndarray = 1000 * np.maximum(level * error, (level - 1) * error).mean(axis=(1, 2))
     return losses

@@ -1,4 +1,4 @@
-"""The picture of an evaluation."""
+"""The figure of an evaluation."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def report(evaluation: Evaluation, path: Path) -> None:
     rows = _rows(evaluation)
     width, height = 11, 3 * len(rows) + 3.4
     forecasts = evaluation.tables.forecasts
-    # Fixed margins, in inches: constrained layout takes as long as the drawing itself.
+    # Fixed margins, in inches: constrained layout would double the drawing time.
     edges = {"left": 0.85 / width, "right": 1 - 0.3 / width, "bottom": 0.85 / height, "top": 1 - 0.6 / height}
     with picture(path, width, height, layout=None) as figure:
         grid = figure.add_gridspec(len(rows) + 1, 3, **edges, hspace=0.25, wspace=0.22)
@@ -86,7 +86,7 @@ def _calibration(axis: Axes, evaluation: Evaluation) -> None:
 
 
 def _last_forecast(axis: Axes, evaluation: Evaluation) -> None:
-    """The bands of the last forecast, joined to the closes that it knew."""
+    """The bands of the last forecast after the closes of its window."""
     _, place = next(evaluation.windows.by_stock())
     windows, quantiles = evaluation.windows.where(place), evaluation.forecasts["model"][place][-1]
     known, actual = windows.inputs[-1], windows.targets[-1]
@@ -104,7 +104,7 @@ def _last_forecast(axis: Axes, evaluation: Evaluation) -> None:
 def error_per_step(axis: Axes, evaluation: Evaluation) -> None:
     """The MAPE of the model and of last close at each step."""
     steps = np.arange(1, evaluation.windows.horizon + 1)
-    # Last close first and broad: where the two agree, and they mostly do, both stay visible.
+    # Last close first, as a thick line: both stay visible where the two are equal.
     for name, colour, style, width in ((NAIVE, NAIVE_COLOUR, "s-", 3.5), ("model", MODEL, "o-", 1.2)):
         mape = [scores[name]["mape"] for scores in evaluation.step_scores]
         axis.plot(steps, mape, style, color=colour, ms=4, lw=width, label=name, alpha=0.9)

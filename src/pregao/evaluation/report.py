@@ -27,7 +27,7 @@ NAIVE = LastClose.name
 """The baseline that every skill is measured against."""
 
 REPORTED = (NAIVE, "drift", "mean return", "EWMA", "GJR-GARCH")
-"""The baselines of every report: the naive ones, and the two whose bands are hardest to beat."""
+"""The baselines of every report: the naive ones, and the two with the best bands."""
 
 FORECASTS, SCORES, STEPS = FILES = ("evaluation.csv", "scores.csv", "steps.csv")
 
@@ -39,13 +39,13 @@ Scores = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class EvaluationTables:
-    """The tables that a run leaves in its folder, and that people look at.
+    """The tables in a run's folder.
 
     Attributes:
         forecasts: every forecast of the model, `stock cutoff date step y y_hat lower_80 … upper_90`, in the stock's
             currency.
-        scores: of the model and its baselines over all steps, one row per stock and forecaster.
-        steps: the same by step, with a column `step`.
+        scores: metrics of the model and its baselines over all steps, one row per stock and forecaster.
+        steps: metrics per step, with a column `step`.
     """
 
     forecasts: pd.DataFrame
@@ -68,12 +68,12 @@ class EvaluationTables:
             table.to_csv(folder / name, index=False, date_format="%Y-%m-%d", float_format="%.6f")
 
     def of_stock(self, stock: str) -> "EvaluationTables":
-        """One stock's part."""
+        """The rows of one stock."""
         tables = (self.forecasts, self.scores, self.steps)
         return EvaluationTables(*(table[table["stock"] == stock].reset_index(drop=True) for table in tables))
 
     def at_step(self, step: int) -> pd.DataFrame:
-        """The forecasts of one step, oldest first, with `error` = actual close less forecast, in percent."""
+        """The forecasts of one step, oldest first, with `error` = 100 (y − y_hat) / y, in percent."""
         rows = self.forecasts[self.forecasts["step"] == step].sort_values("date")
         return rows.assign(**{ERROR: 100 * (rows["y"] - rows["y_hat"]) / rows["y"]})
 
@@ -85,7 +85,7 @@ class Evaluation:
     Attributes:
         stock: the ticker, or SHARED for a panel.
         currency: of the errors.
-        windows: the closes that the forecasts knew, and the actual closes.
+        windows: the test windows, with the actual closes.
         forecasts: quantiles by forecaster, the model under `model`, the baselines under their names.
     """
 
@@ -106,7 +106,7 @@ class Evaluation:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """The figures of a run under the names that MLflow and metrics.json promise."""
+        """The metrics of a run, by their names in MLflow and metrics.json."""
         model, naive = self.scores["model"], self.scores[NAIVE]
         overall = ("rmse", "mape", "mae")
         return {
@@ -122,7 +122,7 @@ class Evaluation:
 
     @cached_property
     def tables(self) -> EvaluationTables:
-        """Scores by stock and by step, and every forecast of the model."""
+        """Scores per stock and per step, and every forecast of the model."""
         scores, steps = [], []
         for stock, place in self.windows.by_stock():
             found = self._scores(place, slice(None))
@@ -149,12 +149,12 @@ class Evaluation:
         )
 
     def terminal_table(self) -> Table:
-        """Forecasters as rows, the windows of the scores in the title; within 80 columns."""
+        """One row per forecaster; at most 80 columns wide."""
         title = (
-            f"{self.stock}: {len(self.windows)} judged windows, {day(self.windows.dates[0, 0])} to "
+            f"{self.stock}: {len(self.windows)} test windows, {day(self.windows.dates[0, 0])} to "
             f"{day(self.windows.dates[-1, -1])}, errors over {self.windows.horizon} steps"
         )
-        caption = "skill: MAPE saved against last close · in 80 %, 90 %: percent of the closes inside the band"
+        caption = "skill: MAPE reduction against last close · in 80 %, 90 %: closes inside the band, percent"
         errors = (f"RMSE {self.currency}", f"MAE {self.currency}", "MAPE %", "skill %")
         table = narrow_table(title, caption, [*errors, "in 80 %", "in 90 %", "pinball"])
         for name, row in self.scores.items():
@@ -170,7 +170,7 @@ class Evaluation:
 
 
 def narrow_table(title: str, caption: str, figures: Sequence[str], edge: bool = True) -> Table:
-    """An empty table of the terminal: a column of names, and columns of figures."""
+    """An empty terminal table: a column of names, and columns of numbers."""
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False, show_edge=edge, collapse_padding=True)
     table.title_justify = table.caption_justify = "left"
     table.add_column("", no_wrap=True)
@@ -182,10 +182,10 @@ def narrow_table(title: str, caption: str, figures: Sequence[str], edge: bool = 
 def baseline_forecasts(
     windows: Windows, prices: Mapping[str, pd.DataFrame], until: np.datetime64, names: Sequence[str] = REPORTED
 ) -> dict[str, Quantiles]:
-    """Quantiles of the baselines for these windows, each fitted on a stock's closes before a date.
+    """Quantiles of the baselines for these windows, each fitted on a stock's closes before `until`.
 
-    A baseline that refuses a stock (a price that never moves has no variance to estimate) is left out of all stocks,
-    and the log says why.
+    A baseline that cannot be fitted on a stock (such as one whose price never changes) is left out of all stocks, with
+    a warning.
     """
     baselines, asked = {name: BASELINES[name] for name in names}, []
     for stock, place in windows.by_stock():

@@ -1,4 +1,4 @@
-"""Does one forecast's loss differ from another's by more than chance? Diebold & Mariano (1995) with a HAC variance."""
+"""Significance of the difference of two forecasts' losses: Diebold & Mariano (1995) with a HAC variance."""
 
 import math
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from jaxtyping import Float
 from pregao.errors import IncomparableLosses
 
 LEAST_SPANS = 4
-"""Horizons that the origins must span: fewer leave too few forecasts that do not overlap."""
+"""Minimum number of origins in horizons: with fewer, too few forecasts do not overlap."""
 
 
 @dataclass(frozen=True)
 class DieboldMariano:
-    """Outcome of a test that two forecasts lose the same on average.
+    """Result of a test that two forecasts have the same mean loss.
 
     Attributes:
         difference: mean of loss minus benchmark, in the losses' unit; negative where the first forecast is better.
         statistic: the difference over its standard error, corrected for small samples.
         p_value: two-sided.
-        origins: how many differences were averaged.
-        lag: of the HAC variance, in origins.
+        origins: number of differences.
+        lag: lag of the HAC variance, in origins.
     """
 
     difference: float
@@ -34,24 +34,23 @@ class DieboldMariano:
 def diebold_mariano(
     losses: Float[np.ndarray, " origins"], benchmark: Float[np.ndarray, " same_origins"], horizon: int = 10
 ) -> DieboldMariano:
-    """Test two losses of the same origins, in the order of their dates.
+    """Test two losses of the same origins, ordered by date.
 
     The long-run variance is Newey & West's (1987, Bartlett weights). h-step errors are correlated over h − 1 origins,
-    and Bartlett weights shrink just those: the lag is 1.3 √n where that is more (Lazarus, Lewis, Stock & Watson 2018).
+    whose terms Bartlett weights shrink, so the lag is 1.3 √n if that is larger (Lazarus, Lewis, Stock & Watson 2018).
     The small-sample factor and Student's t are Harvey, Leybourne & Newbold's (1997), with the degrees of freedom that
     Bartlett weights leave, 1.5 n / lag (Priestley, Spectral Analysis and Time Series, 6.2.4). Of 407 origins with
     fully overlapping 10-step Gaussian differences a 5 % test rejects a true null in about 7 % of samples, and in more
-    with heavy tails: read a p-value near the border as none. Two forecasts that lose the same everywhere get
-    statistic 0 and p-value 1.
+    with heavy tails: treat a p-value near 5 % as not significant. Equal losses give statistic 0 and p-value 1.
 
     Raises:
-        IncomparableLosses: the series differ in length, hold a value that is no finite number, span fewer than four
-            horizons, or differ by the same amount everywhere.
+        IncomparableLosses: the series differ in length, contain a value that is not finite, span fewer than four
+            horizons, or differ by a constant.
     """
     if losses.shape != benchmark.shape:
         raise IncomparableLosses(
             f"The losses have {len(losses)} origins and the benchmark {len(benchmark)}; allowed are two losses of the "
-            "same origins. Judge both forecasts on the same windows."
+            "same origins. Evaluate both forecasts on the same windows."
         )
     difference = losses - benchmark
     n, lag = len(difference), hac_lag(len(difference), horizon)
@@ -60,11 +59,11 @@ def diebold_mariano(
         return DieboldMariano(0.0, 0.0, 1.0, n, lag)
     mean = float(difference.mean())
     variance = _long_run_variance(difference - mean, lag) / n
-    # Rounding leaves a constant difference some variance of its own.
+    # Rounding gives a constant difference a small variance.
     if variance <= (1e-12 * mean) ** 2:
         raise IncomparableLosses(
             f"The losses differ from the benchmark by {mean:g} at each of {n} origins: without a variance there is "
-            "nothing to test. Check that they are losses of each origin, and not averages."
+            "nothing to test. Check that they are losses per origin, not averages."
         )
     statistic = _small_sample(n, horizon) * mean / math.sqrt(variance)
     return DieboldMariano(mean, statistic, _two_sided(statistic, min(n - 1, 1.5 * n / lag)), n, lag)
@@ -75,18 +74,18 @@ def panel_diebold_mariano(
     benchmark: Float[np.ndarray, "same_origins same_stocks"],
     horizon: int = 10,
 ) -> DieboldMariano:
-    """Test two losses of many stocks: their differences are averaged over the stocks of each date, then as above.
+    """Test two losses of many stocks: the mean difference over the stocks of each date is tested as one series.
 
-    Stocks of one day move together, so a date counts once however many stocks it has. NaN in both marks a stock that
-    has no forecast on a date; the others of that date are averaged.
+    Stocks move together, so a date counts once, for any number of stocks. NaN in both marks a stock without a forecast
+    on a date; the other stocks of that date are averaged.
 
     Raises:
-        IncomparableLosses: as above, or NaN is not in the same places of both, or a date has no stock at all.
+        IncomparableLosses: as in `diebold_mariano`, or NaN is in different places, or a date has no stock.
     """
     if losses.shape != benchmark.shape or (np.isnan(losses) != np.isnan(benchmark)).any():
         raise IncomparableLosses(
             f"The losses [origins, stocks] {list(losses.shape)} and the benchmark {list(benchmark.shape)} are not of "
-            "the same stocks and origins (NaN marks a stock without a forecast). Judge both on the same windows."
+            "the same stocks and origins (NaN marks a stock without a forecast). Evaluate both on the same windows."
         )
     there = ~np.isnan(losses)
     stocks = there.sum(axis=1)
@@ -100,7 +99,7 @@ def panel_diebold_mariano(
 
 
 def hac_lag(origins: int, horizon: int) -> int:
-    """Of the Bartlett weights: h − 1 or 1.3 √n, whichever is more."""
+    """Lag of the Bartlett weights: the larger of h − 1 and 1.3 √n."""
     return max(horizon - 1, math.ceil(1.3 * math.sqrt(origins)))
 
 
@@ -108,12 +107,12 @@ def _refuse_unless_testable(difference: Float[np.ndarray, " origins"], horizon: 
     if horizon < 1 or len(difference) < LEAST_SPANS * horizon:
         raise IncomparableLosses(
             f"{len(difference)} origins of {horizon}-step forecasts are too few for a test; allowed are horizons of 1 "
-            f"and more, and at least {LEAST_SPANS * max(horizon, 1)} origins here. Judge a longer period."
+            f"and more, and at least {LEAST_SPANS * max(horizon, 1)} origins here. Evaluate a longer period."
         )
     wrong = ~np.isfinite(difference)
     if wrong.any():
         raise IncomparableLosses(
-            f"{int(wrong.sum())} of {len(difference)} differences of the losses are no finite numbers, first at origin "
+            f"{int(wrong.sum())} of {len(difference)} differences of the losses are not finite, first at origin "
             f"{int(wrong.argmax())}. Leave those origins out of both."
         )
 
@@ -131,6 +130,6 @@ def _small_sample(n: int, horizon: int) -> float:
 
 
 def _two_sided(statistic: float, degrees: float) -> float:
-    from scipy.stats import t  # half a second to import, for those who test
+    from scipy.stats import t  # half a second to import
 
     return float(2 * t.sf(abs(statistic), degrees))

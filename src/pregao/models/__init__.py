@@ -1,1 +1,1 @@
-"""The model contract, the models, their encoders, calibration and files. Nothing here trains, downloads or tracks."""
+"""The model contract, the models, their encoders, calibration and files. No training, download or tracking."""

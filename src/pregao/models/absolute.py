@@ -1,4 +1,4 @@
-"""The published recipe: prices go in and come out without scaling. Kept to show what that costs."""
+"""The published recipe: prices in, prices out, without scaling. Kept for comparison."""
 
 from typing import ClassVar, Literal
 
@@ -13,20 +13,20 @@ from pregao.models.calibration import band_scores, conformal_width
 from pregao.models.encoders import Cell, Dropout, HiddenSize, Layers, RecurrentEncoder
 
 LOWEST_PRICE = 0.01
-"""The exchange's smallest tick: no forecast is zero or negative, so that its log return exists."""
+"""The exchange's smallest tick; forecasts are clamped to it, since a log return needs a positive price."""
 
 
 class AbsoluteModel(ForecastModel):
-    """Learns the next closes by mean squared error, with Gaussian bands of one calibrated width.
+    """Predicts the next closes by mean squared error, with Gaussian bands of one calibrated width.
 
     Args:
         horizon: sessions ahead.
-        inputs: the measures, a key of `volatility.NAMES`; only the scale of the bands uses them.
+        inputs: the measures, a key of `volatility.NAMES`; used only for the scale of the bands.
         cell: kind of the recurrent layers.
         hidden_size: units of a layer.
         num_layers: recurrent layers.
         dropout: after each layer.
-        loss: what it learns by; mse learns the mean of the price.
+        loss: the training loss; mse gives the mean of the price.
     """
 
     scale_invariant: ClassVar[bool] = False
@@ -50,12 +50,12 @@ class AbsoluteModel(ForecastModel):
         self.register_buffer("gaussian", gaussian_quantiles(), persistent=False)
 
     def predict_prices(self, inputs: Inputs) -> Float[Tensor, "batch horizon"]:
-        """The next closes, in the closes' currency; a linear layer may learn negative ones."""
+        """The next closes, in the closes' currency; the linear head can predict negative ones."""
         prices: Tensor = self.head(self.encoder(inputs.closes[..., None].float()))
         return prices
 
     def predict_normalized(self, inputs: Inputs) -> Float[Tensor, "batch horizon levels"]:
-        """A Gaussian distribution around the predicted closes; float64, since they may lie far from the last close."""
+        """A Gaussian distribution around the predicted closes; float64, since they can be far from the last close."""
         point = self.predict_prices(inputs).double().clamp_min(LOWEST_PRICE)
         z = (point / inputs.closes[:, -1:]).log() / self.scale(inputs)
         return z[..., None] + self.gaussian
@@ -65,7 +65,7 @@ class AbsoluteModel(ForecastModel):
         return nn.functional.mse_loss(self.predict_prices(inputs), targets.float())
 
     def calibrate(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
-        """Set the width with which the 90 % band would have held 90 % of the validation part."""
+        """Set the width at which the 90 % band contains 90 % of the validation part's closes."""
         with torch.inference_mode():
             quantiles = self(inputs).cpu().numpy()
         scores = band_scores(targets.cpu().numpy(), quantiles)

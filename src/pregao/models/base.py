@@ -1,8 +1,8 @@
 """The model contract: what every forecaster of this project takes, returns and shares.
 
-Prices in, prices out: a model scales its inputs itself. Log returns are taken in float64 and rounded to float32, in
-which everything else is computed. A history that is anchored on another day is multiplied by a factor, and the rounding
-removes what the factor changes in the last bits. So a model does not depend on the day its prices were downloaded.
+Prices in, prices out: a model scales its inputs itself. Log returns are computed in float64 and rounded to float32;
+everything else is float32. Prices that are adjusted on another day differ by a factor, which changes the last bits of a
+log return; the rounding removes the difference. So a forecast does not depend on the day its prices were downloaded.
 """
 
 from abc import ABC, abstractmethod
@@ -23,24 +23,24 @@ WINDOW_WEIGHT = 0.3
 
 
 class ForecastModel(nn.Module, ABC):
-    """Quantiles of the next closes from the last closes and measures known at the last close.
+    """Quantiles of the next closes from the last closes and from measures known at the last close.
 
     All models share the scale, the loss in units of the scale, the calibration width and `forward`. A model implements
     `predict_normalized`, and where it needs them `fit_statistics`, `calibrate`, `loss` and `scale`.
 
-    A constructor takes choices: the keys of `conf/model/NAME.yaml`, scalars whose annotations hold the bounds that the
-    command line and POST /train check. It may also take `horizon`, `inputs`, `lookback` and `stocks` (a number of
-    stocks), which follow from the data.
+    A constructor takes choices: the keys of `conf/model/NAME.yaml`, scalars whose annotations define the bounds that
+    the command line and POST /train check. It may also take `horizon`, `inputs`, `lookback` and `stocks` (a number of
+    stocks), which depend on the data.
 
     Args:
         horizon: sessions ahead.
         measures: names of the columns of `Inputs.measures`; the first is the long-run daily volatility.
-        shrinkage: fraction of the predicted median that is forecast; 0 would forecast the last close.
+        shrinkage: factor on the predicted median; 0 would forecast the last close.
 
     Attributes:
         scale_invariant: whether prices in another unit give the same forecast in that unit.
         width: factor on the distance of each quantile from the median.
-        fitted: whether `fit_statistics` has run, or its result came with loaded weights.
+        fitted: whether `fit_statistics` has run, here or before the loaded weights were saved.
     """
 
     scale_invariant: ClassVar[bool] = True
@@ -65,16 +65,16 @@ class ForecastModel(nn.Module, ABC):
         """Quantiles of the log return from the last close to each step, in units of `scale`; they never cross."""
 
     def fit_statistics(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
-        """Estimate from the training part what needs no gradient: means, deviations, regressions. Default: nothing."""
+        """Estimate means, deviations or regressions on the training part, without gradients. Default: nothing."""
 
     def initialise(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
-        """Run `fit_statistics` on the training part, unless it has run or its result came with loaded weights."""
+        """Run `fit_statistics` on the training part, unless `fitted`."""
         if not self.fitted:
             self.fit_statistics(inputs, targets)
             self.fitted.fill_(True)
 
     def calibrate(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
-        """Set `width` from the validation part. Default: keep it, since learned quantiles need no calibration."""
+        """Set `width` from the validation part. Default: unchanged, since learned quantiles need no calibration."""
 
     def loss(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> Float[Tensor, ""]:
         """Pinball loss in units of `scale`, mean over windows, steps and levels (Koenker & Bassett 1978)."""

@@ -1,8 +1,8 @@
-"""Bands that are right about themselves: a conformal width to begin with, and a slow one while forecasts go on.
+"""Calibration of the bands: a conformal width after training, and an online width that follows the outcomes.
 
-Both look at scores: how far an outcome lay from the median, in half-widths of the 90 % band, as log returns. A score
-above 1 is a miss. The width multiplies all gaps of the fan alike, since single levels or stocks have too few windows,
-and those overlap, to be calibrated apart.
+Both use scores: the distance of the actual close from the median, in half-widths of the 90 % band, as log returns. A
+score above 1 is a miss. One width multiplies all gaps between quantiles: a single level or stock has too few windows,
+which overlap, for a separate calibration.
 """
 
 import math
@@ -13,17 +13,17 @@ from jaxtyping import Float
 from pregao.quantiles import MEDIAN, at
 
 NOMINAL = 0.9
-"""What the band between the levels 0.05 and 0.95 is to hold."""
+"""Fraction of the closes that should lie between the levels 0.05 and 0.95."""
 
 RATE = 0.0075
-"""How far an outcome moves the logarithm of the online width. Faster follows noise, slower lets a calm or a wild year
-go by. Chosen between the two rates that did best on windows before the reference border."""
+"""Step of the logarithm of the online width per session. A larger one follows noise, a smaller one adapts too late to a
+calm or a volatile year. Between the two rates that were best on windows before the reference border."""
 
 
 def band_scores(
     y: Float[np.ndarray, "n horizon"], quantiles: Float[np.ndarray, "n horizon 7"]
 ) -> Float[np.ndarray, "n horizon"]:
-    """Distance of each outcome from the median in half-widths of the 90 % band; NaN where the outcome is not known."""
+    """Distance of each actual close `y` from the median, in half-widths of the 90 % band; NaN where `y` is NaN."""
     median = quantiles[..., MEDIAN]
     half = np.log(at(quantiles, 0.95) / at(quantiles, 0.05)) / 2
     scores: np.ndarray = np.abs(np.log(y / median)) / half
@@ -31,28 +31,28 @@ def band_scores(
 
 
 def conformal_width(scores: Float[np.ndarray, "n horizon"], windows: int) -> float:
-    """The factor with which the 90 % band would have held 90 % of the outcomes.
+    """The factor at which the 90 % band contains 90 % of the actual closes; 1 without scores.
 
-    Split-conformal (Vovk; Lei et al. 2018). A calm year before a wild one makes it too narrow: it is for a network that
-    has not learned its own quantiles.
+    Split-conformal (Vovk; Lei et al. 2018). It is too narrow when a calm year precedes a volatile one: use it only for
+    a network that does not learn quantiles.
 
     Args:
-        scores: of forecasts that the network has not been fitted on, pooled over stocks and steps.
-        windows: independent draws among them; the finite-sample correction follows from these.
+        scores: of forecasts outside the training part, pooled over stocks and steps; NaN where unknown.
+        windows: number of independent windows, for the finite-sample correction.
     """
     known = scores[np.isfinite(scores)]
     return float(np.quantile(known, min(1.0, NOMINAL * (windows + 1) / windows))) if len(known) else 1.0
 
 
 def online_widths(scores: Float[np.ndarray, "n horizon"], rate: float = RATE) -> Float[np.ndarray, " n"]:
-    """The width at each of one stock's consecutive origins, from outcomes that were known by then.
+    """The width at each of one stock's consecutive origins, from outcomes known at that origin.
 
-    Adaptive conformal inference (Gibbs & Candès 2021) on the logarithm of the width: after each session it grows by
-    `rate` × (share of misses among the outcomes of that session − 0.1).
+    Adaptive conformal inference (Gibbs & Candès 2021) on the logarithm of the width: after each session it increases
+    by `rate` × (fraction of misses among the outcomes of that session − 0.1).
 
     Args:
-        scores: one row an origin, origins one session apart; entry [t, h-1] becomes known at origin t + h.
-        rate: how far one session moves it.
+        scores: one row per origin, origins one session apart; entry [t, h-1] becomes known at origin t + h.
+        rate: step of the logarithm per session.
     """
     n, horizon = scores.shape
     widths = np.ones(n)

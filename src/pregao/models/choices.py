@@ -1,7 +1,7 @@
-"""Which model a configuration names, and its choices: `_target_` and the constructor's annotations.
+"""The model class of a configuration (`_target_`), and its choices from the constructor's annotations.
 
-A configuration may come from HTTP or from a registry, so it cannot name foreign code: `_target_` is a subclass of
-`ForecastModel` inside `pregao.models`, or one that an installed package offers as an entry point of `pregao.models`.
+A configuration may come from HTTP or from a registry, so it cannot name arbitrary code: `_target_` is a subclass of
+`ForecastModel` inside `pregao.models`, or an entry point of the group `pregao.models` of an installed package.
 """
 
 import inspect
@@ -21,10 +21,10 @@ GROUP = "pregao.models"
 """Both the package of our models and the entry-point group of other packages' models."""
 
 FROM_DATA = ("horizon", "inputs", "lookback", "stocks")
-"""Constructor arguments that follow from the data and are not choices."""
+"""Constructor arguments that depend on the data and are not choices."""
 
 _OLD_CLASSES = {"window": "pregao.models.recurrent.RecurrentModel", "none": "pregao.models.absolute.AbsoluteModel"}
-"""The classes of `scaling`, by which version 0.1 named its two models."""
+"""Classes by `scaling`, the key that named the model in version 0.1."""
 
 
 @cache
@@ -32,7 +32,7 @@ def model_class(target: str) -> type[ForecastModel]:
     """The class that a `_target_` names.
 
     Raises:
-        ValueError: it is not a model; the sentence says what is allowed.
+        ValueError: it is not a model; the message says what is allowed.
     """
     allowed = f"allowed is a ForecastModel in {GROUP}, or an entry point of the group {GROUP}"
     module, _, name = target.rpartition(".")
@@ -79,7 +79,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_data(choices: Mapping[str, Any], **from_data: object) -> dict[str, Any]:
-    """All arguments of a model: its choices, and of `FROM_DATA` those that its constructor takes.
+    """All arguments of a model: its choices, and those of `FROM_DATA` that its constructor takes.
 
     Raises:
         ValueError: `_target_` is not a model, or a choice is not allowed.
@@ -90,7 +90,7 @@ def with_data(choices: Mapping[str, Any], **from_data: object) -> dict[str, Any]
 
 
 def build_model(network: Mapping[str, Any]) -> ForecastModel:
-    """The untrained model of all its arguments, as `with_data` returns them and a card holds them.
+    """The untrained model from all its arguments, as `with_data` returns them and as a card stores them.
 
     Raises:
         ValueError: `_target_` is not a model.
@@ -101,13 +101,13 @@ def build_model(network: Mapping[str, Any]) -> ForecastModel:
 
 
 def as_params(network: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's arguments under the names of a tracker's parameters."""
+    """A model's arguments under MLflow's parameter names."""
     arguments = current(network)
     return {"model": arguments.pop(TARGET), **arguments}
 
 
 def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two cards' models have the same class and arguments, those left to their defaults included."""
+    """Whether two models have the same class and arguments, defaults included."""
     return _complete(one) == _complete(other)
 
 
@@ -117,7 +117,7 @@ def _complete(network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices as this version names them; version 0.1 had `scaling` instead of `_target_`, and nulls for no choice."""
+    """Choices in this version's names; version 0.1 had `scaling` for `_target_`, and null for an absent choice."""
     scaling = given.get("scaling")
     if scaling not in _OLD_CLASSES or TARGET in given:
         return dict(given)

@@ -15,7 +15,7 @@ CELLS: dict[Cell, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GR
 
 
 class RecurrentEncoder(nn.Module):
-    """LSTM or GRU layers with dropout after each; the state after the last session."""
+    """LSTM or GRU layers with dropout after each layer; the last layer's state after the last session."""
 
     def __init__(self, features: int, cell: Cell, hidden_size: int, num_layers: int, dropout: float) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class RecurrentEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Float[Tensor, "batch sessions features"]) -> Float[Tensor, "batch hidden"]:
-        """The state of the last layer."""
+        """The last layer's state after the last session."""
         states, _ = self.cell(features)
         state: Tensor = self.dropout(states[:, -1])
         return state

@@ -1,4 +1,4 @@
-"""Base of the neural quantile models: an encoder and a head that corrects a random walk's quantiles."""
+"""Base of the neural quantile models: an encoder, and a head that corrects the quantiles of a random walk."""
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ FEATURES = 2
 """Per session: the logarithm of the return's size and its sign."""
 
 LARGEST_FACTOR = 3.0
-"""A gap between quantiles is multiplied by e³ at most and e⁻³ at least, whatever the head has learned."""
+"""The logarithm of the factor on a gap between quantiles is clamped to ±3."""
 
 _NEIGHBOURS = [level for level in range(len(LEVELS)) if level != MEDIAN]
 
 
 class QuantileModel(ForecastModel):
-    """Learns the quantiles of the log return to each step as factors on those of the training part.
+    """Quantiles of the log return to each step, as learned factors on the quantiles of the training part.
 
     The head starts at zero. It gives the median of each step and the logarithms of factors on the gaps between
     neighbouring quantiles: the quantiles never cross, and the untrained model is a random walk. The head sees the
@@ -31,7 +31,7 @@ class QuantileModel(ForecastModel):
         inputs: the measures, a key of `volatility.NAMES`.
         encoder: features `[B, sessions, 2]` → state `[B, hidden_size]`.
         hidden_size: size of the state.
-        shrinkage: fraction of the predicted median that is forecast.
+        shrinkage: factor on the predicted median.
     """
 
     gaps: Tensor
@@ -51,7 +51,7 @@ class QuantileModel(ForecastModel):
         self.register_buffer("measure_deviation", torch.ones(columns))
 
     def fit_statistics(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
-        """Estimate the quantiles of the training part and the mean and deviation of each measure."""
+        """Estimate the quantiles of the training part, and the mean and standard deviation of each measure."""
         z = self.normalize(inputs, targets).double().cpu().numpy()
         quantiles = torch.from_numpy(np.quantile(z, LEVELS, axis=0).T).float()
         self.gaps.copy_(quantiles.diff(dim=1).clamp_min(VOLATILITY_FLOOR))
@@ -75,15 +75,15 @@ class QuantileModel(ForecastModel):
     def preprocess(
         self, inputs: Inputs
     ) -> tuple[Float[Tensor, "batch sessions features"], Float[Tensor, "batch columns"]]:
-        """Features per session and standardised measures; an unknown measure counts as its mean."""
+        """Features per session and standardised measures; an unknown measure is replaced by its mean."""
         per_session = log_returns(inputs.closes) / inputs.measures[:, :1]
         features = torch.stack([(per_session.abs() + 0.1).log(), per_session.sign()], dim=-1)
         measures = (self.log_measures(inputs) - self.measure_mean) / self.measure_deviation
         return features, measures.nan_to_num(0.0, 0.0, 0.0)
 
     def log_measures(self, inputs: Inputs) -> Float[Tensor, "batch columns"]:
-        """Logarithms of the window's volatility, and of it and each measure relative to the long-run volatility."""
+        """Logarithms of the window's volatility, and of its and the measures' ratios to the long-run volatility."""
         window = log_returns(inputs.closes).square().mean(dim=1, keepdim=True).sqrt().clamp_min(VOLATILITY_FLOOR)
         ratios = torch.cat([window, inputs.measures[:, 1:]], dim=1) / inputs.measures[:, :1]
-        # A day without a move has no logarithm; a twentieth of the usual volatility limits its weight.
+        # A day without a move would give log(0): 0.05 bounds the logarithm at -3.
         return torch.cat([window.log(), (ratios + 0.05).log()], dim=1)

@@ -1,4 +1,4 @@
-"""The default model: an LSTM or GRU under the quantile head."""
+"""The default model: an LSTM or GRU encoder with the quantile head."""
 
 from typing import Annotated, Literal
 
@@ -20,8 +20,8 @@ class RecurrentModel(QuantileModel):
         hidden_size: units of a layer.
         num_layers: recurrent layers.
         dropout: after each layer.
-        shrinkage: fraction of the predicted median that is forecast.
-        loss: what it learns by; pinball learns all quantiles at once.
+        shrinkage: factor on the predicted median.
+        loss: the training loss; pinball trains all quantiles together.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A trained network with what is known of it, on disk as safetensors + json; forecasts from bare closes."""
+"""A trained model: network and card, on disk as safetensors + JSON; forecasts from closes alone."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from pregao.models.base import ForecastModel
 from pregao.models.choices import build_model
 from pregao.quantiles import MEDIAN, bands, widened
 
-if TYPE_CHECKING:  # an inference process does without pandas' 50 MB
+if TYPE_CHECKING:  # an inference process saves pandas' 50 MB
     import pandas as pd
 
     from pregao.prices.table import PriceBasis
@@ -30,28 +30,28 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 MOST_CLOSES = 10_000
 
 _TYPICAL = "typical_volatility"
-"""A weight in files of version 0.1, on the card since."""
+"""A weight in files of version 0.1; now a field of the card."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a trained model is.
+    """Description of a trained model.
 
     Attributes:
         stock: the ticker; SHARED for a model of many stocks.
-        stocks: those that it was trained on.
-        lookback: closes that a forecast sees.
+        stocks: the stocks that it was trained on.
+        lookback: closes per window.
         network: the model's `_target_` and its constructor's arguments.
-        price: the basis of its prices, `adjusted` or `close`.
+        price: basis of its prices, `adjusted` or `close`.
         trained_at: ISO 8601, UTC.
-        train_end: the last date that its weights have seen.
-        validation_start: the first date of the outcomes that it was calibrated on; the online width begins there.
-        validation_end: the last date that the choice of the epoch and the calibration have seen.
-        data_end: the last date of the history that it was trained and judged on.
-        metrics: of the judged windows, with their baselines.
-        returns: what was usual of each stock's daily returns before `validation_start`, as `drift.summary` made it.
-        typical_volatility: root mean square daily log return of its stocks before `validation_start`; used for a past
-            that is not known.
+        train_end: the last date of the training part.
+        validation_start: the first date of the validation part; the online width starts there.
+        validation_end: the last date of the validation part, which selects the epoch and calibrates the bands.
+        data_end: the last date of its data, test part included.
+        metrics: of the test windows, with the baselines'.
+        returns: by stock, `drift.summary` of its closes before `validation_start`.
+        typical_volatility: root mean square daily log return of its stocks before `validation_start`; replaces
+            the unknown past of a short history.
     """
 
     stock: str
@@ -75,19 +75,19 @@ class ModelCard:
 
     @property
     def inputs(self) -> str:
-        """The measures beyond the closes, a key of `volatility.NAMES`."""
+        """The measures, a key of `volatility.NAMES`."""
         return str(self.network["inputs"])
 
 
 @dataclass(frozen=True)
 class Window:
-    """What one forecast is made from.
+    """The inputs of one forecast.
 
     Attributes:
-        closes: the last `lookback` ones, oldest first.
-        volatilities: as known at the last close; NaN where unknown.
-        width: factor on the bands, from outcomes that were known by then.
-        stock: the ticker, where it is known.
+        closes: the last `lookback` closes, oldest first.
+        volatilities: the measures at the last close; NaN where unknown.
+        width: factor on the bands, from the outcomes known at the last close.
+        stock: the ticker; empty if unknown.
     """
 
     closes: list[float]
@@ -98,7 +98,7 @@ class Window:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that only forecasts."""
+    """A network for inference, and its card."""
 
     network: ForecastModel
     card: ModelCard
@@ -109,38 +109,38 @@ class TrainedModel:
         measures: Float[np.ndarray, "n measures"],
         stocks: Sequence[str] | np.ndarray,
     ) -> Float[np.ndarray, "n horizon 7"]:
-        """Quantiles of the next closes, in the closes' currency, of many windows with their measures and tickers."""
+        """Quantiles of the next closes of many windows, in the closes' currency."""
         self.network.eval()
         with torch.inference_mode():
             out: np.ndarray = self.network(as_inputs(closes, measures, places(stocks, self.card.stocks))).numpy()
         return out
 
     def volatilities(self, prices: Prices) -> Float[np.ndarray, "sessions measures"]:
-        """The model's measures at each session's end."""
+        """The model's measures at the end of each session."""
         return volatilities(prices, self.card.inputs, self.card.typical_volatility)
 
     def window(self, closes: Sequence[float]) -> Window:
-        """The window at the end of bare closes; the more of them, the better its volatilities.
+        """The window at the end of closes alone; more closes give better volatilities.
 
         Raises:
-            InvalidCloses: too few or too many of them, or one that is no positive finite number.
+            InvalidCloses: there are too few or too many, or one is not a positive finite number.
         """
         given = check_closes(closes, self.card.lookback)
         known = self.volatilities({"close": np.array(given[-SPAN - 1 :])})[-1].astype(np.float32)
         return Window(given[-self.card.lookback :], known.tolist())
 
     def forecast(self, closes: Sequence[float]) -> "pd.DataFrame":
-        """The next closes after these: `step close lower_80 upper_80 lower_90 upper_90`, one row a step.
+        """The forecast after these closes: `step close lower_80 upper_80 lower_90 upper_90`, one row per step.
 
         Raises:
-            InvalidCloses: too few or too many of them, or one that is no positive finite number.
+            InvalidCloses: there are too few or too many, or one is not a positive finite number.
         """
         import pandas as pd
 
         return pd.DataFrame(self.rows(self.window(closes)))
 
     def rows(self, window: Window) -> list[dict[str, Any]]:
-        """The rows of `forecast`, without the milliseconds that a table takes."""
+        """The rows of `forecast` without pandas, which takes milliseconds."""
         quantiles = self.quantiles(np.array([window.closes]), np.array([window.volatilities]), [window.stock])
         [quantiles] = widened(quantiles, np.array([window.width]))
         columns = {"close": quantiles[:, MEDIAN], **bands(quantiles)}
@@ -148,10 +148,10 @@ class TrainedModel:
         return [{"step": step, **dict(zip(columns, row, strict=True))} for step, row in enumerate(values, start=1)]
 
     def save(self, folder: Path) -> None:
-        """Write weights and card; the folder is made."""
+        """Write weights and card; creates the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
-        # Not save_file: its file is its owner's alone, and a server may run as somebody else.
+        # Not save_file: only the owner can read its file, and a server may run as another user.
         (folder / WEIGHTS).write_bytes(save(state))
         card = json.dumps(asdict(self.card), indent=2, allow_nan=False)
         (folder / CARD).write_text(card + "\n", encoding="utf-8")
@@ -161,7 +161,7 @@ class TrainedModel:
         """Read what `save` wrote.
 
         Raises:
-            CorruptModel: a file is missing, damaged, or not of this network.
+            CorruptModel: a file is missing or damaged, or the weights do not fit the network.
         """
         try:
             card = ModelCard(**json.loads((folder / CARD).read_text(encoding="utf-8")))
@@ -176,7 +176,7 @@ class TrainedModel:
 
 
 def _of_version_0_1(state: dict[str, Tensor], card: ModelCard) -> tuple[dict[str, Tensor], ModelCard]:
-    """Weights and card of a model that version 0.1 saved, as this version names them."""
+    """Weights and card of a model of version 0.1, in this version's names."""
     renamed = {name.replace("recurrence.", "encoder.", 1): tensor for name, tensor in state.items()}
     typical = renamed.pop(_TYPICAL).item()
     return renamed | {"fitted": torch.tensor(True)}, replace(card, typical_volatility=typical)
@@ -186,7 +186,7 @@ def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:
     """The closes as floats.
 
     Raises:
-        InvalidCloses: with the position (from 1) of what is no price.
+        InvalidCloses: names the position (from 1) of the first value that is not a price.
     """
     if not lookback <= len(closes) <= MOST_CLOSES:
         raise InvalidCloses(
@@ -204,5 +204,5 @@ def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:
 
 def _is_price(value: object) -> bool:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    # math.isfinite cannot take an integer that no float can hold; this comparison can.
+    # math.isfinite raises for an integer too large for a float; this comparison does not.
     return number and bool(0 < value < sys.float_info.max)  # type: ignore[operator]
