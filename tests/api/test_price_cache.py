@@ -68,7 +68,7 @@ def test_a_source_that_refuses_leaves_the_previous_prices_marked_as_stale(source
     [answer], _ = ask(vale3, refuse)
     assert answer.prices.table is table
     assert answer.prices.stale
-    assert "yahoo: x is gone" in answer.prices.told["reasons"][0]
+    assert "yahoo: x is gone" in answer.prices.source_as_dict["reasons"][0]
 
 
 def test_a_source_that_refuses_the_first_question_is_a_refusal_until_the_next_try(source, vale3):

@@ -59,7 +59,7 @@ def test_json_says_where_the_prices_came_from_and_why_from_there(served, home, m
         "reasons": [
             "cache: it ends on 2024-12-30, and later sessions are over",
             "yahoo: no network",
-            "b3: nothing fetched yet (source=b3 does)",
+            "b3: nothing downloaded yet (source=b3 does it)",
         ],
     }
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pregao.errors import BadPrices
-from pregao.prices.actions import RATIOS, Actions, Book, applied, suspected
+from pregao.prices.actions import RATIOS, Actions, ActionStore, adjusted, likely_splits
 from pregao.prices.sources.csv import CsvSource
 from pregao.prices.symbols import Symbol
 
@@ -23,7 +23,7 @@ def quotes(prices_of):
 
 
 def test_a_split_puts_earlier_prices_on_todays_count_and_leaves_the_money_alone(quotes):
-    table = applied(quotes, Actions(splits={D[2]: 2.0}), Actions())
+    table = adjusted(quotes, Actions(splits={D[2]: 2.0}), Actions())
     assert table["close"].tolist() == [20.0, 22.0, 20.0, 21.0]
     assert table["open"].tolist() == table["close"].tolist()
     assert table["volume"].tolist() == [200.0, 200.0, 100.0, 100.0]
@@ -31,40 +31,40 @@ def test_a_split_puts_earlier_prices_on_todays_count_and_leaves_the_money_alone(
 
 
 def test_splits_multiply_and_a_reverse_split_divides(quotes):
-    table = applied(quotes, Actions(splits={D[2]: 2.0, D[3]: 0.1}), Actions())
+    table = adjusted(quotes, Actions(splits={D[2]: 2.0, D[3]: 0.1}), Actions())
     assert table["close"].tolist() == pytest.approx([200.0, 220.0, 200.0, 21.0])
 
 
 def test_a_dividend_leaves_the_close_and_lowers_what_came_before_in_the_adjusted_one(quotes):
-    table = applied(quotes, Actions(splits={D[2]: 2.0}, dividends={D[3]: 1.0}, until=UNTIL), Actions())
+    table = adjusted(quotes, Actions(splits={D[2]: 2.0}, dividends={D[3]: 1.0}, until=UNTIL), Actions())
     assert table["close"].tolist() == [20.0, 22.0, 20.0, 21.0]
     assert table["adj_close"].tolist() == pytest.approx([19.0, 20.9, 19.0, 21.0])
 
 
 def test_known_actions_without_a_dividend_adjust_by_nothing(quotes):
-    table = applied(quotes, Actions(until=UNTIL), Actions())
+    table = adjusted(quotes, Actions(until=UNTIL), Actions())
     assert table["adj_close"].tolist() == table["close"].tolist()
 
 
 def test_dividends_of_before_a_confirmed_split_are_put_on_its_count(quotes):
     """Yahoo, whose last word is of the second day, says 4.4 a paper of then: 10 %."""
     yahoo = Actions(dividends={D[1]: 4.0}, until=D[1])
-    table = applied(quotes, yahoo, Actions(splits={D[2]: 2.0}))
+    table = adjusted(quotes, yahoo, Actions(splits={D[2]: 2.0}))
     assert table["adj_close"].tolist() == pytest.approx([18.0, 22.0, 20.0, 21.0])
 
 
 def test_an_action_before_the_first_or_after_the_last_quote_is_no_trouble(quotes):
     actions = Actions(splits={date(2020, 1, 1): 3.0}, dividends={date(2020, 1, 1): 3.0}, until=UNTIL)
-    assert applied(quotes, actions, Actions())["adj_close"].tolist() == quotes["close"].tolist()
+    assert adjusted(quotes, actions, Actions())["adj_close"].tolist() == quotes["close"].tolist()
 
 
 def test_of_a_split_that_both_know_the_one_of_yahoo_counts_once(quotes):
-    table = applied(quotes, Actions(splits={D[2]: 2.0}), Actions(splits={D[2]: 3.0}))
+    table = adjusted(quotes, Actions(splits={D[2]: 2.0}), Actions(splits={D[2]: 3.0}))
     assert table["close"].iloc[0] == 20.0
 
 
 def test_yahoos_answer_is_replaced_and_a_confirmed_split_is_added(home, vale):
-    book = Book()
+    book = ActionStore()
     assert book.read(vale, "yahoo") == book.read(vale, "confirmed") == Actions()
     book.write(vale, "yahoo", Actions(splits={D[0]: 2.0}, until=UNTIL))
     book.write(vale, "yahoo", Actions(dividends={D[1]: 0.5}, until=UNTIL))
@@ -78,10 +78,12 @@ def test_yahoos_answer_is_replaced_and_a_confirmed_split_is_added(home, vale):
 
 @pytest.mark.parametrize("content", ["", "[]", '{"splits": {"soon": 2}}', '{"splits": {"2024-01-31": -2}}'])
 def test_a_damaged_book_is_refused_with_its_path_and_form(home, vale, content):
-    book = Book()
+    book = ActionStore()
     book.folder.mkdir(parents=True)
     (book.folder / "VALE3.confirmed.json").write_text(content)
-    with pytest.raises(BadPrices, match=r"VALE3\.confirmed\.json cannot be used: it is no \{.*\. Correct the file"):
+    with pytest.raises(
+        BadPrices, match=r"VALE3\.confirmed\.json cannot be used: it is not of the form \{.*\. Correct the file"
+    ):
         book.read(vale, "confirmed")
 
 
@@ -102,44 +104,44 @@ def unsplit(table, row, ratio, volume_too=True):
 
 
 @pytest.mark.parametrize("ratio", RATIOS, ids=str)
-def test_a_jump_by_a_simple_ratio_that_the_volume_confirms_is_suspected(ratio):
+def test_a_jump_by_a_simple_ratio_that_the_volume_confirms_is_likely_splits(ratio):
     table = walk()
-    (found,) = suspected(unsplit(table, 60, ratio))
+    (found,) = likely_splits(unsplit(table, 60, ratio))
     assert (found.day, found.ratio) == (table["date"].iloc[60].date(), ratio)
 
 
-def test_a_crash_to_half_with_a_storm_of_trading_is_not_suspected():
+def test_a_crash_to_half_with_a_storm_of_trading_is_not_likely_splits():
     table = unsplit(walk(), 60, 2, volume_too=False)
-    assert suspected(table) == []
+    assert likely_splits(table) == []
     table["volume"] = table["volume"].where(table.index < 60, table["volume"] * 6)
-    assert suspected(table) == []
+    assert likely_splits(table) == []
 
 
-def test_without_volumes_nothing_is_suspected():
-    assert suspected(unsplit(walk(), 60, 2).assign(volume=float("nan"))) == []
+def test_without_volumes_nothing_is_likely_splits():
+    assert likely_splits(unsplit(walk(), 60, 2).assign(volume=float("nan"))) == []
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_short_tables_are_no_trouble(n):
-    assert suspected(walk().head(n)) == []
+    assert likely_splits(walk().head(n)) == []
 
 
-def test_a_split_of_yesterday_is_suspected():
-    (found,) = suspected(unsplit(walk(), 119, 10))
+def test_a_split_of_yesterday_is_likely_splits():
+    (found,) = likely_splits(unsplit(walk(), 119, 10))
     assert found.ratio == 10
 
 
-def test_on_real_prices_nearly_nothing_is_suspected_and_a_hidden_split_nearly_always(real_data):
+def test_on_real_prices_nearly_nothing_is_likely_splits_and_a_hidden_split_nearly_always(real_data):
     """23 stocks over ten years; the one false alarm, PRIO3 on the day of the oil price's fall, is known."""
     alarms, hits, rng = [], 0, np.random.default_rng(0)
     stocks = sorted(path.stem for path in real_data.glob("*.csv") if path.stem != "BVSP")
     for stock in stocks:
         table = CsvSource(real_data).history(Symbol.parse(stock))
-        alarms += [(stock, str(suspicion)) for suspicion in suspected(table)]
+        alarms += [(stock, str(suspicion)) for suspicion in likely_splits(table)]
         row, ratio = (
             int(rng.integers(100, len(table) - 100)),
             (Fraction(2), Fraction(5), Fraction(1, 10))[len(stock) % 3],
         )
-        hits += any(found.day == table["date"].iloc[row].date() for found in suspected(unsplit(table, row, ratio)))
+        hits += any(found.day == table["date"].iloc[row].date() for found in likely_splits(unsplit(table, row, ratio)))
     assert alarms == [("PRIO3", "3:2 on 2020-03-09")]
     assert hits >= 0.85 * len(stocks)

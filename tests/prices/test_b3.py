@@ -14,7 +14,7 @@ import pytest
 
 from pregao.errors import BadQuotesFile, InvalidChoice, PricesUnavailable, UnknownStock
 from pregao.prices import Downloader, Symbol
-from pregao.prices.actions import Actions, Book
+from pregao.prices.actions import Actions, ActionStore
 from pregao.prices.cotahist.fetch import Fetcher
 from pregao.prices.sources.b3 import B3Source
 from tests.prices.records import record, text, year_of, zipped
@@ -167,7 +167,7 @@ def test_a_year_that_was_fetched_before_its_end_is_completed_in_the_next(publish
 def test_a_download_that_broke_off_goes_on_where_it_did(published, home, vale):
     published.break_after = 150
     source = B3Source(None, NOW)
-    with pytest.raises(PricesUnavailable, match=r"it broke off after 1?[0-9]{2,3} of [0-9,]+ bytes"):
+    with pytest.raises(PricesUnavailable, match=r"the transfer ended after 1?[0-9]{2,3} of [0-9,]+ bytes"):
         source.history(vale)
     (part,) = folder(home).glob("*.part")
     assert part.stat().st_size >= 150
@@ -196,7 +196,7 @@ def test_a_part_longer_than_the_file_is_thrown_away(published, home, vale):
 
 @pytest.mark.parametrize(
     ("status", "attempts", "reason"),
-    [(404, 1, "it has no such file (HTTP 404)"), (403, 1, "it answers HTTP 403"), (503, 2, "it answers HTTP 503")],
+    [(404, 1, "no such file (HTTP 404)"), (403, 1, "HTTP 403"), (503, 2, "HTTP 503")],
 )
 def test_a_refusal_of_the_server_names_address_and_status(published, vale, status, attempts, reason):
     published.status = status
@@ -208,7 +208,7 @@ def test_a_refusal_of_the_server_names_address_and_status(published, vale, statu
 def test_a_web_page_instead_of_a_zip_is_said_to_be_one(published, home, vale):
     published.files["/COTAHIST_A2024.ZIP"] = PAGE
     published.kind = "text/html; charset=utf-8"
-    assert refused(vale).endswith("it answers with a web page (text/html) and not with a zip")
+    assert refused(vale).endswith("the answer is a web page (text/html), not a zip")
     assert names(home) == []
 
 
@@ -221,14 +221,14 @@ def test_a_server_that_does_not_answer_is_given_up_once_the_time_is_over(publish
 
 def test_a_server_that_falls_silent_in_the_middle_is_given_up_and_what_came_is_kept(published, home, vale):
     published.break_after, published.stall_after = 150, 150
-    assert refused(vale).endswith("it stopped in the middle, and nothing came for 1 s")
+    assert refused(vale).endswith("no data for 1 s")
     (part,) = folder(home).glob("*.part")
     assert part.stat().st_size >= 150
 
 
 def test_a_file_that_takes_longer_than_the_deadline_is_left_for_the_next_call(published, vale, monkeypatch):
     monkeypatch.setattr(B3Source, "fetcher", Fetcher(timeout=1, deadline=0, attempts=1))
-    assert "the next call goes on" in refused(vale)
+    assert "the next call resumes" in refused(vale)
 
 
 def test_no_connection_is_said_so(vale, home, finished, monkeypatch):
@@ -244,9 +244,12 @@ def test_no_connection_is_said_so(vale, home, finished, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (text(year_of(2024, [1.0]), counted=1745), "what it sends cannot be used: its trailer counts 1,745 records"),
-        (b"no quotes", "what it sends cannot be used: it is no COTAHIST"),
-        (text(year_of(2022, [1.0])), "it sends the year 2022"),
+        (
+            text(year_of(2024, [1.0]), counted=1745),
+            "the received file cannot be used: its trailer counts 1,745 records",
+        ),
+        (b"no quotes", "the received file cannot be used: it is not COTAHIST"),
+        (text(year_of(2022, [1.0])), "the received file is of the year 2022"),
     ],
     ids=["cut short", "something else", "another year"],
 )
@@ -354,7 +357,7 @@ def test_a_foreign_index_is_unknown_without_a_fetch(b3):
 
 
 def test_known_splits_and_dividends_are_taken_into_account(mine, vale, caplog):
-    Book().write(
+    ActionStore().write(
         vale,
         "yahoo",
         Actions(splits={date(2024, 2, 1): 2.0}, dividends={date(2024, 1, 3): 2.0}, until=date(2024, 2, 1)),
@@ -375,8 +378,8 @@ def test_unknown_dividends_stay_in_the_prices_and_that_is_said(mine, caplog):
     downloader = Downloader("b3", mine)
     prices = downloader.prices("VALE3", "2024-01-01")
     assert prices.closes["close"].tolist()[0] == 20.0
-    assert "VALE3: dividends are unknown; B3 marks 1 of which the money is not at hand (2024-02-02)" in caplog.text
-    assert "VALE3: b3 has no adj_close: its close is used, dividends stay in the prices." in prices.warnings
+    assert "VALE3: dividends are unknown; B3 marks 1 without their amounts (2024-02-02)" in caplog.text
+    assert "VALE3: b3 has no adj_close: close is used, not adjusted for dividends." in prices.warnings
 
 
 def test_a_bonus_that_b3_marks_is_listed_until_it_is_confirmed(mine, vale, finished, caplog):
@@ -384,9 +387,9 @@ def test_a_bonus_that_b3_marks_is_listed_until_it_is_confirmed(mine, vale, finis
     marked = [record(date(2024, 2, 2), close=45.0, especi="ON  EB  NM")]
     (mine / "COTAHIST_D02022024.TXT").write_bytes(text(marked, generated="20240202"))
     assert Downloader("b3", mine).prices("VALE3", "2024-01-01").closes["close"].tolist()[0] == 20.0
-    assert "B3 marks a bonus or reverse split on 2024-02-02 that nobody has confirmed" in caplog.text
+    assert "B3 marks a bonus or reverse split on 2024-02-02 that is not confirmed" in caplog.text
     caplog.clear()
-    Book().confirm(vale, date(2024, 2, 2), 1.1)
+    ActionStore().confirm(vale, date(2024, 2, 2), 1.1)
     closes = Downloader("b3", mine).prices("VALE3", "2024-01-01").closes["close"]
     assert closes.tolist()[0] == pytest.approx(20.0 / 1.1)
     assert "B3 marks a bonus" not in caplog.text
@@ -403,7 +406,7 @@ def test_a_split_that_nobody_knows_is_listed_and_never_applied(tmp_path, finishe
     prices = Downloader("b3", tmp_path).prices("VALE3", "2024-01-01")
     assert prices.closes["close"].tolist() == closes
     day = records[20][2:10]
-    said = f"jumps like a 2:1 split that the prices do not take into account: 1 ({day[:4]}-{day[4:6]}-{day[6:]})"
+    said = f"jumps like a 2:1 split that the prices are not adjusted for: 1 ({day[:4]}-{day[4:6]}-{day[6:]})"
     assert any(said in warning for warning in prices.warnings)
 
 
@@ -427,7 +430,7 @@ def test_two_at_once_fetch_each_year_once(published, vale):
 def test_progress_is_logged(published, vale, caplog):
     with caplog.at_level(logging.INFO, logger="pregao"):
         B3Source(None, NOW).history(vale)
-    assert "COTAHIST_A2024.ZIP: fetching" in caplog.text
+    assert "COTAHIST_A2024.ZIP: downloading" in caplog.text
 
 
 def test_the_real_folder_is_refused_for_its_first_bad_file_and_a_good_one_is_read(real_quotes, home):
@@ -442,7 +445,7 @@ def test_the_real_folder_is_refused_for_its_first_bad_file_and_a_good_one_is_rea
 
 
 def test_the_real_truncated_sample_is_refused_with_both_numbers(real_quotes):
-    with pytest.raises(BadQuotesFile, match=r"1,745 records, .* 506 \(504 of quotes\)"):
+    with pytest.raises(BadQuotesFile, match=r"1,745 records, .* 506 \(504 quotes\)"):
         Downloader("b3", real_quotes / "COTAHIST_D04012016_truncated.TXT").prices("VALE3", "2016-01-01")
 
 

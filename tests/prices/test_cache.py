@@ -52,7 +52,7 @@ def test_a_corrupt_file_that_cannot_be_moved_counts_as_absent_too(cache, vale, m
     cache.path(vale).write_text("nonsense")
     monkeypatch.setattr(os, "replace", denied)
     assert cache.read(vale) is None
-    assert "it stays in its place (Permission denied)" in caplog.text
+    assert "it could not be renamed (Permission denied)" in caplog.text
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
@@ -104,7 +104,7 @@ def test_a_download_may_lack_a_few_rows_and_no_session_at_the_end(vale, prices_o
     refuse_shorter(vale, kept.iloc[:2], None, tmp_path)
     refuse_shorter(vale, kept, kept, tmp_path)
     refuse_shorter(vale, kept.iloc[5:], kept, tmp_path)
-    with pytest.raises(PricesUnavailable, match=r"an incomplete answer of 14 rows up to .*The file was kept\."):
+    with pytest.raises(PricesUnavailable, match=r"an incomplete answer of 14 rows up to .*The file is unchanged\."):
         refuse_shorter(vale, kept.iloc[6:], kept, tmp_path)
     with pytest.raises(PricesUnavailable, match=r"incomplete answer of 19 rows up to 2024-01-26, where .* has 20 rows"):
         refuse_shorter(vale, kept.iloc[:-1], kept, tmp_path)

@@ -116,39 +116,45 @@ GOOD = [record(DAY), record(DAY, "PETR4"), record(NEXT)]
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "it is no COTAHIST: it begins with '', not with 00COTAHIST.YYYYBOVESPA"),
-        (b"date,close\n2024-01-02,61.5\n", "it is no COTAHIST: it begins with 'date,close\\n'"),
-        (b"<!DOCTYPE html><html>Access denied</html>", "it is no COTAHIST: it begins with '<!DOCTYPE html>"),
-        (bytes(100_000), "it is no COTAHIST: it begins with "),
-        (text(GOOD)[:200], "line 1 has 200 characters, and a record has 245"),
-        (text([], year=2024), "none of its 0 quotes is of the cash market in R$"),
-        (text([record(DAY, market="070")]), "none of its 1 quotes is of the cash market in R$"),
+        (b"", "it is not COTAHIST: it starts with '', not with 00COTAHIST.YYYYBOVESPA"),
+        (b"date,close\n2024-01-02,61.5\n", "it is not COTAHIST: it starts with 'date,close\\n'"),
+        (b"<!DOCTYPE html><html>Access denied</html>", "it is not COTAHIST: it starts with '<!DOCTYPE html>"),
+        (bytes(100_000), "it is not COTAHIST: it starts with "),
+        (text(GOOD)[:200], "line 1 has 200 characters, but a record has 245"),
+        (text([], year=2024), "it has 0 quotes, but none of the cash market in R$"),
+        (text([record(DAY, market="070")]), "it has 1 quotes, but none of the cash market in R$"),
         (
             text(GOOD, counted=1745),
-            "its trailer counts 1,745 records, header and trailer included, and there are 5 (3 of",
+            "its trailer counts 1,745 records, header and trailer included, but it has 5 (3 quotes",
         ),
         (
             text(GOOD, counted=4),
-            "its trailer counts 4 records, header and trailer included, and there are 5 (3 of quotes)",
+            "its trailer counts 4 records, header and trailer included, but it has 5 (3 quotes)",
         ),
         (b"\n".join(text(GOOD, newline="\n").split(b"\n")[:3]), "it ends after line 3 without a trailer"),
-        (text(GOOD)[: 247 * 3 + 100], "line 4 has 100 characters, and a record has 245"),
-        (text([GOOD[0], GOOD[1][:-1], GOOD[2]]), "line 3 has 244 characters, and a record has 245"),
-        (text([GOOD[0], GOOD[1] + "0", GOOD[2]]), "line 3 has 246 characters, and a record has 245"),
-        (text([GOOD[0], "", GOOD[2]]), "line 3 has 0 characters, and a record has 245"),
+        (text(GOOD)[: 247 * 3 + 100], "line 4 has 100 characters, but a record has 245"),
+        (text([GOOD[0], GOOD[1][:-1], GOOD[2]]), "line 3 has 244 characters, but a record has 245"),
+        (text([GOOD[0], GOOD[1] + "0", GOOD[2]]), "line 3 has 246 characters, but a record has 245"),
+        (text([GOOD[0], "", GOOD[2]]), "line 3 has 0 characters, but a record has 245"),
         (text([GOOD[0], GOOD[1][:100] + "\r\n" + GOOD[1][102:], GOOD[2]]), "line 3 has 100 characters"),
-        (text([GOOD[0], GOOD[1]]).replace(b"\r\n", b"\n", 1), "line 2 ends in another way than line 1 does"),
-        (text([GOOD[0], "02" + GOOD[1][2:], GOOD[2]]), "line 3 is of type '02', and only 01 and a last 99 are allowed"),
-        (text(GOOD) + text(GOOD), "there is more behind its trailer in line 5"),
-        (text([record(date(2023, 12, 28))], year=2024), "its header says year 2024, and it has quotes of 2023"),
-        (text([record(date(2099, 1, 2))]), "its header says year 2099, written on 2099-12-31: that is in the future"),
-        (text([record(date(2099, 1, 2))], 2024), "line 2 has a date of 2099-01-02, which is in the future"),
-        (text([record(date(1980, 1, 2))]), "its header says year 1980, and the first there is 1986"),
-        (text(GOOD, generated="20241399"), "line 1 says that it was written on 20241399, which is no day"),
-        (text([GOOD[0], GOOD[1].replace("20240102", "20240230")]), "line 3 has a date of '20240230', which is no day"),
+        (text([GOOD[0], GOOD[1]]).replace(b"\r\n", b"\n", 1), "line 2 has another line ending than line 1"),
+        (text([GOOD[0], "02" + GOOD[1][2:], GOOD[2]]), "line 3 has type '02'; allowed are 01"),
+        (text(GOOD) + text(GOOD), "more lines follow its trailer in line 5"),
+        (text([record(date(2023, 12, 28))], year=2024), "its header has the year 2024, but it has quotes of 2023"),
+        (
+            text([record(date(2099, 1, 2))]),
+            "its header has the year 2099, written on 2099-12-31: that is in the future",
+        ),
+        (text([record(date(2099, 1, 2))], 2024), "line 2 has the date 2099-01-02, which is in the future"),
+        (text([record(date(1980, 1, 2))]), "its header has the year 1980, but the first year is 1986"),
+        (text(GOOD, generated="20241399"), "line 1 has the writing date 20241399, which is not a date"),
+        (
+            text([GOOD[0], GOOD[1].replace("20240102", "20240230")]),
+            "line 3 has the date '20240230', which is not a date",
+        ),
         (
             text([GOOD[0], GOOD[1][:110] + "x" + GOOD[1][111:]]),
-            "line 3 has '00x0000001000' for close, which is no number",
+            "line 3 has '00x0000001000' for close, which is not a number",
         ),
         (text([GOOD[0], GOOD[1][:152] + " " * 18 + GOOD[1][170:]]), f"line 3 has '{' ' * 18}' for QUATOT"),
         (text([GOOD[0], record(DAY, "PETR4", factor=0)]), "line 3 has a quotation factor (FATCOT) of 0"),
@@ -162,20 +168,20 @@ def test_a_wrong_length_far_behind_is_named_by_its_line(tmp_path, monkeypatch):
     monkeypatch.setattr(parser, "RECORDS_IN_A_BLOCK", 4)
     records = [record(DAY, f"AB{i:02d}3") for i in range(30)]
     records[25] = records[25][:240]
-    assert refused(tmp_path, text(records)) == "line 27 has 240 characters, and a record has 245"
+    assert refused(tmp_path, text(records)) == "line 27 has 240 characters, but a record has 245"
 
 
 def test_a_zip_with_two_files_is_refused_with_their_names(tmp_path):
     path = zipped(tmp_path / "COTAHIST_A2024.TXT", text(GOOD), text(GOOD))
     assert refused(tmp_path, path.read_bytes()) == (
-        "the zip has 2 files (COTAHIST.TXT, 1-COTAHIST.TXT), and one is allowed"
+        "the zip has 2 files (COTAHIST.TXT, 1-COTAHIST.TXT), but must have one"
     )
 
 
 def test_a_zip_without_a_file_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.mkdir("folder")
-    assert refused(tmp_path, (tmp_path / "empty.zip").read_bytes()) == "the zip has 0 files (none), and one is allowed"
+    assert refused(tmp_path, (tmp_path / "empty.zip").read_bytes()) == "the zip has 0 files (none), but must have one"
 
 
 def test_a_zip_bomb_is_refused_before_it_goes_off(tmp_path):
@@ -201,7 +207,7 @@ def test_an_encrypted_zip_is_refused(tmp_path):
 @pytest.mark.parametrize("cut", [10, 100, 200])
 def test_a_zip_that_was_cut_short_is_refused(tmp_path, cut):
     path = zipped(tmp_path / "COTAHIST_A2024.TXT", text(GOOD))
-    assert refused(tmp_path, path.read_bytes()[:cut]).startswith("the zip is damaged or cut short")
+    assert refused(tmp_path, path.read_bytes()[:cut]).startswith("the zip is damaged or truncated")
 
 
 def test_a_zip_with_a_flipped_bit_is_refused(tmp_path):
@@ -220,10 +226,10 @@ def test_a_folder_is_refused(tmp_path):
     [
         (
             "COTAHIST_D04012016_truncated.TXT",
-            r"counts 1,745 records, header and trailer included, and there are 506 \(504",
+            r"counts 1,745 records, header and trailer included, but it has 506 \(504",
         ),
         ("COTAHIST_A2024_first50.TXT", "it ends after line 50 without a trailer"),
-        ("SeriesHistoricas_Layout.md", "it is no COTAHIST: it begins with '# FILE LAYOUT"),
+        ("SeriesHistoricas_Layout.md", "it is not COTAHIST: it starts with '# FILE LAYOUT"),
     ],
 )
 def test_real_samples_that_are_not_whole_are_refused(real_quotes, name, reason):

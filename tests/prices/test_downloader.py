@@ -8,7 +8,7 @@ import pytest
 
 from pregao.errors import BadPrices, InvalidChoice, InvalidDates, InvalidSymbol, PricesUnavailable, UnknownStock
 from pregao.prices import Downloader, Symbol, calendar
-from pregao.prices.actions import Book
+from pregao.prices.actions import ActionStore
 from pregao.prices.cache import Cache
 from pregao.prices.cotahist.fetch import Fetcher
 from pregao.prices.cotahist.store import Store
@@ -76,7 +76,7 @@ def test_without_adj_close_the_close_is_used_and_one_warning_says_so(tmp_path, p
     downloader = Downloader("csv", tmp_path)
     prices = [downloader.prices("VALE3", "2024-01-02") for _ in range(2)]
     assert prices[1].closes["close"].tolist() == CLOSES
-    assert prices[1].warnings == ("VALE3: csv has no adj_close: its close is used, dividends stay in the prices.",)
+    assert prices[1].warnings == ("VALE3: csv has no adj_close: close is used, not adjusted for dividends.",)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert Downloader("csv", tmp_path, "close").prices("VALE3", "2024-01-02").warnings == ()
 
@@ -136,7 +136,9 @@ def test_auto_falls_to_a_stale_cache_with_a_warning_that_names_its_last_date(
     yahoo_says(error)
     prices = Downloader().prices("VALE3", "2024-01-02")
     assert (prices.source, prices.stale, prices.as_of) == ("cache", True, date(2024, 1, 4))
-    assert "VALE3: prices from the cache, which ends on 2024-01-04, because no newer ones could be had" in caplog.text
+    assert (
+        "VALE3: prices from the cache, which ends on 2024-01-04, because newer ones were not available" in caplog.text
+    )
     assert prices.warnings[0] in caplog.text
 
 
@@ -146,7 +148,7 @@ def test_auto_without_anything_lists_what_was_tried_and_the_way_out(yahoo_says):
         Downloader().prices("VALE3", "2024-01-02")
     assert str(refusal.value) == (
         "VALE3: no prices. Tried: sample: it has only SP500 and NASDAQ; cache: none; yahoo: no network; "
-        "b3: nothing fetched yet (source=b3 does). "
+        "b3: nothing downloaded yet (source=b3 does it). "
         "Check the network, or read your own prices with source=csv source.path=DIR."
     )
 
@@ -211,7 +213,7 @@ def test_a_corrupt_cache_is_told_kept_aside_and_replaced(yahoo_says, prices_of, 
     cache.path(vale).write_text("date,close\n2024-01")
     yahoo_says(prices_of(CLOSES))
     assert Downloader().prices("VALE3", "2024-01-02").source == "yahoo"
-    assert "The cache does without it" in caplog.text
+    assert "The file is ignored" in caplog.text
     assert len(list(cache.folder.iterdir())) == 2
 
 
@@ -248,7 +250,7 @@ def test_an_unknown_price_basis_is_refused_with_the_known_ones():
 
 @pytest.mark.parametrize("source", ["auto", "yahoo", "sample"])
 def test_a_path_for_a_source_that_reads_none_is_refused(source, tmp_path):
-    with pytest.raises(InvalidChoice, match=rf"is not read with source={source}\. Use .*source=csv"):
+    with pytest.raises(InvalidChoice, match=rf"is not used by source={source}\. Use .*source=csv"):
         Downloader(source, tmp_path)
 
 
@@ -337,7 +339,7 @@ def test_auto_falls_from_yahoo_to_what_b3_has_left_and_tells_each_step_once(yaho
     with caplog.at_level(logging.INFO, logger="pregao"):
         prices = [downloader.prices("VALE3", "2024-01-02") for _ in range(2)][1]
     assert prices.closes["close"].tolist() == CLOSES
-    assert prices.told == {"name": "b3", "reasons": ["cache: none", "yahoo: no network"]}
+    assert prices.source_as_dict == {"name": "b3", "reasons": ["cache: none", "yahoo: no network"]}
     assert not prices.stale
     assert caplog.text.count("cache: none") == caplog.text.count("yahoo: no network") == 1
     assert "VALE3: prices from B3's own quotes, which end on 2024-01-05, because" in caplog.text
@@ -368,7 +370,7 @@ def test_auto_takes_b3s_quotes_only_where_they_are_newer_than_the_cache(yahoo_sa
     assert prices.tried == (
         "cache: it ends on 2024-01-04, and later sessions are over",
         "yahoo: no network",
-        "b3: what was fetched ends on 2024-01-04, no later than the cache",
+        "b3: the stored quotes end on 2024-01-04, not later than the cache",
     )
 
 
@@ -394,13 +396,13 @@ def test_auto_prefers_a_stale_cache_to_quotes_with_a_jump_like_a_split(yahoo_say
     yahoo_says(OFFLINE)
     prices = Downloader().prices("VALE3", "2024-01-02")
     assert (prices.source, prices.stale) == ("cache", True)
-    assert "a jump like a split that nobody has confirmed (10:1 on 2024-01-05)" in prices.tried[-1]
+    assert "a jump looks like an unconfirmed split (10:1 on 2024-01-05)" in prices.tried[-1]
 
 
 def test_auto_passes_b3s_quotes_over_where_a_year_that_was_asked_for_is_missing(yahoo_says, fetched):
     yahoo_says(OFFLINE)
     fetched(CLOSES)
-    with pytest.raises(PricesUnavailable, match=r"b3: not fetched yet: 2022, 2023 \(source=b3 does\)"):
+    with pytest.raises(PricesUnavailable, match=r"b3: not downloaded yet: 2022, 2023"):
         Downloader().prices("VALE3", "2022-06-01")
 
 
@@ -410,7 +412,7 @@ def test_auto_fetches_nothing_from_b3(yahoo_says, monkeypatch):
 
     monkeypatch.setattr(Fetcher, "fetch", never)
     yahoo_says(OFFLINE)
-    with pytest.raises(PricesUnavailable, match="b3: nothing fetched yet"):
+    with pytest.raises(PricesUnavailable, match="b3: nothing downloaded yet"):
         Downloader().prices("VALE3", "2024-01-02")
 
 
@@ -419,7 +421,7 @@ def test_yahoos_answer_leaves_its_actions_for_b3(fake_yahoo, prices_of, finished
     finished("2024-01-05")
     fake_yahoo.answer_prices(prices_of(CLOSES))
     Downloader("yahoo").prices("VALE3", "2024-01-02")
-    assert Book().read(vale, "yahoo").dividends == {date(2024, 1, 3): 0.5}
+    assert ActionStore().read(vale, "yahoo").dividends == {date(2024, 1, 3): 0.5}
     (home / "data" / "VALE3.csv").unlink()
     fetched(CLOSES)
     fake_yahoo.answer(b"", status=429)
@@ -434,4 +436,4 @@ def test_yahoos_actions_that_cannot_be_kept_cost_a_warning_only(fake_yahoo, pric
     (home / "data").mkdir(parents=True)
     (home / "data" / "actions").write_text("a file where the folder should be")
     prices = Downloader("yahoo").prices("VALE3", "2024-01-02")
-    assert "VALE3: Yahoo's splits and dividends were not kept for source=b3 (File exists)." in prices.warnings
+    assert "VALE3: Yahoo's splits and dividends were not stored for source=b3 (File exists)." in prices.warnings

@@ -35,7 +35,7 @@ def test_a_report_lists_gaps_and_stale_runs_and_leaves_a_picture_and_tables(home
     done = report(home, "vale3", "source=csv", f"source.path={mine}", "start=2024-01-01")
     assert done.returncode == 0, done.stderr
     assert "VALE3 from csv: 29 sessions, 2024-01-02 to 2024-02-14" in done.stdout
-    for line in ("sessions missing", "runs of 5 or more identical closes", "No second source at hand"):
+    for line in ("sessions missing", "runs of 5 or more identical closes", "No second source is available"):
         assert line in done.stdout
     folder = home / "outputs/prices/VALE3"
     assert done.stdout.splitlines()[-1] == str(folder)
@@ -74,11 +74,11 @@ def test_a_likely_split_is_listed_and_applied_only_once_it_is_confirmed(home, tm
     )
     asked = ("VALE3", "source=b3", f"source.path={tmp_path}", "start=2024-01-01")
     done = report(home, *asked)
-    assert "jumps like a 2:1 split that the prices do not take into account" in done.stdout
+    assert "jumps like a 2:1 split that the prices are not adjusted for" in done.stdout
     assert "a split of 2:1 on 2024-03-07: pregao prices VALE3 confirm=2024-03-07:2" in done.stdout
     done = report(home, *asked, "confirm=2024-03-07:2")
     assert done.returncode == 0, done.stderr
-    assert "2024-03-07:2 is a split of VALE3 for source=b3 from now on." in done.stdout
+    assert "source=b3 now applies the split 2024-03-07:2 to VALE3." in done.stdout
     assert "jumps like" not in done.stdout + done.stderr
 
 
@@ -86,7 +86,7 @@ def test_a_likely_split_is_listed_and_applied_only_once_it_is_confirmed(home, tm
     "text", ["2024-03-07", "soon:2", "2024-03-07:", "2024-03-07:0", "2024-03-07:1/0", "2024-03-07:1"]
 )
 def test_a_confirmation_that_is_none_is_refused_before_anything_is_kept(home, vale, text):
-    with pytest.raises(InvalidChoice, match=r"is no DATE:RATIO\. Write the first day at the new price"):
+    with pytest.raises(InvalidChoice, match=r"is not DATE:RATIO\. Write the first day at the new price"):
         confirm(vale, text)
     assert not (home / "data").exists()
 

@@ -110,7 +110,7 @@ def test_a_frame_without_rows_is_never_data(fake_yahoo, source, vale, prices_of)
 @pytest.mark.parametrize("status", [200, 404, 503])
 def test_a_web_page_instead_of_json_is_no_unknown_stock(fake_yahoo, source, vale, status):
     fake_yahoo.answer(b"<html>sign in to the hotel's network: no data found</html>", status)
-    assert refused(source, vale).startswith("yahoo: an answer that is no JSON")
+    assert refused(source, vale).startswith("yahoo: an answer that is not JSON")
 
 
 def test_yahoos_other_refusals_are_no_unknown_stock(fake_yahoo, source, vale):

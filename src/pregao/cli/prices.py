@@ -20,34 +20,34 @@ _MOST_STRETCHES = 40
 
 @command("prices")
 def main(cfg: DictConfig) -> None:
-    """Report gaps, jumps, stale runs and likely splits in the prices of a stock, and compare two sources.
+    """Report gaps, jumps, stale closes and likely splits in a stock's prices, and compare two sources.
 
       pregao prices VALE3
       pregao prices VALE3 source=b3 against=yahoo
       pregao prices VALE3 source=b3 confirm=2021-09-13:2
 
-    Leaves report.png, findings.csv and differences.csv in outputs/prices/STOCK; the last line printed is that folder.
+    Writes report.png, findings.csv and differences.csv to outputs/prices/STOCK, the last line that it prints.
     """
     config = parse(PricesConfig, cfg)
     symbol = Symbol.parse(config.stock)
 
-    # Late: pandas takes a second that --help and a refused choice must not wait for.
+    # Late: pandas takes a second to import, which --help and a refused setting must not wait for.
     from rich.console import Console
 
     from pregao.prices import report
 
     console = Console(highlight=False)
     if config.confirm is not None:
-        book = report.confirm(symbol, config.confirm)
+        file = report.confirm(symbol, config.confirm)
         console.print(
-            f"{config.confirm} is a split of {symbol} for source=b3 from now on. To take it back, correct {book}.",
+            f"source=b3 now applies the split {config.confirm} to {symbol}. To undo this, edit {file}.",
             soft_wrap=True,
         )
     prices, agreement = report.load(config)
     folder = report.write(prices, agreement)
     _show_quality(console, prices)
     if agreement is None:
-        console.print("No second source at hand to compare with; name one: against=yahoo, against=b3.")
+        console.print("No second source is available without the network; name one: against=yahoo, against=b3.")
     else:
         _show_agreement(console, agreement)
     console.out(str(folder))
@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> None:
 def _show_quality(console: "Console", prices: "Prices") -> None:
     from rich.table import Table
 
-    from pregao.prices.actions import suspected
+    from pregao.prices.actions import likely_splits
     from pregao.prices.table import first_five
 
     days = prices.table["date"].dt.date
@@ -65,15 +65,15 @@ def _show_quality(console: "Console", prices: "Prices") -> None:
         f"{days.iloc[0]} to {days.iloc[-1]}"
     )
     for reason in prices.tried:
-        console.print(f"  passed over: {reason}")
-    table = Table("found", "how often", "dates", "what became of it", title="Quality", title_justify="left")
+        console.print(f"  skipped: {reason}")
+    table = Table("found", "count", "dates", "action", title="Quality", title_justify="left")
     for finding in prices.findings:
         table.add_row(finding.what, f"{finding.count:,}", first_five(finding.dates), finding.verdict)
-    console.print(table if prices.findings else "No gap, no jump, no stale run, nothing repaired.")
+    console.print(table if prices.findings else "No gap, no jump, no stale closes, nothing repaired.")
     if prices.source == "b3":
-        for likely in suspected(prices.table):
-            asked = f"pregao prices {prices.symbol} confirm={likely.day}:{likely.ratio}"
-            console.print(f"If there was a split of {likely}: {asked}", soft_wrap=True)
+        for split in likely_splits(prices.table):
+            command = f"pregao prices {prices.symbol} confirm={split.day}:{split.ratio}"
+            console.print(f"If there was a split of {split}: {command}", soft_wrap=True)
 
 
 def _show_agreement(console: "Console", agreement: "Agreement") -> None:

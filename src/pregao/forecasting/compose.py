@@ -99,7 +99,7 @@ class Forecast:
             "as_of": iso(self.as_of),
             "stale": self.stale,
             "recorded": self.recorded,
-            "source": None if self.prices is None else self.prices.told,
+            "source": None if self.prices is None else self.prices.source_as_dict,
             "model": {
                 "stock": self.served.stock,
                 "version": self.served.version,

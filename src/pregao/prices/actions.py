@@ -1,7 +1,7 @@
 """Corporate actions: splits, reverse splits, bonuses, dividends; known ones are applied, likely ones are only listed.
 
-B3's daily quotes are as traded. Yahoo's answers contain the actions, which are stored next to the price cache; a person
-may confirm others. An unknown split shows as a jump of the price by a simple ratio.
+B3's daily quotes are unadjusted. Yahoo's answers contain the actions, which are stored next to the price cache; the
+user may confirm further splits. An unknown split shows as a jump of the price by a simple ratio.
 """
 
 import json
@@ -23,24 +23,26 @@ from pregao.settings import settings
 
 _WHOLE = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 50, 100, 1000)
 RATIOS = tuple(sorted({Fraction(n) for n in _WHOLE} | {Fraction(1, n) for n in _WHOLE} | {Fraction(3, 2)}))
-"""New papers for an old one. Smaller ones (4:3, 5:4, bonuses) move a price no more than the days of 2017-05-18 and
-2020-03-12 did, which would all be listed."""
-OFF = 0.05  # fraction; how far a first price may lie from the ratio, since the night goes on beside the split
-SESSIONS = 10  # before and after, over which volumes are compared
-LEAST_MONEY, MOST_MONEY = 0.25, 2.0  # times before; a crash multiplies what changes hands, a split does not
+"""New shares per old share. Smaller ratios (4:3, 5:4, bonuses) move a price no more than the market moved on 2017-05-18
+and 2020-03-12: every stock would be listed on those days."""
+RATIO_TOLERANCE = 0.05  # fraction; tolerance of the ratio, since the price also makes its usual overnight move
+VOLUME_SESSIONS = 10  # before and after the jump, over which volumes are compared
+LEAST_TURNOVER, MOST_TURNOVER = (
+    0.25,
+    2.0,
+)  # turnover as a multiple of the turnover before; a crash raises it, a split does not
 
 Origin = Literal["yahoo", "confirmed"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Actions(BaseModel):
-    """What is known of a stock's actions.
+    """The known actions of a stock.
 
     Attributes:
-        splits: first day on the new count → new papers for an old one: 2 for 2:1, 0.1 for a reverse split 1:10, 1.1
-            for a bonus of 10 %.
-        dividends: first day without it → money for one paper, on the paper's count of `until`.
-        until: the last session that whoever knows them has seen; None where nobody does.
+        splits: ex-date → new shares per old share: 2 for 2:1, 0.1 for a reverse split 1:10, 1.1 for a bonus of 10 %.
+        dividends: ex-date → R$ per share, on the share count of the day `until`.
+        until: the last session that the actions cover; None if dividends are unknown.
     """
 
     splits: dict[date, Positive] = {}
@@ -49,8 +51,8 @@ class Actions(BaseModel):
 
 
 @dataclass(frozen=True)
-class Book:
-    """The stored actions of all stocks, by origin: Yahoo's, replaced with each answer, and those a person confirmed."""
+class ActionStore:
+    """The stored actions of all stocks: Yahoo's, replaced by each answer, and those that the user confirmed."""
 
     folder: Path = field(default_factory=lambda: settings().data / "actions")
 
@@ -66,14 +68,14 @@ class Book:
         except FileNotFoundError:
             return Actions()
         except (OSError, UnicodeDecodeError, ValidationError):
-            reason = 'it is no {"splits": {"2024-01-31": 2.0}, "dividends": {}, "until": null}'
+            reason = 'it is not of the form {"splits": {"2024-01-31": 2.0}, "dividends": {}, "until": null}'
             raise BadPrices(symbol, str(path), [reason], "Correct the file, or delete it.") from None
 
     def write(self, symbol: Symbol, origin: Origin, actions: Actions) -> Path:
         """Replace a stock's actions of one origin, and return their file.
 
         Raises:
-            OSError: nothing was changed.
+            OSError: the file is unchanged.
         """
         path = self._path(symbol, origin)
         with atomic_write(path) as file:
@@ -81,7 +83,7 @@ class Book:
         return path
 
     def confirm(self, symbol: Symbol, day: date, ratio: float) -> Path:
-        """Add a confirmed split, and return its file; errors of `write`."""
+        """Add a confirmed split, and return its file; raises as `read` and `write`."""
         known = self.read(symbol, "confirmed")
         return self.write(symbol, "confirmed", known.model_copy(update={"splits": known.splits | {day: ratio}}))
 
@@ -89,8 +91,8 @@ class Book:
         return self.folder / f"{symbol}.{origin}.json"
 
 
-def of_yahoo(frame: pd.DataFrame, until: date) -> Actions:
-    """Out of yfinance's columns `Dividends` and `Stock Splits`, which are zero on all other days."""
+def from_yahoo(frame: pd.DataFrame, until: date) -> Actions:
+    """The actions in yfinance's columns `Dividends` and `Stock Splits`, which are zero on days without an action."""
 
     def events(name: str) -> dict[date, float]:
         column = frame.get(name, pd.Series()).astype("float64")
@@ -100,20 +102,20 @@ def of_yahoo(frame: pd.DataFrame, until: date) -> Actions:
     return Actions(splits=events("Stock Splits"), dividends=events("Dividends"), until=until)
 
 
-def applied(quotes: pd.DataFrame, yahoo: Actions, confirmed: Actions) -> pd.DataFrame:
-    """Put the exchange's quotes on today's count of papers, and take known dividends out of `adj_close`.
+def adjusted(quotes: pd.DataFrame, yahoo: Actions, confirmed: Actions) -> pd.DataFrame:
+    """Adjust the exchange's quotes for splits, and compute `adj_close` from the known dividends.
 
     Args:
-        quotes: `date open high low close volume`, ascending, as traded on the day.
-        yahoo: counts where both know a split of the same day.
-        confirmed: its splits after `yahoo.until` also divide Yahoo's dividends, which know nothing of them.
+        quotes: `date open high low close volume`, ascending, unadjusted.
+        yahoo: takes precedence if both have a split on the same day.
+        confirmed: its splits after `yahoo.until` also divide Yahoo's dividends, which are not adjusted for them.
 
     Returns:
-        the same with `adj_close`: the close times 1 − dividend / close before it, for each later dividend (Yahoo's own
-        formula); NaN throughout where nobody knows the dividends.
+        the table with `adj_close`: the close times 1 − dividend / previous close for each later dividend (Yahoo's
+        formula); NaN in all rows if dividends are unknown.
     """
     splits = confirmed.splits | yahoo.splits
-    count = _later(quotes["date"], splits)
+    count = _product_of_later(quotes["date"], splits)
     prices = {name: quotes[name] / count for name in ("open", "high", "low", "close")}
     table = quotes.assign(**prices, volume=quotes["volume"] * count)
     if yahoo.until is None:
@@ -125,24 +127,24 @@ def applied(quotes: pd.DataFrame, yahoo: Actions, confirmed: Actions) -> pd.Data
         earlier = before[: pd.Timestamp(day) - pd.Timedelta(days=1)]
         if not earlier.empty:
             kept[day] = 1 - paid / since / float(earlier.iloc[-1])
-    return table.assign(adj_close=table["close"] * _later(quotes["date"], kept))
+    return table.assign(adj_close=table["close"] * _product_of_later(quotes["date"], kept))
 
 
-def _later(dates: "pd.Series[pd.Timestamp]", factors: dict[date, float]) -> NDArray[np.float64]:
-    """For each date the product of all factors of later days [N]; a factor holds from its day on."""
+def _product_of_later(dates: "pd.Series[pd.Timestamp]", factors: dict[date, float]) -> NDArray[np.float64]:
+    """For each date the product of the factors of all later days [N]."""
     days = sorted(factors)
-    from_here_on = np.append(np.cumprod([factors[day] for day in reversed(days)])[::-1], 1.0)
-    which = np.searchsorted(np.array(days, "datetime64[us]"), dates.to_numpy("datetime64[us]"), side="right")
-    return from_here_on[which]
+    products = np.append(np.cumprod([factors[day] for day in reversed(days)])[::-1], 1.0)
+    place = np.searchsorted(np.array(days, "datetime64[us]"), dates.to_numpy("datetime64[us]"), side="right")
+    return products[place]
 
 
 @dataclass(frozen=True)
-class Suspicion:
-    """A jump that looks like a split which nobody has applied.
+class LikelySplit:
+    """A jump that looks like a split that the prices are not adjusted for.
 
     Attributes:
         day: the first session at the new price.
-        ratio: new papers for an old one.
+        ratio: new shares per old share.
     """
 
     day: date
@@ -152,22 +154,24 @@ class Suspicion:
         return f"{self.ratio.numerator}:{self.ratio.denominator} on {self.day}"
 
 
-def suspected(table: pd.DataFrame) -> list[Suspicion]:
-    """Jumps from a close to the next open that match a simple ratio, where the papers traded changed by it too.
+def likely_splits(table: pd.DataFrame) -> list[LikelySplit]:
+    """Jumps from a close to the next open by a simple ratio, if the volume changed by about the same ratio.
 
     Args:
-        table: `date open close volume`, ascending; without volumes nothing is suspected.
+        table: `date open close volume`, ascending; without volumes the result is empty.
     """
     closes, opens, volumes = (_positive(table[name]) for name in ("close", "open", "volume"))
     opens = np.where(np.isnan(opens), closes, opens)
     jumps = np.log(closes[:-1] / opens[1:])
     ratios = np.log([float(ratio) for ratio in RATIOS])
     nearest = np.abs(jumps[:, None] - ratios).argmin(axis=1) if len(jumps) else np.array([], int)
-    matching = np.flatnonzero(np.abs(jumps - ratios[nearest]) <= np.log1p(OFF))
+    matching = np.flatnonzero(np.abs(jumps - ratios[nearest]) <= np.log1p(RATIO_TOLERANCE))
     return [
-        Suspicion(table["date"].iloc[row].date(), ratio)
+        LikelySplit(table["date"].iloc[row].date(), ratio)
         for row, ratio in zip(matching + 1, [RATIOS[place] for place in nearest[matching]], strict=True)
-        if _confirmed_by_volume(volumes[max(0, row - SESSIONS) : row], volumes[row : row + SESSIONS], ratio)
+        if _confirmed_by_volume(
+            volumes[max(0, row - VOLUME_SESSIONS) : row], volumes[row : row + VOLUME_SESSIONS], ratio
+        )
     ]
 
 
@@ -177,9 +181,9 @@ def _positive(column: "pd.Series[float]") -> NDArray[np.float64]:
 
 
 def _confirmed_by_volume(before: NDArray[np.float64], after: NDArray[np.float64], ratio: Fraction) -> bool:
-    """Did the papers traded change more like the ratio than like nothing, and the money by little?"""
+    """Whether the volume in shares moved more than half way (in logs) to the ratio, and turnover stayed similar."""
     if not (before > 0).any() or not (after > 0).any():
         return False
-    papers = float(np.median(after[after > 0]) / np.median(before[before > 0]))
-    alike = np.log(papers) / np.log(float(ratio)) > 0.5
-    return bool(alike and LEAST_MONEY < papers / float(ratio) < MOST_MONEY)
+    shares = float(np.median(after[after > 0]) / np.median(before[before > 0]))
+    alike = np.log(shares) / np.log(float(ratio)) > 0.5
+    return bool(alike and LEAST_TURNOVER < shares / float(ratio) < MOST_TURNOVER)

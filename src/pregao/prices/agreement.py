@@ -13,8 +13,8 @@ class Agreement:
     Attributes:
         names: the two sources.
         tolerance: percent up to which two closes count as the same.
-        both: `date first second percent`, one row a date that both have; percent of the second's close.
-        only: dates that only the first, and only the second has, between the first and last date that both have.
+        both: `date first second percent`, one row per common date; percent of the second's close.
+        only: dates that only the first, and only the second has, between the first and last common date.
     """
 
     names: tuple[str, str]
@@ -29,9 +29,10 @@ class Agreement:
 
     @property
     def stretches(self) -> pd.DataFrame:
-        """`from until dates ratio`: differing dates in a row, the ratio of whose closes stays within the tolerance.
+        """`from until dates ratio`, one row per run of differing dates whose ratio of closes is constant.
 
-        A split that one of the two does not know is one long stretch; wrong single prices are stretches of one date.
+        Constant is: within the tolerance of the previous date. A split that only one source has applied is one long
+        run; a single wrong price is a run of one date.
         """
         different = self.differing
         if different.empty:

@@ -16,26 +16,26 @@ from pregao.prices.table import last_day
 
 logger = logging.getLogger(__name__)
 
-# Yahoo takes back a handful of bad rows (holidays with prices, repeated days); a broken answer lacks months
+# Yahoo removes a handful of bad rows (holidays with prices, repeated days); an incomplete answer lacks months
 LOST_ROWS_ALLOWED = 5
 
 
 class Cache:
-    """One csv a stock, in a folder that need not exist yet."""
+    """One csv per stock; the folder is created by the first write."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, symbol: Symbol) -> Path:
-        """Where a stock's prices are kept."""
+        """The csv of a stock."""
         return self.folder / f"{symbol}.csv"
 
     def read(self, symbol: Symbol) -> pd.DataFrame | None:
-        """The stored history, columns of `table.COLUMNS`; None if there is none.
+        """The stored history, columns of `table.COLUMNS`; None without a usable file.
 
-        A file that cannot be used counts as none: it is renamed, never deleted, and a warning has its new name.
+        A file that cannot be used is renamed, never deleted, and a warning has its new name.
         """
-        if not os.path.exists(self.path(symbol)):  # a folder that may not be entered counts as none
+        if not os.path.exists(self.path(symbol)):  # also False for a folder without permission
             return None
         try:
             return quality.inspect(read_table(self.path(symbol), symbol), symbol).usable("the cache", "")
@@ -43,22 +43,22 @@ class Cache:
             try:
                 place = f"it is kept as {set_aside(self.path(symbol))}"
             except OSError as failure:
-                place = f"it stays in its place ({failure.strerror})"
-            logger.warning("%s The cache does without it; %s.", error, place)
+                place = f"it could not be renamed ({failure.strerror})"
+            logger.warning("%s The file is ignored; %s.", error, place)
             return None
 
     def write(self, symbol: Symbol, table: pd.DataFrame) -> None:
         """Replace a stock's file.
 
         Raises:
-            OSError: nothing was written, and the previous file is unchanged.
+            OSError: the previous file is unchanged.
         """
         with atomic_write(self.path(symbol)) as file:
             table.to_csv(file, index=False, date_format="%Y-%m-%d")
 
 
 def is_fresh(table: pd.DataFrame, symbol: Symbol, end: date | None) -> bool:
-    """Whether a stored history reaches the last finished session, or the last session until `end`."""
+    """Whether a history reaches the last finished session, or the last session on or before an earlier `end`."""
     needed = calendar.last_finished_session(symbol.calendar)
     if end is not None and end < needed:
         needed = calendar.last_session_until(symbol.calendar, end)
@@ -66,10 +66,10 @@ def is_fresh(table: pd.DataFrame, symbol: Symbol, end: date | None) -> bool:
 
 
 def refuse_shorter(symbol: Symbol, new: pd.DataFrame, kept: pd.DataFrame | None, file: Path) -> None:
-    """Compare a whole download with the stored history.
+    """Check that a download may replace the stored history.
 
     Raises:
-        PricesUnavailable: the download ends earlier, or has more than LOST_ROWS_ALLOWED rows less.
+        PricesUnavailable: the download ends earlier, or lacks more than LOST_ROWS_ALLOWED rows.
     """
     if kept is None or (len(new) >= len(kept) - LOST_ROWS_ALLOWED and last_day(new) >= last_day(kept)):
         return
@@ -77,5 +77,5 @@ def refuse_shorter(symbol: Symbol, new: pd.DataFrame, kept: pd.DataFrame | None,
     raise PricesUnavailable(
         symbol,
         [f"yahoo: an incomplete answer of {found}, where {file} has {had}"],
-        f"The file was kept. Try again later; if Yahoo's shorter history is right, delete {file} first.",
+        f"The file is unchanged. Try again later; if Yahoo's shorter history is right, delete {file} first.",
     )

@@ -1,4 +1,4 @@
-"""Sessions of a market, from exchange_calendars."""
+"""Trading sessions of a market, from exchange_calendars."""
 
 import warnings
 from datetime import UTC, date, datetime, timedelta
@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-# Yahoo's B3 history begins in 2000 and the sample in 1999; one shared start keeps one calendar in memory
+# Yahoo's B3 history starts in 2000 and the sample in 1999; one shared start keeps one calendar in memory
 _FIRST_YEAR = 1999
 _LONGEST_PAUSE = timedelta(days=31)  # New York closed for four months in 1914, and for at most six days since 1999
 
@@ -21,12 +21,12 @@ def sessions(calendar: str, start: date, end: date) -> pd.DatetimeIndex:
 def last_finished_session(calendar: str, now: datetime | None = None) -> date:
     """The last session whose close has passed.
 
-    B3's is 18:00 all the year since 2019-11-04, as exchange_calendars has it: the closing call's end while New York
-    is on standard time; while it is on summer time trading ends at 17:00, and what is traded after hours at 18:00.
+    B3's is 18:00 São Paulo time since 2019-11-04, as in exchange_calendars: the end of the closing call during New
+    York's standard time, and of after-hours trading during its summer time, when regular trading ends at 17:00.
 
     Args:
         calendar: BVMF or XNYS.
-        now: with a time zone; the host's clock unless given. The market's own time zone decides, not the host's.
+        now: with a time zone; the present moment by default.
     """
     moment = pd.Timestamp(now or datetime.now(UTC)).tz_convert("UTC")
     closes: pd.Series[pd.Timestamp] = _covering(calendar, moment.date(), moment.date()).closes
@@ -35,7 +35,7 @@ def last_finished_session(calendar: str, now: datetime | None = None) -> date:
 
 
 def next_close(calendar: str, now: datetime | None = None) -> datetime:
-    """When the next session closes, or the present one; UTC."""
+    """The close of the current session, or else of the next one; UTC."""
     moment = pd.Timestamp(now or datetime.now(UTC)).tz_convert("UTC")
     closes: pd.Series[pd.Timestamp] = _covering(calendar, moment.date(), (moment + _LONGEST_PAUSE).date()).closes
     upcoming: datetime = closes[closes > moment].iloc[0].to_pydatetime()
@@ -48,7 +48,7 @@ def last_session_until(calendar: str, day: date) -> date:
 
 
 def next_sessions(calendar: str, after: date, n: int) -> list[date]:
-    """The first n sessions after a day, which itself does not count."""
+    """The first n sessions after a day, exclusive."""
     horizon = date(after.year + 1 + n // 200, 12, 31)
     return [day.date() for day in sessions(calendar, after, horizon) if day.date() > after][:n]
 
@@ -62,5 +62,5 @@ def _calendar(name: str, first_year: int, last_year: int) -> Any:  # noqa: ANN40
     import exchange_calendars
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # exchange_calendars 4.13 uses what pandas 4 will change
+        warnings.simplefilter("ignore")  # exchange_calendars 4.13 uses an interface that pandas 4 will change
         return exchange_calendars.get_calendar(name, start=f"{first_year}-01-01", end=f"{last_year}-12-31")

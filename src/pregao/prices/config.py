@@ -1,4 +1,4 @@
-"""The settings of a report on prices."""
+"""The settings of the command prices."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from pregao.config import Choices, GivenPath, SourceChoices, Text
 
 
 class PricesConfig(Choices):
-    """Everything that decides a report on prices."""
+    """All settings of a report on prices."""
 
     stock: Text
     start: Text

@@ -13,16 +13,16 @@ _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 def parse_dates(
     start: date | str, end: date | str | None, today: date | None = None, name: str = "start"
 ) -> tuple[date, date | None]:
-    """Read the two ends of a range; `end=None` means up to the last finished session.
+    """Parse the two ends of a range; `end=None` means up to the last finished session.
 
     Args:
         start: first day, inclusive.
         end: last day, inclusive; may lie in the future.
-        today: São Paulo's day unless given.
-        name: of the first day, as the person knows it.
+        today: the current date in São Paulo by default.
+        name: the setting that `start` comes from, for the error.
 
     Raises:
-        InvalidDates: malformed, reversed, or a start in the future.
+        InvalidDates: malformed dates, a reversed range, or a start in the future.
     """
     first = _parse(name, start)
     last = None if end is None else _parse("end", end)

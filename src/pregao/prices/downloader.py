@@ -1,4 +1,4 @@
-"""The one way to prices: choose a source, check, cache, cut to the dates, put on the price basis."""
+"""The single entry point for prices: chooses a source, checks, caches, cuts to the dates, applies the price basis."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import pandas as pd
 
 from pregao.errors import BadPrices, InvalidChoice, NothingInRange, PricesUnavailable, UnknownStock
 from pregao.prices import calendar, quality
-from pregao.prices.actions import suspected
+from pregao.prices.actions import likely_splits
 from pregao.prices.cache import Cache, is_fresh, refuse_shorter
 from pregao.prices.dates import parse_dates
 from pregao.prices.sources import SOURCES, build, source_class
@@ -27,17 +27,17 @@ _REMEDY = "Check the network, or read your own prices with source=csv source.pat
 
 @dataclass(frozen=True)
 class Prices:
-    """Daily prices of a range, ready for use.
+    """Checked daily prices of a range.
 
     Attributes:
-        symbol: whose prices; has the currency.
+        symbol: the stock; has the currency.
         table: date (naive midnights, ascending, unique), open, high, low, close, volume on the chosen basis, at least
             one row; close is finite and positive, the others may be NaN.
         source: yahoo, csv, b3, sample, or cache.
-        stale: they come from what was kept because no source answered, and newer sessions may exist.
-        findings: what the quality check found in the range.
-        tried: what `auto` asked before, and why it went on; one reason a source.
-        warnings: what the quality check repaired or doubts, and what went wrong on the way; sentences.
+        stale: whether newer sessions may exist, because no source with newer prices answered.
+        warnings: the findings as sentences, and failures on the way.
+        findings: of the quality check, in the range.
+        tried: the sources that `auto` tried before, one reason per source.
     """
 
     symbol: Symbol
@@ -49,8 +49,8 @@ class Prices:
     tried: tuple[str, ...] = ()
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The source and the reasons for it, as POST /predict reports them."""
+    def source_as_dict(self) -> dict[str, Any]:
+        """The source and the reasons for it, as in the answer of POST /predict."""
         return {"name": self.source, "reasons": list(self.tried)}
 
     @property
@@ -66,7 +66,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class _History:
-    """Everything a source has, checked; `raw` is the table before repairs, `last` the day of its last row."""
+    """A source's whole history, checked; `raw` is the table before repairs, `last` the day of its last row."""
 
     raw: pd.DataFrame
     table: pd.DataFrame
@@ -84,10 +84,10 @@ class Downloader:
     """Prices of any stock from one choice of source.
 
     Args:
-        source: auto, or a file of `prices/sources`. `auto` asks, in order: the sample for its own two indices, a fresh
-            cache, Yahoo, what source=b3 has fetched before, a stale cache; only it falls through.
-        path: a csv file, or a folder with <STOCK>.csv, for source=csv; COTAHIST files for source=b3.
-        price: adjusted (for splits and dividends, anchored at the last day of the range) or close (splits only).
+        source: auto, or a module of `prices/sources`. `auto` tries in order: the sample for its two indices, a fresh
+            cache, Yahoo, the quotes stored by source=b3, a stale cache. The others never use another source.
+        path: for source=csv a csv file, or a folder with <STOCK>.csv; for source=b3 COTAHIST files.
+        price: adjusted (for splits and dividends, scaled to the last day of the range) or close (splits only).
 
     Raises:
         InvalidChoice: a source, a price basis or a combination that is not allowed.
@@ -98,20 +98,20 @@ class Downloader:
         _refuse_unknown("data.price", price, get_args(PriceBasis))
         if path and (source == "auto" or not source_class(source).reads_a_path):
             allowed = " or ".join(f"source={name}" for name in SOURCES if source_class(name).reads_a_path)
-            raise InvalidChoice(f"source.path={path} is not read with source={source}. Use {allowed}, or leave it out.")
+            raise InvalidChoice(f"source.path={path} is not used by source={source}. Use {allowed}, or leave it out.")
         self.source = source
         self.price: PriceBasis = price
         self.path = Path(os.path.expanduser(path)) if path else None  # Path("") would be the current folder
         if source != "auto":
-            build(source, self.path)  # a path that leads nowhere is refused now, not after an hour of a sweep
+            build(source, self.path)  # refuses a missing path now, not after an hour of a sweep
         self._logged: set[str] = set()
 
     def closes(self, symbol: Symbol | str, start: date | str, end: date | str | None = None) -> pd.DataFrame:
-        """The table date, close of `prices`."""
+        """The columns date and close of `prices`."""
         return self.prices(symbol, start, end).closes
 
     def prices(self, symbol: Symbol | str, start: date | str, end: date | str | None = None) -> Prices:
-        """Checked prices from start to end, both inclusive, never beyond the last finished session.
+        """Checked prices from start to end, both inclusive, up to the last finished session.
 
         Args:
             symbol: VALE3, VALE3.SA, or a Symbol.
@@ -119,10 +119,10 @@ class Downloader:
             end: ISO date; None for the last finished session.
 
         Raises:
-            InvalidSymbol: no ticker.
-            InvalidDates: no date, a reversed range, a start in the future.
+            InvalidSymbol: not a ticker.
+            InvalidDates: not a date, a reversed range, a start in the future.
             UnknownStock: the source has no such stock.
-            PricesUnavailable: no source answered, or it has no rows in the range.
+            PricesUnavailable: no source answered, or the answer has no rows in the range.
             BadPrices: the prices cannot be used.
         """
         symbol = Symbol.parse(str(symbol))
@@ -130,12 +130,12 @@ class Downloader:
         return self._cut(symbol, self._history(symbol, first, last), first, last)
 
     def latest(self, symbol: Symbol | str, sessions: int, least: int | None = None) -> Prices:
-        """Checked prices of the last sessions that the source has, fewer where it has fewer.
+        """Checked prices of the source's last sessions, fewer if the source has fewer.
 
         Args:
             symbol: VALE3, VALE3.SA, or a Symbol.
-            sessions: how many are of use.
-            least: how many are needed; a source that fetches by year fetches no more for them. None: all.
+            sessions: the number to return.
+            least: the number that a source that fetches by year must fetch; None for `sessions`.
 
         Raises:
             PregaoError: as `prices`.
@@ -162,37 +162,37 @@ class Downloader:
     def _auto(self, symbol: Symbol, first: date, end: date | None) -> _History:
         if symbol.ticker in SAMPLES:
             return self._ask("sample", symbol, first, end)
-        kept = self._kept(symbol)
-        if kept is not None and is_fresh(kept.table, symbol, end):
-            return kept
-        tried = ["cache: none" if kept is None else f"cache: it ends on {kept.last}, and later sessions are over"]
+        cached = self._cached(symbol)
+        if cached is not None and is_fresh(cached.table, symbol, end):
+            return cached
+        tried = ["cache: none" if cached is None else f"cache: it ends on {cached.last}, and later sessions are over"]
         try:
             return replace(self._ask("yahoo", symbol, first, end), tried=tuple(tried))
         except (UnknownStock, PricesUnavailable, BadPrices) as error:
             refused = error
             why = error.tried if isinstance(error, PricesUnavailable) else [f"yahoo: {error}"]
         tried += why
-        official, reason = self._of_b3s_store(symbol, kept, first, end)
+        official, reason = self._stored_quotes(symbol, cached, first, end)
         if official is not None:
-            return _instead(symbol, official, f"B3's own quotes, which end on {official.last}", tried)
+            return _fallback(symbol, official, f"B3's own quotes, which end on {official.last}", tried)
         tried.append(reason)
-        if kept is not None:
-            return replace(_instead(symbol, kept, f"the cache, which ends on {kept.last}", tried), stale=True)
+        if cached is not None:
+            return replace(_fallback(symbol, cached, f"the cache, which ends on {cached.last}", tried), stale=True)
         if isinstance(refused, PricesUnavailable):
             tried = [f"sample: it has only {' and '.join(SAMPLES)}", *tried]
             raise PricesUnavailable(symbol, tried, _REMEDY) from refused
         raise refused
 
-    def _kept(self, symbol: Symbol) -> _History | None:
+    def _cached(self, symbol: Symbol) -> _History | None:
         table = self._cache.read(symbol)
         return None if table is None else _History(table, table, "cache")
 
-    def _of_b3s_store(
-        self, symbol: Symbol, kept: _History | None, first: date, end: date | None
+    def _stored_quotes(
+        self, symbol: Symbol, cached: _History | None, first: date, end: date | None
     ) -> tuple[_History | None, str]:
-        """Return what source=b3 has fetched before if it is newer than the cache; else the reason why not.
+        """Return the quotes stored by source=b3 if they are newer than the cache; otherwise None and the reason.
 
-        Nothing is fetched here: a year is 100 MB, too slow for a forecast.
+        Never downloads: a year is 100 MB, too slow for a forecast.
         """
         source = B3Source(None, first)
         try:
@@ -201,10 +201,10 @@ class Downloader:
             return None, "; ".join(error.tried)
         except (UnknownStock, BadPrices, OSError) as error:
             return None, f"b3: {error}"
-        if kept is not None and history.last <= kept.last:
-            return None, f"b3: what was fetched ends on {history.last}, no later than the cache"
-        if kept is not None and (new := [jump for jump in suspected(history.table) if jump.day > kept.last]):
-            return None, f"b3: since the cache's end there is a jump like a split that nobody has confirmed ({new[0]})"
+        if cached is not None and history.last <= cached.last:
+            return None, f"b3: the stored quotes end on {history.last}, not later than the cache"
+        if cached is not None and (new := [jump for jump in likely_splits(history.table) if jump.day > cached.last]):
+            return None, f"b3: after the end of the cache, a jump looks like an unconfirmed split ({new[0]})"
         return history, ""
 
     def _ask(self, name: str, symbol: Symbol, first: date, end: date | None) -> _History:
@@ -226,7 +226,7 @@ class Downloader:
         return _History(raw, table, source, warnings=(*notes, *self._keep(symbol, table)))
 
     def _keep(self, symbol: Symbol, table: pd.DataFrame) -> tuple[str, ...]:
-        """Write the cache; a failure is only a warning."""
+        """Write the cache; return a warning if that fails."""
         try:
             self._cache.write(symbol, table)
         except OSError as error:
@@ -245,7 +245,7 @@ class Downloader:
         report = quality.inspect(_between(history.raw, first, last), symbol)
         notes = report.notes
         if self.price == "adjusted" and table["adj_close"].isna().all():
-            notes += (f"{symbol}: {history.source} has no adj_close: its close is used, dividends stay in the prices.",)
+            notes += (f"{symbol}: {history.source} has no adj_close: close is used, not adjusted for dividends.",)
         warnings = (*history.warnings, *notes)
         for reason in history.tried:
             if not any(reason in warning for warning in warnings):
@@ -273,7 +273,7 @@ def _between(table: pd.DataFrame, first: date, last: date) -> pd.DataFrame:
     return table[table["date"].between(pd.Timestamp(first), pd.Timestamp(last))].reset_index(drop=True)
 
 
-def _instead(symbol: Symbol, history: _History, origin: str, tried: list[str]) -> _History:
-    """Add the warning that a history was not the first choice."""
-    warning = f"{symbol}: prices from {origin}, because no newer ones could be had ({'; '.join(tried[1:])})."
+def _fallback(symbol: Symbol, history: _History, origin: str, tried: list[str]) -> _History:
+    """Add a warning that a history was not the first choice."""
+    warning = f"{symbol}: prices from {origin}, because newer ones were not available ({'; '.join(tried[1:])})."
     return replace(history, warnings=(warning, *history.warnings), tried=tuple(tried))

@@ -1,4 +1,4 @@
-"""The style of every picture; it is in the lowest package that draws one."""
+"""The common style of all pictures."""
 
 import logging
 from collections.abc import Iterator
@@ -18,22 +18,22 @@ INK, GREEN, RED = "#222222", "#0b6e4f", "#b5542d"
 def picture(
     path: Path, width: float, height: float, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[Figure]:
-    """Yield an empty figure of this size, in inches, and write it to the path at the end of the block.
+    """Yield an empty figure, and write it as png at the end of the block.
 
     Args:
-        path: of the file.
+        path: the file, with any suffix.
         width: in inches.
         height: in inches.
-        layout: `constrained` finds the margins by a second drawing; None leaves them to the caller.
+        layout: `constrained` computes the margins by drawing twice; None leaves them to the caller.
     """
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        # An Agg figure of its own: pyplot would keep global state and look for a display.
+        # Not by pyplot, which keeps global state and looks for a display.
         figure = Figure(figsize=(width, height), layout=layout)
         yield figure
-        figure.savefig(path, dpi=110, format="png")  # the suffix of a temporary file is another
+        figure.savefig(path, dpi=110, format="png")
 
 
 def title(figure: Figure, text: str) -> None:
-    """The title of the whole picture, at its top left."""
+    """Draw the title of the whole picture at its top left."""
     top = 1 - 0.08 / figure.get_figheight()
     figure.suptitle(text, x=0.01, y=top, ha="left", va="top", fontsize=11, fontweight="bold")

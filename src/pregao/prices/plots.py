@@ -1,4 +1,4 @@
-"""The picture of a stock's prices and of the findings in them."""
+"""The picture of a stock's prices and their quality findings."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def _closes(axis: Axes, prices: Prices) -> None:
         colour = SPLIT if finding.what.startswith("jumps like") else COLOURS.get(finding.what)
         for number, day in enumerate(finding.dates if colour else ()):
             label = f"{finding.what} ({finding.count})" if number == 0 else None
-            # matplotlib's types know no dates
+            # matplotlib's type annotations lack dates
             axis.axvline(day, color=colour, lw=1.1, alpha=0.6, label=label)  # type: ignore[arg-type]
     if axis.get_legend_handles_labels()[1]:
         axis.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none", fontsize=8)

@@ -1,4 +1,4 @@
-"""The quality check: every defect of a table of prices, found in one pass: refused, repaired or warned about."""
+"""The quality check: finds every defect of a price table in one pass, and refuses, repairs or warns."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ import pandas as pd
 
 from pregao.errors import BadPrices
 from pregao.prices import calendar
-from pregao.prices.actions import suspected
+from pregao.prices.actions import likely_splits
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import first_five
 
 Verdict = Literal["refused", "repaired", "warned"]
-LARGEST_MOVE = 0.25  # fraction of the day before; a spin-off or a forgotten split moves more, a trading day hardly ever
+LARGEST_MOVE = 0.25  # fraction of the previous close; larger moves are mostly spin-offs or splits not adjusted for
 STALE_RUN = 5  # sessions in a row with the same close
 LARGE_MOVES = f"daily moves over {LARGEST_MOVE:.0%}"
 MISSING_SESSIONS = "sessions missing"
@@ -28,10 +28,10 @@ class Finding:
     """One kind of defect.
 
     Attributes:
-        what: the defect in words.
-        count: rows (for stale closes: runs) that have it.
-        dates: all dates that have it.
-        verdict: what became of it.
+        what: the kind of defect.
+        count: number of affected rows; for stale closes, of runs.
+        dates: all affected dates; for stale closes, the first of each run.
+        verdict: how it was handled.
     """
 
     what: str
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """What `inspect` found, and the table with everything repaired that can be repaired."""
+    """The findings of `inspect`, and the repaired table."""
 
     symbol: Symbol
     table: pd.DataFrame
@@ -58,14 +58,14 @@ class QualityReport:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about a usable table, one sentence a finding."""
+        """One sentence per finding."""
         return tuple(f"{self.symbol}: {finding}, {finding.verdict}" for finding in self.findings)
 
     def usable(self, origin: str, remedy: str) -> pd.DataFrame:
         """The repaired table.
 
         Raises:
-            BadPrices: with every refused finding.
+            BadPrices: with all refused findings.
         """
         if self.refused:
             raise BadPrices(self.symbol, origin, [str(finding) for finding in self.refused], remedy)
@@ -76,9 +76,9 @@ def inspect(table: pd.DataFrame, symbol: Symbol, today: date | None = None) -> Q
     """Check a source's table (columns of `table.COLUMNS`).
 
     Args:
-        table: left as it is.
-        symbol: its calendar tells which sessions are missing.
-        today: later days are in the future; the latest day anywhere on Earth unless given.
+        table: not modified.
+        symbol: its calendar decides which sessions are missing.
+        today: later dates are in the future; by default the latest current date on Earth (UTC+14).
     """
     today = today or (datetime.now(UTC) + timedelta(hours=14)).date()
     dates = table["date"]
@@ -124,13 +124,13 @@ def _order(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
 
 def _drop_empty(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
     empty = table["close"].isna()
-    if table["adj_close"].notna().any():  # a source without adj_close at all is no defect; one with holes is
+    if table["adj_close"].notna().any():  # a table without any adj_close is allowed, single missing values are not
         empty |= table["adj_close"].isna()
     return table[~empty], _finding("rows without a close", table.loc[empty, "date"], "repaired")
 
 
 def _drop_repeated(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Keep the later of two rows of a date with the same closes: Yahoo's live row differs in its volume only."""
+    """Keep the later of two rows with the same date and closes: Yahoo's live row differs only in its volume."""
     later = table.duplicated("date")
     same = table.duplicated(["date", "close", "adj_close"])
     contradicting = table.loc[later & ~same, "date"].drop_duplicates()
@@ -142,7 +142,7 @@ def _drop_repeated(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _empty_zeros(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Yahoo and B3 write a missing open, high or low as zero; the close of such a day is valid."""
+    """Replace zeros by NaN: Yahoo and B3 write a missing open, high or low as zero; that day's close is valid."""
     columns = ["open", "high", "low"]
     zero = table[columns] == 0
     found = _finding("open, high or low of zero", table.loc[zero.any(axis=1), "date"], "repaired")
@@ -159,12 +159,12 @@ def _against_calendar(dates: "pd.Series[pd.Timestamp]", symbol: Symbol) -> list[
 
 
 def _unapplied_splits(table: pd.DataFrame) -> list[Finding]:
-    """Suspected splits, which are never applied: `pregao prices --help` says how to confirm one."""
-    found, findings = suspected(table), []
-    for ratio in sorted({suspicion.ratio for suspicion in found}):
-        days = [pd.Timestamp(suspicion.day) for suspicion in found if suspicion.ratio == ratio]
-        split = f"{ratio.numerator}:{ratio.denominator} split"
-        findings += _finding(f"jumps like a {split} that the prices do not take into account", days, "warned")
+    """Likely splits, which are never applied unless the user confirms them: see `pregao prices --help`."""
+    found, findings = likely_splits(table), []
+    for ratio in sorted({split.ratio for split in found}):
+        days = [pd.Timestamp(split.day) for split in found if split.ratio == ratio]
+        name = f"{ratio.numerator}:{ratio.denominator} split"
+        findings += _finding(f"jumps like a {name} that the prices are not adjusted for", days, "warned")
     return findings
 
 

@@ -1,4 +1,4 @@
-"""The report on a stock's prices: findings, a second source to compare with, a picture, a split that is confirmed."""
+"""The report on a stock's prices: findings, comparison with a second source, picture; and confirming a split."""
 
 from datetime import date
 from fractions import Fraction
@@ -8,7 +8,7 @@ import pandas as pd
 
 from pregao.errors import InvalidChoice, PregaoError
 from pregao.files import atomic_write
-from pregao.prices.actions import Book
+from pregao.prices.actions import ActionStore
 from pregao.prices.agreement import Agreement, compare
 from pregao.prices.cache import Cache
 from pregao.prices.config import PricesConfig
@@ -23,7 +23,7 @@ _LARGEST_RATIO = 1000
 
 
 def load(config: PricesConfig) -> tuple[Prices, Agreement | None]:
-    """Return the prices, and their agreement with a second source if there is one."""
+    """Return the prices, and their comparison with a second source if one is available."""
     downloader = Downloader(config.source.name, config.source.path, config.price)
     prices = downloader.prices(Symbol.parse(config.stock), config.start, config.end)
     second = _second(config, prices)
@@ -34,7 +34,7 @@ def load(config: PricesConfig) -> tuple[Prices, Agreement | None]:
 
 
 def _second(config: PricesConfig, prices: Prices) -> tuple[str, pd.DataFrame] | None:
-    """Name and closes of the source `against`; by default of the cache or the stored files, which need no network."""
+    """Name and closes of the source `against`; by default the cache or B3's stored quotes, which need no network."""
     first, last = prices.table["date"].iloc[0], prices.table["date"].iloc[-1]
     if config.against is not None:
         other = Downloader(config.against, config.against_path, config.price)
@@ -87,7 +87,7 @@ def confirm(symbol: Symbol, text: str) -> Path:
         found, share = date.min, Fraction(0)
     if found == date.min or share == 1 or not Fraction(1, _LARGEST_RATIO) <= share <= _LARGEST_RATIO:
         raise InvalidChoice(
-            f"confirm={text[:40]} is no DATE:RATIO. Write the first day at the new price and how many papers there are "
-            "for an old one: confirm=2021-09-13:2 for a 2:1 split, :1/10 for a reverse split, :1.1 for a bonus of 10 %."
+            f"confirm={text[:40]} is not DATE:RATIO. Write the first day at the new price and the number of new shares "
+            "per old share: confirm=2021-09-13:2 for a 2:1 split, :1/10 for a reverse split, :1.1 for a bonus of 10 %."
         )
-    return Book().confirm(symbol, found, float(share))
+    return ActionStore().confirm(symbol, found, float(share))

@@ -1,4 +1,4 @@
-"""A stock's name, calendar and currency. Imports nothing heavy, since every command parses its stock first."""
+"""A stock's ticker, calendar and currency. Imports nothing heavy, since every command parses its stock first."""
 
 import re
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ _YAHOO_INDEX = {"SP500": "^GSPC", "NASDAQ": "^IXIC"}
 SAMPLES = tuple(_YAHOO_INDEX)
 
 SHARED = "SHARED"
-"""The name of the model that is trained on many stocks; it has no prices of its own."""
+"""The name of the model that is trained on many stocks; it has no prices."""
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """One stock or index; made by `parse`, which alone checks the spelling.
+    """One stock or index; create it by `parse`, since only `parse` checks the spelling.
 
     Attributes:
         ticker: VALE3, SP500; safe as a file name.
@@ -32,7 +32,7 @@ class Symbol:
         """Read VALE3, vale3 or VALE3.SA, SP500 or NASDAQ, SHARED.
 
         Raises:
-            InvalidSymbol: for anything else, whatever its type or length.
+            InvalidSymbol: for any other text, and for any value that is not text.
         """
         # ASCII before upper(): "ſ".upper() is an ASCII S
         if not isinstance(text, str) or not text.isascii():
@@ -43,14 +43,14 @@ class Symbol:
         if ticker == SHARED:
             return cls(ticker, calendar="BVMF", currency="R$")
         ticker = ticker.removesuffix(".SA")
-        # SP500 also looks like a B3 ticker: what is left of SP500.SA must not become one
+        # SP500 also matches the pattern of a B3 ticker: SP500.SA must not become one
         if ticker in SAMPLES or not _B3.fullmatch(ticker):
             raise InvalidSymbol(text, SAMPLES)
         return cls(ticker, calendar="BVMF", currency="R$")
 
     @property
     def yahoo(self) -> str:
-        """The name at Yahoo: VALE3.SA, ^GSPC."""
+        """Yahoo's ticker: VALE3.SA, ^GSPC."""
         return _YAHOO_INDEX.get(self.ticker, f"{self.ticker}.SA")
 
     def __str__(self) -> str:

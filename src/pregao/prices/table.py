@@ -1,4 +1,4 @@
-"""The table that every source hands over, and the change of its price basis."""
+"""The price table that every source returns, and its conversion to a price basis."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -12,14 +12,14 @@ COLUMNS = ["date", *NUMBERS]
 
 
 def shaped(table: pd.DataFrame) -> pd.DataFrame:
-    """Give a table the columns of COLUMNS, in their order.
+    """Convert a table to the columns and types of COLUMNS; missing columns become NaN.
 
-    `date` becomes a naive midnight, numbers float64, columns that the source lacks NaN. `close` is adjusted for splits
-    only (R$ on today's share count), `adj_close` also for dividends.
+    `date` is a naive midnight, the others float64. `close` is adjusted for splits only (R$ on today's share count),
+    `adj_close` also for dividends.
     """
     dates = pd.to_datetime(table["date"])
     if dates.dt.tz is not None:
-        dates = dates.dt.tz_localize(None)  # the market's wall clock: converting to UTC could change the day
+        dates = dates.dt.tz_localize(None)  # local time: a conversion to UTC could change the day
     columns = {name: table[name].astype("float64") if name in table else float("nan") for name in NUMBERS}
     return pd.DataFrame({"date": dates.dt.normalize().astype("datetime64[us]"), **columns}).reset_index(drop=True)
 
@@ -31,18 +31,18 @@ def last_day(table: pd.DataFrame) -> date:
 
 
 def first_five(days: Sequence[date]) -> str:
-    """The first five of some days, for a sentence."""
+    """The first five days as text, with an ellipsis if there are more."""
     return ", ".join(map(str, days[:5])) + (", …" if len(days) > 5 else "")
 
 
 def on_basis(table: pd.DataFrame, price: PriceBasis) -> pd.DataFrame:
-    """Put open, high, low and close on the chosen basis.
+    """Convert open, high, low and close to the price basis.
 
-    adjusted: dividends taken out, anchored so that the last row shows the exchange's own prices. Only ratios inside the
-    table count, so downloads of different days give the same numbers.
+    adjusted: for dividends, scaled so that the last row has the exchange's prices. Only ratios within the table count,
+    so downloads of different days give the same numbers.
 
     Returns:
-        date, open, high, low, close, volume. Without any adj_close the prices stay as they are.
+        date, open, high, low, close, volume; prices are unchanged if the table has no adj_close.
     """
     kept = table.drop(columns="adj_close").reset_index(drop=True)
     if price == "close" or table["adj_close"].isna().all():

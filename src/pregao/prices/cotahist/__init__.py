@@ -1,1 +1,1 @@
-"""COTAHIST, B3's official daily quotes of every security: its layout, a parser, an indexed store, and the way there."""
+"""COTAHIST, B3's official daily quotes of every security: file layout, download, parser, and indexed store."""

@@ -1,7 +1,7 @@
 """Read a COTAHIST file into one table of the cash market's quotes, block by block: a year does not fit in memory.
 
-A block is a matrix of records by positions. Records are selected by comparing its columns, and only the digits of the
-selected ones, about one in nine, become numbers. benchmarks/b3.md has the alternatives that were measured.
+A block is a matrix of records by positions. Records are selected by comparing columns, and only the selected records,
+about one in nine, are converted to numbers. benchmarks/b3.md has measured alternatives.
 """
 
 import re
@@ -24,8 +24,8 @@ from pregao.prices.cotahist import layout
 Bytes = NDArray[np.uint8]
 
 RECORDS_IN_A_BLOCK = 65_536  # 16 MB
-LARGEST_RATIO = 200  # COTAHIST shrinks to an eighth; a text of one record repeated to a two hundredth at most
-LARGEST_TEXT = 8 << 30  # bytes; the fullest years have under a tenth of it
+LARGEST_RATIO = 200  # compression: about 8 for COTAHIST, and below 200 for one record repeated
+LARGEST_TEXT = 8 << 30  # bytes; the largest years have less than a tenth of it
 
 _HEADER = re.compile(rb"00COTAHIST\.([0-9]{4})BOVESPA ([0-9]{8}) *", re.DOTALL)
 _TRAILER = re.compile(rb"99COTAHIST\.[0-9]{4}BOVESPA [0-9]{8}([0-9]{11}) *", re.DOTALL)
@@ -35,14 +35,14 @@ ZIP = b"PK\x03\x04"  # the first bytes of a zip
 
 @dataclass(frozen=True)
 class Quotes:
-    """What a file says of the cash market.
+    """The cash market's quotes in a file.
 
     Attributes:
         year: of the header's `COTAHIST.YYYY`.
         generated: the day on which B3 wrote the file.
-        records: all records of type 01, whatever their market.
-        table: `date ticker open high low close volume especi dismes`, one row a kept record, in the file's order;
-            prices in R$ for one paper, volume in papers, both unadjusted.
+        records: the number of quotes (type 01) of all markets.
+        table: `date ticker open high low close volume especi dismes`, one row per selected record, in the file's order;
+            prices in R$ per share, volume in shares, both unadjusted.
     """
 
     year: int
@@ -55,26 +55,26 @@ def read(path: Path, today: date | None = None) -> Quotes:
     """Read a yearly, monthly or daily file, zipped or not, with CRLF or LF.
 
     Args:
-        path: a text, or a zip with one text in it; told apart by the first bytes, whatever the name.
-        today: days after it are in the future; the latest day anywhere on Earth unless given.
+        path: a text file, or a zip of one text file; recognised by the first bytes, not by the name.
+        today: later dates are in the future; by default the latest current date on Earth (UTC+14).
 
     Raises:
-        BadQuotesFile: no COTAHIST, cut short, damaged, or with a record that cannot be; the line is named.
+        BadQuotesFile: not COTAHIST, truncated, damaged, or with an invalid record, whose line is in the message.
     """
     today = today or (datetime.now(UTC) + timedelta(hours=14)).date()
     try:
         with _opened(path) as file:
-            return _Reading(file, today).quotes()
+            return _Reader(file, today).quotes()
     except _Defect as defect:
         raise BadQuotesFile(path, str(defect)) from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadQuotesFile(path, f"the zip is damaged or cut short ({error})") from None
+        raise BadQuotesFile(path, f"the zip is damaged or truncated ({error})") from None
     except OSError as error:
         raise BadQuotesFile(path, f"it cannot be read ({error.strerror or error})") from None
 
 
 class _Defect(Exception):
-    """What is wrong with the file, in a few words."""
+    """The reason why the file cannot be used."""
 
 
 @contextmanager
@@ -90,24 +90,24 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _only_file(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """Return the zip's one text if the size that it declares is plausible; zipfile reads no byte beyond that size."""
+    """Return the zip's only file if its declared size is plausible; zipfile reads no more than that size."""
     files = [info for info in archive.infolist() if not info.is_dir()]
     if len(files) != 1:
         names = ", ".join(info.filename[:40] for info in files[:5])
-        raise _Defect(f"the zip has {len(files)} files ({names or 'none'}), and one is allowed")
+        raise _Defect(f"the zip has {len(files)} files ({names or 'none'}), but must have one")
     (info,) = files
     if info.flag_bits & 1:
         raise _Defect("the zip is encrypted")
     if info.file_size > LARGEST_TEXT or info.file_size > LARGEST_RATIO * max(info.compress_size, 4096):
         raise _Defect(
-            f"the zip would grow from {info.compress_size:,} to {info.file_size:,} bytes, which no file of quotes does "
-            f"(at most {LARGEST_RATIO}-fold, and {LARGEST_TEXT:,} bytes)"
+            f"the zip would grow from {info.compress_size:,} to {info.file_size:,} bytes; "
+            f"allowed is {LARGEST_RATIO}-fold, and {LARGEST_TEXT:,} bytes"
         )
     return info
 
 
-class _Reading:
-    """One pass over a file; counts its lines."""
+class _Reader:
+    """One pass over a file; `line` is the number of the next line."""
 
     def __init__(self, file: IO[bytes], today: date) -> None:
         self.file = file
@@ -119,46 +119,44 @@ class _Reading:
     def quotes(self) -> Quotes:
         year, generated = self._header()
         counted = self._body()
-        found = self.line - 1  # the header, the quotes, and the trailer where there is one
+        found = self.line - 1  # header, quotes and trailer
         if counted is None:
-            raise _Defect(
-                f"it ends after line {found:,} without a trailer (a last record of type 99): it was cut short"
-            )
+            raise _Defect(f"it ends after line {found:,} without a trailer (a last record of type 99): it is truncated")
         if counted != found:
             raise _Defect(
-                f"its trailer counts {counted:,} records, header and trailer included, and there are {found:,} "
-                f"({found - 2:,} of quotes)"
+                f"its trailer counts {counted:,} records, header and trailer included, but it has {found:,} "
+                f"({found - 2:,} quotes)"
             )
         if not self.parts:
-            raise _Defect(f"none of its {found - 2:,} quotes is of the cash market in R$")
+            raise _Defect(f"it has {found - 2:,} quotes, but none of the cash market in R$")
         table = pd.concat(self.parts, ignore_index=True)
         other = table["date"].dt.year[table["date"].dt.year != year]
         if not other.empty:
-            raise _Defect(f"its header says year {year}, and it has quotes of {other.iloc[0]}")
+            raise _Defect(f"its header has the year {year}, but it has quotes of {other.iloc[0]}")
         return Quotes(year, generated, found - 2, table)
 
     def _header(self) -> tuple[int, date]:
-        """Return the year and the day of writing; sets the line ending."""
+        """Return the year and the day of writing; sets `ending`."""
         line = self.file.readline(layout.RECORD_LENGTH + 3)
         text = line.rstrip(b"\r\n")
         header = _HEADER.fullmatch(text)
         if header is None:
-            raise _Defect(f"it is no COTAHIST: it begins with {_shown(line)}, not with 00COTAHIST.YYYYBOVESPA")
+            raise _Defect(f"it is not COTAHIST: it starts with {_shown(line)}, not with 00COTAHIST.YYYYBOVESPA")
         self.ending = line[len(text) :]
         if len(text) != layout.RECORD_LENGTH or self.ending not in (b"\n", b"\r\n"):
             raise _Defect(_wrong_length(1, len(text)))
         self.line += 1
         year, generated = int(header[1]), _day(header[2])
         if generated is None:
-            raise _Defect(f"line 1 says that it was written on {header[2].decode()}, which is no day")
+            raise _Defect(f"line 1 has the writing date {header[2].decode()}, which is not a date")
         if year > self.today.year or generated > self.today:
-            raise _Defect(f"its header says year {year}, written on {generated}: that is in the future")
+            raise _Defect(f"its header has the year {year}, written on {generated}: that is in the future")
         if year < layout.FIRST_YEAR:
-            raise _Defect(f"its header says year {year}, and the first there is {layout.FIRST_YEAR}")
+            raise _Defect(f"its header has the year {year}, but the first year is {layout.FIRST_YEAR}")
         return year, generated
 
     def _body(self) -> int | None:
-        """Read all quotes; return what the trailer counts, or None if there is no trailer."""
+        """Read all quotes; return the trailer's count of records, or None without a trailer."""
         for block, last in self._blocks():
             matrix = self._records(block, last)
             others = np.flatnonzero(_texts(matrix, layout.TIPREG) != b"01")
@@ -170,7 +168,7 @@ class _Reading:
         return None
 
     def _blocks(self) -> Iterator[tuple[bytes, bool]]:
-        """Blocks of lines, each with its line end, and whether no more follow; old files end with ctrl-Z."""
+        """Blocks of whole lines, and whether the block is the last; old files end with ctrl-Z."""
         size = RECORDS_IN_A_BLOCK * (layout.RECORD_LENGTH + len(self.ending))
         block = self.file.read(size)
         while block:
@@ -180,29 +178,29 @@ class _Reading:
             block = b"" if last else following
 
     def _records(self, block: bytes, last: bool) -> Bytes:
-        """The block as a matrix of records [N, 245 and line end], every one of which ends where it must."""
+        """The block as a matrix of records [N, 245 + line end]; checks every line end."""
         stride = layout.RECORD_LENGTH + len(self.ending)
         if len(block) % stride == 0:
             matrix = np.frombuffer(block, np.uint8).reshape(-1, stride)
             ends = matrix[:, layout.RECORD_LENGTH :] == np.frombuffer(self.ending, np.uint8)
             if ends.all() and block.count(b"\n") == len(matrix):
                 return matrix
-        lines = block.split(b"\n")[:-1]  # behind the last line end is nothing, or a beginning
+        lines = block.split(b"\n")[:-1]  # after the last line end is nothing, or part of a record
         for number, line in enumerate(lines, self.line):
             text = line.removesuffix(b"\r")
             if len(text) != layout.RECORD_LENGTH:
                 raise _Defect(_wrong_length(number, len(text)))
             if line[len(text) :] + b"\n" != self.ending:
-                raise _Defect(f"line {number:,} ends in another way than line 1 does")
+                raise _Defect(f"line {number:,} has another line ending than line 1")
         raise _Defect(_wrong_length(self.line + len(lines), len(block) - sum(len(line) + 1 for line in lines)))
 
     def _trailer(self, records: Bytes, last: bool) -> int:
         text = records[0, : layout.RECORD_LENGTH].tobytes()
         trailer = _TRAILER.fullmatch(text)
         if trailer is None:
-            raise _Defect(f"line {self.line:,} is of type {_shown(text[:2])}, and only 01 and a last 99 are allowed")
+            raise _Defect(f"line {self.line:,} has type {_shown(text[:2])}; allowed are 01, and 99 in the last line")
         if len(records) > 1 or not last:
-            raise _Defect(f"there is more behind its trailer in line {self.line:,}")
+            raise _Defect(f"more lines follow its trailer in line {self.line:,}")
         self.line += 1
         return int(trailer[1])
 
@@ -214,10 +212,10 @@ class _Reading:
         if not rows.size:
             return
         kept, lines = matrix[rows], rows + self.line
-        papers = _numbers(kept, layout.FATCOT, lines, "FATCOT")
-        if not papers.all():
-            raise _Defect(f"line {lines[np.argmin(papers)]:,} has a quotation factor (FATCOT) of 0")
-        prices = {name: _numbers(kept, field, lines, name) / (100 * papers) for name, field in _PRICES.items()}
+        factors = _numbers(kept, layout.FATCOT, lines, "FATCOT")
+        if not factors.all():
+            raise _Defect(f"line {lines[np.argmin(factors)]:,} has a quotation factor (FATCOT) of 0")
+        prices = {name: _numbers(kept, field, lines, name) / (100 * factors) for name, field in _PRICES.items()}
         table = {
             "date": self._dates(kept, lines),
             "ticker": _words(kept, layout.CODNEG),
@@ -234,9 +232,9 @@ class _Reading:
         for number, text in enumerate(days.tolist()):
             line, found = lines[np.argmax(which == number)], _day(text)
             if found is None:
-                raise _Defect(f"line {line:,} has a date of {_shown(text)}, which is no day")
+                raise _Defect(f"line {line:,} has the date {_shown(text)}, which is not a date")
             if found > self.today:
-                raise _Defect(f"line {line:,} has a date of {found}, which is in the future")
+                raise _Defect(f"line {line:,} has the date {found}, which is in the future")
             dates.append(found)
         return pd.Series(pd.to_datetime(dates).as_unit("us")[which])
 
@@ -245,24 +243,24 @@ _PRICES = {"open": layout.PREABE, "high": layout.PREMAX, "low": layout.PREMIN, "
 
 
 def _texts(matrix: Bytes, field: slice) -> NDArray[np.bytes_]:
-    """A field's texts [N], with the spaces that pad them."""
+    """A field's texts [N], with their padding."""
     part = np.ascontiguousarray(matrix[:, field])
     return part.view(f"S{part.shape[1]}").reshape(-1)
 
 
 def _words(matrix: Bytes, field: slice) -> "pd.Series[str]":
-    """A field's texts [N] as str without padding, each different one decoded once."""
+    """A field's texts [N] as str without padding; decodes each distinct text once."""
     words, which = np.unique(_texts(matrix, field), return_inverse=True)
     return pd.Series(np.char.decode(np.char.rstrip(words), "latin-1").astype(object)[which])
 
 
 def _numbers(kept: Bytes, field: slice, lines: NDArray[np.int64], name: str) -> NDArray[np.int64]:
     """A field's digits as whole numbers [N]."""
-    digits = kept[:, field] - ord("0")  # what is below «0» wraps around to far above 9
+    digits = kept[:, field] - ord("0")  # unsigned: characters below «0» become large numbers
     wrong = (digits > 9).any(axis=1)
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise _Defect(f"line {lines[row]:,} has {_shown(kept[row, field].tobytes())} for {name}, which is no number")
+        raise _Defect(f"line {lines[row]:,} has {_shown(kept[row, field].tobytes())} for {name}, which is not a number")
     return digits @ 10 ** np.arange(digits.shape[1])[::-1]
 
 
@@ -274,7 +272,7 @@ def _day(text: bytes) -> date | None:
 
 
 def _wrong_length(line: int, length: int) -> str:
-    return f"line {line:,} has {length:,} characters, and a record has {layout.RECORD_LENGTH}"
+    return f"line {line:,} has {length:,} characters, but a record has {layout.RECORD_LENGTH}"
 
 
 def _shown(text: bytes) -> str:

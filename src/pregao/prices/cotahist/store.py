@@ -1,8 +1,8 @@
-"""The indexed store of COTAHIST's cash market: one stock's history loads at once.
+"""The indexed store of COTAHIST's cash market, from which one stock's history loads fast.
 
-One parquet file per first letter of the ticker, sorted by ticker and date: a stock's rows lie in one or two row groups,
-which the statistics in the file's footer name. An update writes all files into a new folder, and then the manifest, by
-a rename: readers see the former state or the new one.
+One parquet file per first letter of the ticker, sorted by ticker and date: a stock's rows are in one or two row groups,
+found by the statistics in the file's footer. An update writes all files into a new folder, then renames the manifest:
+readers see the previous state or the new one.
 """
 
 import json
@@ -23,7 +23,7 @@ from pregao.files import atomic_write, locked
 from pregao.prices.cotahist import parser
 
 ROWS_IN_A_GROUP = 8192  # a stock has 250 a year
-_FORMAT = 1  # of the manifest and of the columns; another one is built anew
+_FORMAT = 1  # of the manifest and the columns; a store of another format is rebuilt
 
 _SCHEMA = pa.schema(
     {
@@ -39,8 +39,8 @@ _COLUMNS = [name for name in _SCHEMA.names if name not in ("ticker", "generated"
 
 
 @dataclass(frozen=True)
-class Known:
-    """A file that is in the store, recognised by its size and time of change; days are ISO dates."""
+class StoredFile:
+    """A file in the store, recognised by its size and modification time (ns); days are ISO dates."""
 
     size: int
     changed: int
@@ -49,48 +49,48 @@ class Known:
     last_session: str
 
     def is_of(self, path: Path) -> bool:
-        """Is this file the one that was read?"""
+        """Whether this file is unchanged since it was read."""
         found = path.stat()
         return (found.st_size, found.st_mtime_ns) == (self.size, self.changed)
 
 
 class Store:
-    """The quotes of a set of files, in a folder that need not exist yet."""
+    """The quotes of a set of files; the folder is created by the first update."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def files(self) -> dict[str, Known]:
-        """What is in the store, by the files' names; empty where there is none."""
-        return {name: Known(**known) for name, known in self._manifest()["files"].items()}
+    def files(self) -> dict[str, StoredFile]:
+        """The files in the store, by name."""
+        return {name: StoredFile(**known) for name, known in self._manifest()["files"].items()}
 
     def update(self, paths: Iterable[Path]) -> None:
-        """Make the store hold exactly these files; reads only the new and the changed ones.
+        """Make the store hold exactly these files; reads only new and changed ones.
 
         Raises:
-            BadQuotesFile: one of them is refused; the store is as it was.
-            OSError: nothing was changed.
+            BadQuotesFile: one of them cannot be used; the store is unchanged.
+            OSError: the store is unchanged.
         """
         given = {path.name: path for path in paths}
         if not given and not self.folder.exists():
             return
         with locked(self.folder / ".lock"):  # one update at a time; readers need no lock
-            former, files = self._manifest()["folder"], self.files()
-            known = {} if files.keys() - given.keys() else files  # the rows of a removed file are not marked
+            previous, files = self._manifest()["folder"], self.files()
+            known = {} if files.keys() - given.keys() else files  # rows do not name their file: rebuild after a removal
             new = [path for name, path in given.items() if name not in known or not known[name].is_of(path)]
             if not new and known == files:
                 return
             read = {path.name: _read(path) for path in new}
             tables = [table for table, _ in read.values()]
-            merged = former if known.keys() - read.keys() else None
+            merged = previous if known.keys() - read.keys() else None
             self._write(tables, merged, known | {name: entry for name, (_, entry) in read.items()})
-            if former:
-                shutil.rmtree(self.folder / former, ignore_errors=True)
+            if previous:
+                shutil.rmtree(self.folder / previous, ignore_errors=True)
 
     def quotes(self, ticker: str) -> pd.DataFrame:
-        """A stock's `date open high low close volume especi dismes`, by date, unadjusted; empty if unknown."""
+        """`date open high low close volume especi dismes` of a stock, ascending, unadjusted; empty if unknown."""
         for _ in range(2):
-            with suppress(FileNotFoundError):  # an update has just replaced the folder
+            with suppress(FileNotFoundError):  # an update replaced the folder during the read
                 return self._quotes(ticker)
         return self._quotes(ticker)
 
@@ -116,13 +116,13 @@ class Store:
             pass
         return {"format": _FORMAT, "folder": None, "files": {}}
 
-    def _write(self, tables: list[pa.Table], former: str | None, known: dict[str, Known]) -> None:
-        """Write the tables and the rows of the former folder into a new folder, and then the manifest."""
+    def _write(self, tables: list[pa.Table], previous: str | None, known: dict[str, StoredFile]) -> None:
+        """Write the tables and the rows of the previous folder into a new folder, then the manifest."""
         folder = self.folder / uuid4().hex
         try:
             if tables:
                 folder.mkdir()
-                _write_buckets(tables, folder, self.folder / former if former else None)
+                _write_buckets(tables, folder, self.folder / previous if previous else None)
             manifest = {"format": _FORMAT, "folder": folder.name if tables else None, "files": known}
             with atomic_write(self.folder / "manifest.json") as file:
                 file.write_text(json.dumps(manifest, default=asdict), encoding="utf-8")
@@ -131,12 +131,12 @@ class Store:
             raise
 
 
-def _read(path: Path) -> tuple[pa.Table, Known]:
-    found = path.stat()  # before the reading: a file that changes during it is read again
+def _read(path: Path) -> tuple[pa.Table, StoredFile]:
+    found = path.stat()  # before reading: a file that changes meanwhile is read again
     quotes = parser.read(path)
     table = pa.Table.from_pandas(quotes.table.assign(generated=quotes.generated), _SCHEMA, preserve_index=False)
     last = quotes.table["date"].max().date()
-    known = Known(found.st_size, found.st_mtime_ns, quotes.year, str(quotes.generated), str(last))
+    known = StoredFile(found.st_size, found.st_mtime_ns, quotes.year, str(quotes.generated), str(last))
     return table, known
 
 
@@ -145,15 +145,15 @@ def _bucket(ticker: str) -> str:
 
 
 def _groups(file: pq.ParquetFile, ticker: str) -> list[int]:
-    """The row groups that may have a ticker."""
+    """The row groups whose range of tickers includes this one."""
     bounds = [file.metadata.row_group(group).column(0).statistics for group in range(file.num_row_groups)]
     return [group for group, bound in enumerate(bounds) if bound.min <= ticker <= bound.max]
 
 
-def _write_buckets(tables: list[pa.Table], folder: Path, former: Path | None) -> None:
+def _write_buckets(tables: list[pa.Table], folder: Path, previous: Path | None) -> None:
     rows = pa.concat_tables(tables).to_pandas(date_as_object=False)
     parts = {name: [part] for name, part in rows.groupby(rows["ticker"].map(_bucket), sort=False)}
-    for path in former.iterdir() if former else ():
+    for path in previous.iterdir() if previous else ():
         old = pq.read_table(path, partitioning=None).to_pandas(date_as_object=False)
         parts[path.name] = [old, *parts.get(path.name, [])]
     for name, both in parts.items():
@@ -161,7 +161,7 @@ def _write_buckets(tables: list[pa.Table], folder: Path, former: Path | None) ->
 
 
 def _write_bucket(rows: pd.DataFrame, path: Path) -> None:
-    """Sort, and keep one row a stock and session: of the file that B3 wrote last, of the class that was traded most."""
+    """Sort, and keep one row per stock and session: of the newest file, then of the class with the largest volume."""
     rows = rows.sort_values(["ticker", "date", "generated", "volume"], kind="stable")
     rows = rows.drop_duplicates(["ticker", "date"], keep="last")
     table = pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False)

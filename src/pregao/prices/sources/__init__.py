@@ -1,4 +1,4 @@
-"""Where prices come from: a file per source, named as the source, with one subclass of Source."""
+"""Sources of prices: one module per source, with the source's name and one subclass of Source."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,13 +17,13 @@ SOURCES = tuple(sorted(module.name for module in iter_modules(__path__)))
 
 
 class Source(ABC):
-    """Anything that has daily prices.
+    """A source of daily prices.
 
     Attributes:
         reads_a_path: whether the constructor takes `source.path=` as its first argument.
-        fetches_by_year: whether it takes the first day that is needed as its second.
-        writes_the_cache: whether data/<STOCK>.csv keeps its prices.
-        notes: what a person should know about the last history; sentences.
+        fetches_by_year: whether the constructor takes the first day that is needed as its second argument.
+        writes_the_cache: whether its prices are stored in data/<STOCK>.csv.
+        notes: warnings about the last history; sentences.
     """
 
     reads_a_path: ClassVar[bool] = False
@@ -34,12 +34,12 @@ class Source(ABC):
 
     @abstractmethod
     def history(self, symbol: Symbol) -> pd.DataFrame:
-        """Everything the source has of a stock, in the columns of `table.COLUMNS`, unchecked but never empty.
+        """The whole history of a stock, in the columns of `table.COLUMNS`, unchecked but never empty.
 
         Raises:
-            UnknownStock: the source answers, and knows no such stock.
+            UnknownStock: the source answers but has no such stock.
             PricesUnavailable: the source does not answer.
-            BadPrices: the source answers with something that is not a table of prices.
+            BadPrices: the answer is not a table of prices.
         """
 
 
@@ -52,15 +52,15 @@ def source_class(name: str) -> type[Source]:
 
 
 def build(name: str, path: Path | None, since: date | None = None) -> Source:
-    """Make a source of SOURCES.
+    """Create a source.
 
     Args:
-        name: one of them.
+        name: one of SOURCES.
         path: source.path=.
         since: the first day that is needed, for sources that fetch by year.
 
     Raises:
-        InvalidChoice: the source needs a path, and there is none.
+        InvalidChoice: the source needs a path and has none, or the path does not exist.
     """
     kind = source_class(name)
     make: Callable[..., Source] = kind

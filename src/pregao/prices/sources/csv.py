@@ -1,4 +1,4 @@
-"""A user's own prices: a csv file, or a folder with one file a stock."""
+"""The user's prices: a csv file, or a folder with one file per stock."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ class CsvSource(Source):
     def __init__(self, path: Path | None) -> None:
         if path is None:
             raise InvalidChoice("source=csv needs source.path=: a csv file, or a folder with <STOCK>.csv in it.")
-        if not os.path.exists(path):  # Path.exists raises where a folder on the way may not be entered
+        if not os.path.exists(path):  # Path.exists raises an error for a folder without permission
             raise InvalidChoice(f"source.path={path} does not exist. Give a csv file, or a folder of <STOCK>.csv.")
         self.path = path
 
@@ -45,7 +45,7 @@ def read_table(file: Path, symbol: Symbol) -> pd.DataFrame:
     """Read one csv into the columns of `table.COLUMNS`.
 
     Raises:
-        BadPrices: one sentence with the file, the line where there is one, what was found and what is allowed.
+        BadPrices: with the file, the first bad line, and what was found.
     """
     try:
         header, lines, rows = _split(_decode(file))
@@ -59,14 +59,14 @@ def read_table(file: Path, symbol: Symbol) -> pd.DataFrame:
 
 
 class _Defect(Exception):
-    """What is wrong with the file, in a few words."""
+    """The reason why the file cannot be used."""
 
 
 def _decode(file: Path) -> str:
     if file.is_dir():
         raise _Defect("it is a folder, not a file")
     try:
-        return file.read_bytes().decode("utf-8-sig")  # Excel begins its UTF-8 with a byte order mark
+        return file.read_bytes().decode("utf-8-sig")  # Excel writes a byte order mark
     except OSError as error:
         raise _Defect(f"it cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Real S&P 500 and Nasdaq prices, 1999-2018, that come inside the `arch` package: no network."""
+"""Real S&P 500 and Nasdaq prices, 1999-2018, included in the `arch` package: no network."""
 
 from importlib import import_module
 
@@ -18,6 +18,6 @@ class SampleSource(Source):
         if symbol.ticker not in SAMPLES:
             remedy = f"It has only {' and '.join(SAMPLES)}. Use another source for {symbol}: source=yahoo, source=csv."
             raise UnknownStock(symbol, "sample", str(symbol), remedy)
-        # late: arch.data pulls scipy in
+        # late: arch.data imports scipy
         table = import_module(f"arch.data.{symbol.ticker.lower()}").load().reset_index()
         return shaped(table.rename(columns=lambda name: name.lower().replace(" ", "_")))

@@ -1,4 +1,4 @@
-"""Yahoo Finance through yfinance: the whole history, or within seconds a reason why not."""
+"""Yahoo Finance through yfinance: the whole history, or the reason of the failure within a time limit."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ import pandas as pd
 
 from pregao.errors import PregaoError, PricesUnavailable, UnknownStock
 from pregao.files import in_background
-from pregao.prices.actions import Book, of_yahoo
+from pregao.prices.actions import ActionStore, from_yahoo
 from pregao.prices.sources import Source
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import last_day, shaped
@@ -24,9 +24,9 @@ from pregao.settings import settings
 _ZONE = {"BVMF": "America/Sao_Paulo", "XNYS": "America/New_York"}
 _OWN_PRICES = "read your own prices with source=csv source.path=DIR."
 _UNAVAILABLE = f"Check the network, try again later, or {_OWN_PRICES}"
-# yfinance hands on Yahoo's description only, not its code «Not Found»
+# yfinance passes on only Yahoo's description, not its code «Not Found»
 _NO_SUCH_STOCK = ("no data found", "delisted", "not found")
-# looked for in an error's class and its ancestors, whichever of curl_cffi and requests yfinance uses; first hit counts
+# class names of yfinance, curl_cffi and requests; the first name among the error's class and its ancestors counts
 _REASONS = {
     "YFRateLimitError": "rate limit: Yahoo refuses more requests for now (HTTP 429)",
     "DNSError": "no network: Yahoo's name could not be resolved",
@@ -34,19 +34,19 @@ _REASONS = {
     "TimeoutError": "time-out: no answer in time",
     "YFTickerMissingError": "an empty answer",
     "YFDataException": "Yahoo says that it is down",
-    "JSONDecodeError": "an answer that is no JSON (a web page of a proxy, or of Yahoo's)",
-    "InvalidJSONError": "an answer that is no JSON (a web page of a proxy, or of Yahoo's)",
+    "JSONDecodeError": "an answer that is not JSON (a web page of a proxy, or of Yahoo)",
+    "InvalidJSONError": "an answer that is not JSON (a web page of a proxy, or of Yahoo)",
     "OSError": "no connection",
 }
 
 
 class YahooSource(Source):
-    """Asks Yahoo, again after a passing fault, and never longer than the deadline.
+    """Requests prices from Yahoo, and retries transient errors until the deadline.
 
     Args:
-        deadline: seconds for everything together; with its imports a command must fail within 30.
-        timeout: seconds for one request; yfinance makes up to four before it asks for the prices.
-        attempts: how often the history is asked for.
+        deadline: seconds in total; with its imports a command must fail within 30.
+        timeout: seconds per request; yfinance makes up to four requests before the one for prices.
+        attempts: number of requests for the history, at most.
         pause: seconds before the second attempt; doubles with each.
     """
 
@@ -57,10 +57,10 @@ class YahooSource(Source):
         self.attempts, self.pause = attempts, pause
 
     def history(self, symbol: Symbol) -> pd.DataFrame:
-        """All days since Yahoo's first, today's unfinished one included; see `Source.history`."""
+        """All days since Yahoo's first, including today's unfinished session; see `Source.history`."""
         end = time.monotonic() + self.deadline
         try:
-            # Name resolution and yfinance's locks have no time limit of their own.
+            # A thread, because name resolution and yfinance's locks have no time limit.
             return in_background(partial(self._try_repeatedly, symbol, end)).result(self.deadline)
         except TimeoutError:
             reason = f"yahoo: time-out: no answer in {self.deadline:g} s"
@@ -73,12 +73,12 @@ class YahooSource(Source):
             try:
                 frame = _ask(symbol, self.timeout)
                 table = normalise(frame)
-            except Exception as error:  # yfinance lets every error of its parsing pass
+            except Exception as error:  # yfinance does not catch the errors of its parsing
                 refusal = _refusal(symbol, error)
                 if isinstance(refusal, UnknownStock):
                     break
             else:
-                self.notes = _keep_actions(symbol, frame, last_day(table))
+                self.notes = _store_actions(symbol, frame, last_day(table))
                 return table
         assert refusal is not None
         raise refusal
@@ -88,12 +88,12 @@ class YahooSource(Source):
         for attempt in range(self.attempts - 1):
             pause = self.pause * 2**attempt
             if time.monotonic() + pause + self.timeout > end:
-                return  # the attempt's own reason says more than the deadline's
+                return  # the last attempt's reason is more precise than a time-out
             yield pause
 
 
 def normalise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Turn yfinance's frame into the columns of `table.COLUMNS`.
+    """Convert yfinance's frame to the columns of `table.COLUMNS`.
 
     Takes MultiIndex columns (price, ticker) and (ticker, price), and an index with or without a time zone.
 
@@ -109,34 +109,34 @@ def normalise(frame: pd.DataFrame) -> pd.DataFrame:
     return shaped(table)
 
 
-def _keep_actions(symbol: Symbol, frame: pd.DataFrame, until: date) -> tuple[str, ...]:
-    """Store the splits and dividends that come with the prices, for source=b3; return a warning if that fails."""
+def _store_actions(symbol: Symbol, frame: pd.DataFrame, until: date) -> tuple[str, ...]:
+    """Store the splits and dividends in Yahoo's answer, for source=b3; return a warning if that fails."""
     try:
-        Book().write(symbol, "yahoo", of_yahoo(frame, until))
+        ActionStore().write(symbol, "yahoo", from_yahoo(frame, until))
     except OSError as error:
-        return (f"{symbol}: Yahoo's splits and dividends were not kept for source=b3 ({error.strerror or error}).",)
+        return (f"{symbol}: Yahoo's splits and dividends were not stored for source=b3 ({error.strerror or error}).",)
     return ()
 
 
 def _ask(symbol: Symbol, timeout: float) -> pd.DataFrame:
-    """One call of yfinance with its errors raised instead of logged, and its log kept quiet."""
+    """Call yfinance so that it raises its errors instead of logging them."""
     import yfinance
 
-    # for good, not within a block: the thread may outlive its caller, and would then restore another's filters
+    # not by catch_warnings: this thread may outlive its caller, and would then restore outdated filters
     warnings.filterwarnings("ignore", module="yfinance")
-    logging.getLogger("yfinance").setLevel(logging.CRITICAL + 1)  # every failure reaches the person as our own sentence
-    yfinance.config.debug.hide_exceptions = False  # else a failure of the network is an empty frame
-    _place_cache(settings().data / ".yfinance")
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL + 1)  # failures are reported by our own errors
+    yfinance.config.debug.hide_exceptions = False  # otherwise a network failure returns an empty frame
+    _set_cookie_folder(settings().data / ".yfinance")
     ticker = yfinance.Ticker(symbol.yahoo, session=_session(timeout))
-    # yfinance would ask Yahoo for the time zone first, keep even a failed answer, and call the stock delisted
+    # otherwise yfinance requests the time zone first, caches even a failed answer, and reports the stock as delisted
     ticker._tz = _ZONE[symbol.calendar]
     frame: pd.DataFrame = ticker.history(period="max", auto_adjust=False, actions=True, timeout=timeout)
     return frame
 
 
 @lru_cache(maxsize=1)
-def _session(timeout: float) -> Any:  # noqa: ANN401 - curl_cffi's or requests', as yfinance finds them
-    """One session a process, as yfinance's cookies want it, whose requests all end within `timeout` seconds."""
+def _session(timeout: float) -> Any:  # noqa: ANN401 - of curl_cffi or requests
+    """One session per process, because yfinance keeps its cookies there; no request takes longer than `timeout`."""
     from yfinance._http import new_session
 
     session = new_session()
@@ -150,27 +150,29 @@ def _limited(request: Callable[..., Any], limit: float, *args: Any, **kwargs: An
 
 
 @lru_cache(maxsize=1)
-def _place_cache(folder: Path) -> None:
-    """Keep yfinance's cookies beside our own cache; where nothing can be written, yfinance does without them."""
+def _set_cookie_folder(folder: Path) -> None:
+    """Store yfinance's cookies next to the price cache, or nowhere if that folder cannot be written."""
     import yfinance
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(1 << 16))  # a full disk still makes files, but has no room for their content
+            probe.write(bytes(1 << 16))  # a full disk still creates empty files
         yfinance.set_tz_cache_location(str(folder))
     except OSError:
         yfinance.set_tz_cache_location(os.path.join(os.devnull, "none"))
 
 
 def _refusal(symbol: Symbol, error: Exception) -> PricesUnavailable | UnknownStock:
-    """The refusal for an error of yfinance, of its HTTP library or of the parsing."""
-    said = str(getattr(error, "yahoo_reason", None) or "")
-    if any(words in said.lower() for words in _NO_SUCH_STOCK):
+    """Convert an error of yfinance, of its HTTP library or of parsing."""
+    description = str(getattr(error, "yahoo_reason", None) or "")
+    if any(words in description.lower() for words in _NO_SUCH_STOCK):
         return UnknownStock(symbol, "Yahoo", symbol.yahoo, f"Check the ticker, or {_OWN_PRICES}")
     names = {cls.__name__ for cls in type(error).__mro__} | ({"DNSError"} if "resolve" in str(error).lower() else set())
     reason = next((words for name, words in _REASONS.items() if name in names), "an answer that could not be read")
-    # yfinance's own words for a rate limit add nothing, and for an empty answer guess «possibly delisted»
-    telling = not names & {"YFRateLimitError", "YFTickerMissingError"}
-    detail = said or (" ".join(str(error).split(". See https://curl.se")[0].split())[:120] if telling else "")
+    # yfinance's text for a rate limit adds nothing, and for an empty answer it guesses «possibly delisted»
+    informative = not names & {"YFRateLimitError", "YFTickerMissingError"}
+    detail = description or (
+        " ".join(str(error).split(". See https://curl.se")[0].split())[:120] if informative else ""
+    )
     return PricesUnavailable(symbol, [f"yahoo: {reason}" + (f" ({detail})" if detail else "")], _UNAVAILABLE)
