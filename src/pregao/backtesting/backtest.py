@@ -146,7 +146,7 @@ class Backtest:
         past = {stock: history[stock]["close"] if stock in history else unknown for stock in seen}
         baseline = {model: BASELINES[model]}
         asked = [(baseline, past[stock], table, cutoffs[stock], horizon) for stock, table in seen.items()]
-        parts = map_stocks(stock_forecasts, asked)
+        parts = map_stocks(stock_forecasts, asked, keep_workers=True)
         found = {stock: forecasts[model] for stock, (forecasts, _) in zip(seen, parts, strict=True) if forecasts}
         refused = {stock: errors[model] for stock, (_, errors) in zip(seen, parts, strict=True) if errors}
         return found, [_failure(model, stock, period, error) for stock, error in refused.items()]
