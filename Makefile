@@ -6,7 +6,7 @@ OUTPUTS = $(abspath $(or $(PREGAO_HOME),.))/outputs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all faults mutants check licences format serve dashboard mlflow notebooks pictures bench lock
+.PHONY: help setup train test test-all faults mutants check licences format serve docs dashboard mlflow notebooks pictures bench lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -28,8 +28,8 @@ train: setup ## a first model, from data inside a Python package: no network, un
 test: setup ## the quick tests
 	$(BIN)/pytest -m "not slow and not faults" -n 2
 
-test-all: setup ## all tests but those of faults, as CI runs them
-	$(BIN)/pytest -m "not faults" -n 2
+test-all: setup ## all tests but those of faults, as CI runs them, with branch coverage
+	$(BIN)/pytest -m "not faults" -n 2 --cov --cov-report=term
 
 faults: setup ## break everything under a real server, for minutes; wants a quiet machine
 	$(BIN)/pytest -m faults
@@ -53,6 +53,9 @@ format: setup ## mend what ruff can mend
 
 serve: setup ## the API, on port 5000
 	$(BIN)/python serve.py
+
+docs: setup ## the documentation as a site, in outputs/docs/
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs $(OUTPUTS)/docs
 
 dashboard: setup ## the dashboard, on port 8501
 	$(BIN)/pregao dashboard

@@ -1,28 +1,53 @@
-"""Every code block of the README is run."""
+"""README and docs/: every code block runs, every link leads somewhere, every figure is a measured one."""
 
 import re
 import subprocess
+from collections import Counter
 
-import pandas as pd
 import pytest
 
 from pregao.prices.calendar import last_finished_session
 from pregao.settings import REPOSITORY
 from tests.conftest import environment, random_walk
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+README, PORTUGUESE, CONTRIBUTING = (REPOSITORY / name for name in ("README.md", "README.pt-BR.md", "CONTRIBUTING.md"))
+PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def text(page):
+    return page.read_text(encoding="utf-8")
 
 
-def lines(language):
-    return [line for block in blocks(language) for line in block.splitlines() if line]
+def blocks(language, pages=PAGES):
+    pattern = re.compile(rf"^```{language}\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+    return [block for page in pages for block in pattern.findall(text(page))]
 
 
-COMMANDS = [line for line in lines("sh") if line.startswith(("python ", "pregao "))]
+def lines(language, pages=PAGES):
+    """The lines of all blocks of a language, each once."""
+    return list(dict.fromkeys(line for block in blocks(language, pages) for line in block.splitlines() if line))
+
+
+def prose(page):
+    return re.sub(r"^```.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def rows(page):
+    """The cells of every line of a table."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text(page).splitlines() if line[:2] == "| "
+    ]
+
+
+def figures(found):
+    """Numbers without their decimal signs, which differ between the languages."""
+    return Counter(re.sub(r"[.,]", "", number) for number in re.findall(r"\d(?:[\d.,]*\d)?", LINK.sub("", found)))
+
+
+COMMANDS = [line for line in lines("sh") if not line.startswith("make ")]
 TARGETS = [line for line in lines("sh") if line.startswith("make ")]
+AFTER_TRAIN = ".venv/bin/pregao predict stock=SP500"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +70,9 @@ def bash(command, home):
 
 
 def test_every_block_is_of_a_kind_that_is_run():
-    kinds = re.findall(r"^```(.*)$", README, flags=re.MULTILINE)
-    assert set(kinds) == {"sh", "sh api", "python", ""}
-    assert len(COMMANDS) + len(TARGETS) == len(lines("sh"))
+    kinds = {kind for page in PAGES for kind in re.findall(r"^```(\S.*)$", text(page), flags=re.MULTILINE)}
+    assert {kind for kind in kinds if not kind.startswith("{")} == {"sh", "sh api", "python", "text"}
+    assert all(line.startswith(("python ", "pregao ", ".venv/bin/pregao ")) for line in COMMANDS)
 
 
 @pytest.mark.parametrize("line", TARGETS)
@@ -56,58 +81,91 @@ def test_a_make_target_exists(line, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line != AFTER_TRAIN])
 def test_a_command_works_as_it_is_written(line, reader):
     assert bash(line, reader).strip()
 
 
 @pytest.mark.slow
-def test_what_make_train_runs_then_works_in_a_notebook(reader):
-    bash("python train.py experiment=quickstart", reader)
-    registered, trained = blocks("python")
-    assert "upper_90" in bash(f"python - <<'EOF'\n{registered}\nEOF", reader)
-    assert "test_mape" in bash(f"python - <<'EOF'\n{trained}\nEOF", reader)
+def test_make_train_prints_the_shown_table_and_its_model_answers(reader):
+    printed = bash("COLUMNS=100 python train.py experiment=quickstart", reader).splitlines()
+    [shown] = [block.splitlines() for block in blocks("text", [README])]
+    assert [line.rstrip() for line in printed[:4]] == shown[:4]
+    for ours, theirs in zip(printed[4:], shown[4:], strict=False):  # another processor may round the training otherwise
+        name, *numbers = re.split(r"\s{2,}", ours.strip())
+        assert theirs.split("  ")[0].strip() == name
+        assert [float(each) for each in numbers] == pytest.approx(
+            [float(each) for each in re.split(r"\s{2,}", theirs.strip())[1:]], rel=0.02, abs=0.2
+        )
+    assert "2019-01-15" in bash(AFTER_TRAIN.replace(".venv/bin/pregao", "python -m pregao.cli"), reader)
+    for script, answer in zip(blocks("python"), ("upper_90", "test_mape"), strict=True):
+        assert answer in bash(f"python - <<'EOF'\n{script}\nEOF", reader)
 
 
-def test_the_tables_figures_are_those_that_were_measured():
-    measured = (REPOSITORY / "benchmarks/reference_split.md").read_text(encoding="utf-8")
-    row = next(line for line in measured.splitlines() if line.startswith("| VALE3 | default"))
-    rmse, naive_rmse, mape, naive_mape, skill = (cell.strip() for cell in row.split("|")[3:8])
-    assert f"| **Pregão, default recipe** | **{rmse}** | **{mape}** | **{skill.replace('-', '−')}** |" in README
-    assert f"| last close, repeated | {naive_rmse} | {naive_mape} | 0.00 |" in README
-    reference = next(line for line in measured.splitlines() if "experiment=reference" in line).split("|")
-    assert f"| {reference[3].strip()} | {reference[5].strip()} |" in README
+def test_the_readme_is_short_and_its_first_picture_is_on_the_first_screen():
+    assert len(text(README).splitlines()) <= 150
+    assert "](docs/pictures/" in "\n".join(text(README).splitlines()[:40])
 
 
-def measured_rows(name, columns):
-    text = (REPOSITORY / "benchmarks" / name).read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
-    return {row[0]: row for row in rows if len(row) == columns}
+def test_both_languages_have_the_same_commands_links_and_figures():
+    for language in ("sh", "sh api", "text"):
+        assert blocks(language, [README]) == blocks(language, [PORTUGUESE])
+    ours, theirs = (LINK.findall(text(page)) for page in (README, PORTUGUESE))
+    assert (ours[0], theirs[0]) == ("README.pt-BR.md", "README.md")
+    assert Counter(ours[1:]) == Counter(theirs[1:])
+    assert figures(prose(README)) == figures(prose(PORTUGUESE))
 
 
-def shown(*cells):
-    return " | ".join("< 0.001" if cell == "0.000" else cell.replace("-", "−") for cell in cells)
+@pytest.mark.parametrize("page", [*PAGES, PORTUGUESE, CONTRIBUTING], ids=lambda page: page.name)
+def test_a_link_leads_to_a_file_and_a_named_path_exists(page):
+    for target in LINK.findall(prose(page)):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
-def test_the_bands_figures_are_those_that_were_measured():
-    recipes = measured_rows("reference_split.md", 10)
-    for name in ("fine-tuned", "shared", "shared, `data.inputs=window`", "its own", "shared, mean of 3 seeds"):
-        row = recipes[name]
-        assert f"| {shown(row[2], row[4], row[5], row[6], row[9])} |" in README
-    models = measured_rows("walk_forward.md", 11)
-    for name in ("shared", "last close", "rolling volatility", "EWMA", "GJR-GARCH"):
-        row = models[name]
-        assert f"| {shown(row[1], row[4], row[5], row[7], row[8])} |" in README
+def test_the_scores_of_vale3_are_those_that_were_measured():
+    measured = {(row[0], row[1]): row for row in rows(REPOSITORY / "benchmarks/reference_split.md")}
+    _, _, rmse, naive_rmse, mape, naive_mape, skill, *_ = measured["VALE3", "default"]
+    recipe = measured["VALE3", "`experiment=reference`"]
+    for page in (README, REPOSITORY / "docs/judging.md"):
+        assert f"| **{rmse}** | **{mape}** | **{shown(skill)}** |" in text(page)
+        assert f"| {naive_rmse} | {naive_mape} | 0.00 |" in text(page)
+        assert f"| {recipe[2]} | {recipe[4]} |" in text(page)
 
 
-def test_the_paths_that_it_names_exist():
-    named = re.findall(r"^(?:src|models|benchmarks|conf)/[\w./]*", README, flags=re.MULTILINE)
-    assert named
-    assert all((REPOSITORY / path).exists() for path in named)
-    for target in re.findall(r"\]\(([^)h#][^)]*)\)", README):
-        assert (REPOSITORY / target).exists()
+@pytest.mark.parametrize(
+    ("table", "names", "columns"),
+    [
+        (
+            "reference_split.md",
+            ("fine-tuned", "shared", "shared, `data.inputs=window`", "its own", "shared, mean of 3 seeds"),
+            (2, 4, 5, 6, 9),
+        ),
+        ("walk_forward.md", ("shared", "last close", "rolling volatility", "EWMA", "GJR-GARCH"), (1, 4, 5, 7, 8)),
+    ],
+)
+def test_the_figures_of_the_bands_are_those_that_were_measured(table, names, columns):
+    measured = {row[0]: row for row in reversed(rows(REPOSITORY / "benchmarks" / table))}
+    for name in names:
+        found = " | ".join(shown(measured[name][column]) for column in columns)
+        assert f"| {found} |" in text(REPOSITORY / "docs/judging.md"), name
 
 
-def test_the_readers_cache_is_what_a_download_leaves(reader):
-    table = pd.read_csv(reader / "data/VALE3.csv")
-    assert table["date"].iloc[-1] == str(last_finished_session("BVMF"))
+def shown(cell):
+    return "< 0.001" if cell == "0.000" else cell.replace("-", "−")
+
+
+def test_the_readme_gives_the_default_recipes_band_and_gain():
+    row = next(row for row in rows(REPOSITORY / "benchmarks/reference_split.md") if row[0] == "fine-tuned")
+    sentence = " ".join(text(README).split())
+    assert f"is {row[6].lstrip('+')} % below GJR-GARCH's, and its 90 % band holds {row[4]} %" in sentence
+
+
+def test_contributing_names_files_and_targets_that_exist():
+    from tests.test_recipes import FILES
+
+    made = {path for path, _ in FILES}
+    for path in re.findall(r"`((?:src|tests|conf|benchmarks)\b[\w/.]*)`", prose(CONTRIBUTING)):
+        assert path in made or (REPOSITORY / path).exists(), path
+    targets = re.findall(r"^([a-z-]+):", text(REPOSITORY / "Makefile"), flags=re.MULTILINE)
+    named = [name for page in (*PAGES, CONTRIBUTING) for name in re.findall(r"`make ([a-z-]+)[` ]", text(page))]
+    assert set(named) <= set(targets)
