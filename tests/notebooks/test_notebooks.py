@@ -27,8 +27,7 @@ def test_a_notebook_is_kept_without_outputs(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_notebook_is_linked(file):
     assert f"]({file.name})" in (REPOSITORY / "notebooks/README.md").read_text(encoding="utf-8")
-    for readme in ("README.md", "README.pt-BR.md"):
-        assert f"](notebooks/{file.name})" in (REPOSITORY / readme).read_text(encoding="utf-8")
+    assert f"](../notebooks/{file.name})" in (REPOSITORY / "docs/start.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
