@@ -83,12 +83,12 @@ def open_page(home, stocks, monkeypatch):
     return opened
 
 
-def told(app):
+def text_of(app):
     """All that the page says in sentences."""
     assert not app.exception
     kinds = (app.error, app.warning, app.info, app.caption, app.success, app.markdown)
     return "\n".join(element.value for kind in kinds for element in kind)
 
 
-def figures(app):
+def metrics(app):
     return {metric.label: metric.value for metric in app.metric}

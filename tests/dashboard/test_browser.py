@@ -169,10 +169,10 @@ def test_a_file_of_brazilian_excel_is_forecast(browser, address, tmp_path):
 def test_a_training_is_started_watched_and_cancelled(browser, address):
     browser.get(f"{address}/train")
     settle(browser)
-    epochs = browser.find_element("css selector", "input[aria-label='Épocas, no máximo']")
+    epochs = browser.find_element("css selector", "input[aria-label='Máximo de épocas']")
     epochs.send_keys("00")
     press(browser, "Treinar")
-    settle(browser, "return document.body.innerText.includes('VALE3 está em treino')")
+    settle(browser, "return document.body.innerText.includes('Treinando VALE3')")
     settle(browser, "return /Época [1-9]/.test(document.body.innerText)", seconds=60)
     press(browser, "Cancelar")
     settle(browser, "return document.body.innerText.includes('cancelado')")

@@ -2,7 +2,7 @@ import pytest
 
 from pregao.tracking import registry, runs
 from pregao.tracking.run_table import table
-from tests.dashboard.conftest import told
+from tests.dashboard.conftest import text_of
 from tests.dashboard.test_prices import CHARTS
 
 
@@ -34,21 +34,21 @@ def test_runs_are_filtered_by_stock(open_page, with_runs):
 
 
 def test_without_runs_the_page_says_how_to_get_some(open_page):
-    assert "There are no runs yet" in told(open_page("experiments"))
+    assert "MLflow has no runs yet" in text_of(open_page("experiments"))
 
 
 def test_a_run_without_losses_says_so(open_page, home, vale3):
     with runs.start_run(vale3, "bare") as run:
         run.params({"seed": 1})
-    assert "kept no losses" in told(open_page("experiments"))
+    assert "logged no loss" in text_of(open_page("experiments"))
 
 
 @pytest.mark.parametrize("page", ["performance", "forecast", "experiments"])
 def test_a_tracker_that_is_down_is_a_sentence(open_page, home, page):
     (home / "mlruns/mlflow.db").write_bytes(b"no database")
-    shown = told(open_page(page)).replace("\\", "")
+    shown = text_of(open_page(page)).replace("\\", "")
     assert "MLflow at" in shown
-    assert "mistake of ours" not in shown
+    assert "error in Pregão" not in shown
 
 
 def test_prices_are_shown_where_the_tracker_is_down(open_page, home):

@@ -8,13 +8,13 @@ from pregao.forecasting.writer import ForecastWriter
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry, runs
 from pregao.tracking.run_table import Page, table
-from tests.dashboard.conftest import figures, told
+from tests.dashboard.conftest import metrics, text_of
 from tests.dashboard.test_prices import CHARTS
 
 
 def test_a_run_is_shown_as_it_was_judged(open_page, with_runs, vale3):
     newest = table(Page(vale3)).iloc[0]
-    shown = figures(open_page("performance"))
+    shown = metrics(open_page("performance"))
     assert shown["MAPE"] == f"{newest['final_mape']:.3f} %"
     assert shown["Last close's MAPE"] == f"{newest['naive_mape']:.3f} %"
     assert shown["Inside the 90 % band"] == f"{newest['coverage_90']:.1f} %"
@@ -45,7 +45,7 @@ def test_two_runs_are_shown_side_by_side(open_page, with_runs, vale3):
 def test_the_served_model_is_judged_on_what_came_since(open_page, with_runs):
     app = open_page("performance")
     app.selectbox(key="first VALE3").set_value(app.selectbox(key="first VALE3").options[-1]).run()
-    assert float(figures(app)["MAPE"].split()[0]) > 0
+    assert float(metrics(app)["MAPE"].split()[0]) > 0
     assert len(app.get(CHARTS)) == 5
 
 
@@ -55,7 +55,7 @@ def test_a_model_that_nothing_has_come_for_says_so(open_page, with_runs, tmp_pat
     short[short["date"] <= end].to_csv(tmp_path / "VALE3.csv", index=False)
     app = open_page("performance", "source=csv", f"source.path={tmp_path}")
     app.selectbox(key="first VALE3").set_value(app.selectbox(key="first VALE3").options[-1]).run()
-    assert "to judge a model that has seen closes until" in told(app)
+    assert "to judge a model that has seen closes until" in text_of(app)
 
 
 def test_forecasts_that_were_told_are_shown_as_the_package_scores_them(open_page, log, stocks, tmp_path):
@@ -76,22 +76,22 @@ def test_forecasts_that_were_told_are_shown_as_the_package_scores_them(open_page
 
 def test_before_a_forecast_has_met_its_closes_the_page_says_how_it_will(open_page, log):
     open_page("forecast")
-    assert "No forecast of VALE3 that was told has met its closes yet" in told(open_page("performance"))
-    assert "ainda não há previsão dada" in told(open_page("performance", language="pt", stock="PETR4"))
+    assert "No forecast of VALE3 can be evaluated yet" in text_of(open_page("performance"))
+    assert "Ainda não há previsão de PETR4" in text_of(open_page("performance", language="pt", stock="PETR4"))
 
 
 def test_a_log_that_does_not_answer_leaves_the_rest_of_the_page(open_page, log, monkeypatch):
     monkeypatch.setenv("PREGAO_FORECASTS_URI", "postgresql://nobody@127.0.0.1:1/nothing")
     app = open_page("performance", language="pt")
-    assert "O banco das previsões já dadas não responde" in told(app)
+    assert "O banco de previsões não responde" in text_of(app)
     assert len(app.get(CHARTS)) == 5
 
 
 def test_without_a_model_the_page_says_how_to_get_one(open_page):
-    assert "Train one on the page Train" in told(open_page("performance"))
+    assert "Train one on the page Train" in text_of(open_page("performance"))
 
 
 def test_a_run_without_tables_is_a_sentence(open_page, home, vale3):
     with runs.start_run(vale3, "old") as run:
         run.metrics({"final_mape": 2.0})
-    assert "has no evaluation.csv" in told(open_page("performance")).replace("\\", "")
+    assert "has no evaluation.csv" in text_of(open_page("performance")).replace("\\", "")

@@ -4,11 +4,11 @@ import time
 import pytest
 
 from pregao.config import SourceChoices
-from pregao.dashboard.state import the_jobs
+from pregao.dashboard.state import training_jobs
 from pregao.tracking import registry
 from pregao.training.compose import models, train_config
 from pregao.training.jobs import Jobs
-from tests.dashboard.conftest import figures, told
+from tests.dashboard.conftest import metrics, text_of
 from tests.training.test_jobs import LONG, SMALL
 
 START, CANCEL = "Train", "Cancel"
@@ -25,7 +25,7 @@ def field(fields, label):
 def until(app, condition, seconds=90):
     end = time.monotonic() + seconds
     while not condition(app.run()):
-        assert time.monotonic() < end, told(app)
+        assert time.monotonic() < end, text_of(app)
         time.sleep(0.2)
 
 
@@ -46,14 +46,14 @@ def begin(home, vale3, stocks):
 @pytest.fixture(autouse=True)
 def no_training_is_left(home):
     yield
-    the_jobs().cancel_own("The test is over.")
+    training_jobs().cancel_own("The test is over.")
 
 
 def test_before_the_first_training_the_page_offers_one_with_the_usual_choices(open_page):
     app = open_page("train")
-    assert "No training was started here yet" in told(app)
+    assert "No training was started here yet" in text_of(app)
     usual = {field.label: field.value for field in app.number_input}
-    assert (usual["Hidden size"], usual["Epochs, at most"], usual["Seed"]) == (40, 10, 6544)
+    assert (usual["Hidden size"], usual["Maximum epochs"], usual["Seed"]) == (40, 10, 6544)
     assert str(app.date_input[0].value) == "2020-01-01"
 
 
@@ -86,7 +86,7 @@ def test_a_value_on_a_bound_that_is_excluded_is_a_sentence(open_page):
     app = open_page("train")
     field(app.number_input, "Dropout").set_value(1.0)
     button(app, START).click().run()
-    assert "model.dropout=1.0: should be less than 1" in told(app).replace("\\", "")
+    assert "model.dropout=1.0: should be less than 1" in text_of(app).replace("\\", "")
     assert Jobs().all() == []
 
 
@@ -99,7 +99,7 @@ def test_dates_that_are_none_are_a_sentence(open_page):
     app = open_page("train")
     app.date_input[0].set_value(None)
     button(app, START).click().run()
-    assert "is not a date" in told(app)
+    assert "is not a date" in text_of(app)
     assert Jobs().all() == []
 
 
@@ -108,24 +108,24 @@ def test_a_training_is_started_watched_and_served(open_page, vale3):
     app = open_page("train")
     app.date_input[0].set_value("2023-06-01")
     field(app.number_input, "Hidden size").set_value(4)
-    field(app.number_input, "Epochs, at most").set_value(2)
+    field(app.number_input, "Maximum epochs").set_value(2)
     button(app, START).click().run()
-    assert "is in training" in app.subheader[0].value
+    assert "Training VALE3" in app.subheader[0].value
     until(app, lambda page: not [one for one in page.button if one.label == CANCEL])
     assert registry.champion(vale3).model.card.network["hidden_size"] == 4
     # The training's own process knows the shipped models, and has registered one of VALE3 before.
-    assert f"Version {registry.champion(vale3).version} answers now." in told(app)
-    assert figures(app)["MAPE"].endswith(" %")
+    assert f"Version {registry.champion(vale3).version} is served now." in text_of(app)
+    assert metrics(app)["MAPE"].endswith(" %")
 
 
 @pytest.mark.slow
 def test_a_second_tab_sees_the_training_and_can_cancel_it(open_page, begin):
     job = begin(LONG)
     app = open_page("train", language="pt")
-    assert app.subheader[0].value == "VALE3 está em treino"
+    assert app.subheader[0].value == "Treinando VALE3"
     button(app, "Cancelar").click().run()
     assert Jobs().read(job.id).state == "cancelled"
-    until(app, lambda page: "cancelado" in told(page))
+    until(app, lambda page: "cancelado" in text_of(page))
 
 
 def test_the_losses_of_a_training_are_shown_while_it_runs(open_page, begin):
@@ -134,20 +134,20 @@ def test_the_losses_of_a_training_are_shown_while_it_runs(open_page, begin):
     while Jobs().read(job.id).epoch < 1:
         assert time.monotonic() < end
         time.sleep(0.1)
-    shown = figures(open_page("train"))
+    shown = metrics(open_page("train"))
     assert float(shown["training loss"]) > 0
     assert float(shown["validation loss"]) > 0
 
 
 def test_two_tabs_that_start_at_once_start_one_training(open_page, begin):
     first, second = open_page("train"), open_page("train")
-    with the_jobs().lock():  # the first one's, which is about to start
+    with training_jobs().lock():  # the first one's, which is about to start
         button(second, START).click().run()
-        assert "one at a time is allowed" in told(second)
+        assert "one at a time is allowed" in text_of(second)
     begin(LONG)
     for tab in (first, second):
         button(tab, START).click().run()
-        assert tab.subheader[0].value == "VALE3 is in training"
+        assert tab.subheader[0].value == "Training VALE3"
     assert len(Jobs().all()) == 1
 
 
@@ -159,5 +159,5 @@ def test_a_training_that_was_refused_says_why(open_page, begin):
         assert time.monotonic() < end
         time.sleep(0.1)
     app = open_page("train", language="pt")
-    assert "Há pregões de menos neste período." in told(app)
-    assert "are needed" in told(app)
+    assert "Há poucos pregões neste período." in text_of(app)
+    assert "are needed" in text_of(app)

@@ -19,7 +19,7 @@ SLOW = (
     "pregao.tracking.registry",
     "pregao.prices.downloader",
 )
-"""Imported before the port opens, so that the first visitor does not wait for it."""
+"""Imported before the port opens, so that the first visitor does not wait for them."""
 
 GREEN = "#0b6e4f"
 
@@ -32,11 +32,11 @@ def main(cfg: DictConfig) -> None:
       pregao dashboard port=8502 language=en
       pregao dashboard source=csv source.path=DIR     your own prices: DIR/STOCK.csv with date,close
 
-    SIGTERM and ctrl-C end it with exit code 0, and the training that it started.
+    SIGTERM and ctrl-C stop it with exit code 0, together with the training that it started.
     """
     config = parse(DashboardConfig, cfg)
 
-    # Late: they take seconds that --help and a refused choice must not wait for.
+    # Imported here: they take seconds, which --help and an invalid choice must not cost.
     from streamlit.web import bootstrap
 
     from pregao.errors import PregaoError
@@ -48,14 +48,14 @@ def main(cfg: DictConfig) -> None:
     Downloader(config.source.name, config.source.path)
     for name in SLOW:
         import_module(name)
-    with suppress(PregaoError):  # each page says what is wrong with it
-        registry.served_stocks()  # makes the database where there is none, which takes seconds too
-    options = _of_streamlit(config)
+    with suppress(PregaoError):  # each page shows the error
+        registry.served_stocks()  # creates a missing database, which takes seconds
+    options = _streamlit_options(config)
     bootstrap.load_config_options(options)
     bootstrap.run(str(APP), is_hello=False, args=[config.model_dump_json()], flag_options=options)
 
 
-def _of_streamlit(config: DashboardConfig) -> dict[str, object]:
+def _streamlit_options(config: DashboardConfig) -> dict[str, object]:
     return {
         "server_address": config.host,
         "server_port": config.port,
@@ -63,7 +63,7 @@ def _of_streamlit(config: DashboardConfig) -> dict[str, object]:
         "server_fileWatcherType": "none",
         "runner_magicEnabled": False,  # it would show the docstrings of a page's constants
         "browser_gatherUsageStats": False,
-        "client_showErrorDetails": "none",  # what went wrong is for the log; people read a sentence
+        "client_showErrorDetails": "none",  # the traceback is in the log; the page shows a message
         "client_toolbarMode": "minimal",
         "theme_primaryColor": GREEN,
     }

@@ -1,10 +1,10 @@
-"""The frame of all pages: navigation, language, and the sentence shown when a page fails."""
+"""The frame of all pages: navigation, language, and the message for a page that fails."""
 
 from pathlib import Path
 
 import streamlit as st
 
-from pregao.dashboard.language import say, switch
+from pregao.dashboard.language import choose_language, say
 from pregao.dashboard.refusals import guarded
 
 ICON = Path(__file__).with_name("icon.svg")
@@ -19,10 +19,10 @@ PAGES = {
 
 
 def main() -> None:
-    """Run the page that the address names."""
+    """Run the page of the URL."""
     st.set_page_config(page_title="Pregão", page_icon=str(ICON), layout="wide")
     with st.sidebar:
-        switch()  # before all else: it decides how the rest reads
+        choose_language()  # first: all other texts depend on it
     pages = [
         st.Page(f"{name}.py", title=say(f"{name}.title"), icon=icon, url_path=name, default=not place)
         for place, (name, icon) in enumerate(PAGES.items())

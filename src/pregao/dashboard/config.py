@@ -8,7 +8,7 @@ from pregao.config import Choices, SourceChoices, Text
 
 
 class DashboardConfig(Choices):
-    """Everything that decides how the dashboard is shown."""
+    """The fields of conf/dashboard.yaml."""
 
     host: Literal["127.0.0.1", "0.0.0.0", "::"]  # nosec B104
     port: Annotated[int, Field(ge=1024, le=65535)]

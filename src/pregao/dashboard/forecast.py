@@ -1,4 +1,4 @@
-"""Forecast: the next sessions of a stock, or of closes that are pasted or uploaded."""
+"""Forecast: the next sessions of a stock, or of pasted or uploaded closes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import streamlit as st
 from pregao.dashboard import charts, refusals, tables
 from pregao.dashboard.language import choose, day, language, number, say
 from pregao.dashboard.refusals import guarded
-from pregao.dashboard.state import configuration, forecast_writer, remembered
+from pregao.dashboard.state import cached, configuration, forecast_writer
 from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.uploads import as_source_csv, bare_closes, closes_in, has_dates
 from pregao.errors import InvalidCloses
@@ -23,21 +23,21 @@ from pregao.models.trained import MOST_CLOSES
 from pregao.prices.symbols import SHARED, Symbol
 
 RECENT = 60
-"""Sessions that are shown before the forecast."""
+"""Sessions shown before the forecast."""
 
 EXAMPLE = "54,1 53,9 54,4 54,0 53,2 53,5 52,8 53,1 53,9 54,6 54,2 55,0 55,3 54,9 55,6 55,1 54,8 55,4 55,9 55,5"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A forecast, and the closes that it continues: `date close`, or `close` alone."""
+    """A forecast and the closes before it: columns `date close`, or `close` alone."""
 
     forecast: Forecast
     past: pd.DataFrame
 
 
 def main() -> None:
-    """The page."""
+    """Show the page."""
     st.title(say("forecast.title"))
     st.caption(say("forecast.about"))
     symbol = choose_stock()
@@ -52,7 +52,7 @@ def _answer(symbol: Symbol, origin: str) -> Answer | None:
     if origin == "stock":
         source = configuration().source
         with st.spinner(say("forecast.wait")):
-            return remembered(
+            return cached(
                 "forecast", lambda: of_source(symbol, source.name, source.path, forecast_writer()), symbol.ticker
             )
     if origin == "pasted":
@@ -71,29 +71,29 @@ def _answer(symbol: Symbol, origin: str) -> Answer | None:
 
 
 def of_source(symbol: Symbol, source: str, path: Path | None, writer: ForecastWriter | None) -> Answer:
-    """From a stock's latest prices; arguments and errors of `forecast_stock`."""
+    """Forecast from a stock's latest prices; arguments and errors of `forecast_stock`."""
     forecast = forecast_stock(symbol.ticker, source, path, writer)
     assert forecast.prices is not None
     return Answer(forecast, forecast.prices.closes.tail(RECENT))
 
 
 def of_closes(symbol: Symbol, closes: Sequence[float]) -> Answer:
-    """From given closes; errors of `forecast_closes`."""
+    """Forecast from given closes; errors of `forecast_closes`."""
     return Answer(forecast_closes(closes, symbol.ticker), pd.DataFrame({"close": closes[-RECENT:]}))
 
 
 def of_upload(symbol: Symbol, data: bytes) -> Answer:
-    """From a csv file with dates, or with closes alone, as Excel writes it in Brazil or elsewhere.
+    """Forecast from a csv file with dates, or of closes alone, in English or Brazilian format.
 
     Raises:
-        InvalidCloses: it has too many lines, or no column of closes.
-        PregaoError: it cannot be read, or is too short.
+        InvalidCloses: too many lines, or no column of closes.
+        PregaoError: the file cannot be read, or has too few closes.
     """
     lines = data.count(b"\n")
     if lines > MOST_CLOSES + 1:
         raise InvalidCloses(
-            f"The file has {lines:,} lines; at most {MOST_CLOSES:,} closes are read. Leave the oldest out: the last "
-            "few hundred say all that a forecast uses."
+            f"The file has {lines:,} lines; at most {MOST_CLOSES:,} closes are read. Remove the oldest: a forecast "
+            "uses the last few hundred at most."
         )
     readable = as_source_csv(data)
     if not has_dates(readable):
@@ -101,28 +101,28 @@ def of_upload(symbol: Symbol, data: bytes) -> Answer:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "upload.csv"
         file.write_bytes(readable)
-        return of_source(symbol, "csv", file, None)  # not logged: the prices need not be the stock's
+        return of_source(symbol, "csv", file, None)  # not logged: these may not be the stock's prices
 
 
 def _show(answer: Answer) -> None:
     forecast, unit = answer.forecast, answer.forecast.symbol.currency
     _heading(answer)
     dated = forecast.as_of is not None
-    coming = forecast.table.assign(at=pd.to_datetime(forecast.table["date"]) if dated else forecast.table["step"])
+    future = forecast.table.assign(at=pd.to_datetime(forecast.table["date"]) if dated else forecast.table["step"])
     at = answer.past["date"] if dated else np.arange(1 - len(answer.past), 1)
     past = pd.DataFrame({"at": at, "close": answer.past["close"]})
-    st.altair_chart(charts.ahead(past, coming.drop(columns=["date", "step"]), unit, dated), key="ahead")
+    st.altair_chart(charts.forecast(past, future.drop(columns=["date", "step"]), unit, dated), key="chart")
     _table(forecast)
 
 
 def _heading(answer: Answer) -> None:
     forecast = answer.forecast
-    first, last, before = forecast.rows[0], forecast.rows[-1], answer.past["close"].iloc[-1]
+    first, last, last_close = forecast.rows[0], forecast.rows[-1], answer.past["close"].iloc[-1]
     columns = st.columns(3)
     unit = forecast.symbol.currency.replace("$", "\\$")
-    columns[0].metric(f"{say('last_close')}, {unit}", number(before))
+    columns[0].metric(f"{say('last_close')}, {unit}", number(last_close))
     for column, row in zip(columns[1:], (first, last), strict=True):
-        change = round(100 * (row["close"] / before - 1), 2)
+        change = round(100 * (row["close"] / last_close - 1), 2)
         name = say("next_session") if row["step"] == 1 else say("in_sessions", step=row["step"])
         column.metric(
             f"{name}, {unit}",
@@ -146,7 +146,7 @@ def _heading(answer: Answer) -> None:
     if forecast.drift is not None:
         st.caption(say("drift", score=number(forecast.drift.score)), help=say("drift.help"))
         if forecast.drift.warning:
-            refusals.tell("drift.warning", forecast.drift.warning)
+            refusals.show("drift", forecast.drift.warning)
 
 
 def _table(forecast: Forecast) -> None:
@@ -156,9 +156,9 @@ def _table(forecast: Forecast) -> None:
     else:
         shown = table.assign(date=table["date"].map(day))
     tables.show(shown, key="forecast table")
-    # Excel reads the signs of its own language only
-    separator, point = (";", ",") if language() == "pt" else (",", ".")
-    tables.download(table, f"{forecast.symbol}-{forecast.as_of or 'forecast'}", sep=separator, decimal=point)
+    # Excel reads the separators of its language only
+    separator, decimal = (";", ",") if language() == "pt" else (",", ".")
+    tables.download(table, f"{forecast.symbol}-{forecast.as_of or 'forecast'}", sep=separator, decimal=decimal)
 
 
 main()

@@ -1,4 +1,4 @@
-"""Portuguese and English: sentences, numbers and dates."""
+"""Texts, numbers and dates in the visitor's language, Portuguese or English."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -15,12 +15,12 @@ _SWAPPED = str.maketrans(",.", ".,")
 
 
 def language() -> str:
-    """Pt or en: the visitor's choice, or the server's."""
+    """The visitor's choice, `pt` or `en`; else the server's default."""
     return str(st.session_state.get("language") or configuration().language)
 
 
-def switch() -> None:
-    """Let the visitor choose."""
+def choose_language() -> None:
+    """Show the language switch."""
     names = list(LANGUAGES)
     st.radio(
         "Idioma · Language",
@@ -33,14 +33,14 @@ def switch() -> None:
     )
 
 
-def choose(what: str, names: Sequence[str], default: str, key: str) -> str:
-    """Let the visitor choose one of some names, whose sentences are WHAT.NAME; WHAT is the label."""
+def choose(group: str, names: Sequence[str], default: str, key: str) -> str:
+    """Show a choice of one of these names; the sentence GROUP is its label, GROUP.NAME the text of a name."""
     chosen = st.segmented_control(
-        say(what),
+        say(group),
         names,
         default=default,
         required=True,
-        format_func=lambda name: say(f"{what}.{name}"),
+        format_func=lambda name: say(f"{group}.{name}"),
         wrap=True,
         key=key,
     )
@@ -48,35 +48,35 @@ def choose(what: str, names: Sequence[str], default: str, key: str) -> str:
 
 
 def say(key: str, **values: object) -> str:
-    """A sentence of the catalogue."""
+    """A text of SENTENCES, with its placeholders replaced by `values`."""
     text = SENTENCES[key][list(LANGUAGES).index(language())]
     return text.format(**values) if values else text
 
 
 def name_of_forecaster(name: str) -> str:
-    """The package's name of a model or a baseline, in the visitor's language where that has another."""
-    return _known(f"forecaster.{name}") or name
+    """The translated name of a model or baseline; untranslated names unchanged."""
+    return _if_known(f"forecaster.{name}") or name
 
 
 def name_of_choice(name: str) -> str:
-    """The label of a training's choice; its own name where the catalogue has none."""
-    return _known(f"choice.{name}") or name
+    """The label of a training choice; its name if SENTENCES has none."""
+    return _if_known(f"choice.{name}") or name
 
 
 def help_of_choice(name: str) -> str | None:
-    """What a choice means, where the catalogue says it."""
-    return _known(f"choice.{name}.help")
+    """The explanation of a training choice, if SENTENCES has one."""
+    return _if_known(f"choice.{name}.help")
 
 
-def _known(key: str) -> str | None:
+def _if_known(key: str) -> str | None:
     return say(key) if key in SENTENCES else None
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """A number with the language's decimal sign; a dash for none."""
+    """A number in the language's format; a dash for None and NaN."""
     if value is None or value != value:
         return "–"
-    text = f"{value:{'+' if sign else ''}z,.{digits}f}"  # z: nothing is never negative
+    text = f"{value:{'+' if sign else ''}z,.{digits}f}"  # z: no negative zero
     return text.translate(_SWAPPED) if language() == "pt" else text
 
 
@@ -86,10 +86,10 @@ def day(value: date) -> str:
 
 
 def day_format() -> str:
-    """The same for Streamlit's date fields."""
+    """The format of `day` for Streamlit's date fields."""
     return "DD/MM/YYYY" if language() == "pt" else "YYYY-MM-DD"
 
 
 def decimal() -> dict[str, Any]:
-    """The language's signs for pandas' Styler."""
+    """The language's separators, as arguments of pandas' Styler."""
     return {"decimal": ",", "thousands": "."} if language() == "pt" else {"decimal": ".", "thousands": ","}

@@ -1,4 +1,4 @@
-"""Prices: closes or candles of a stock with volume, and the parts of a training."""
+"""Prices: closes or candles of a stock, its volume, and the parts of a training run."""
 
 import pandas as pd
 import streamlit as st
@@ -6,9 +6,9 @@ import streamlit as st
 from pregao.dashboard import charts
 from pregao.dashboard.language import choose, day, number, say
 from pregao.dashboard.refusals import guarded
-from pregao.dashboard.state import prices, remembered, training_defaults
+from pregao.dashboard.state import cached, prices, training_defaults
 from pregao.dashboard.stocks import choose_stock
-from pregao.dashboard.tables import download, figures
+from pregao.dashboard.tables import download, metric_row
 from pregao.data.panel import build_panel
 from pregao.data.windows import border_rule
 from pregao.data.windows import day as day_of
@@ -17,12 +17,12 @@ from pregao.prices.downloader import Prices
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import PriceBasis, last_day
 
-RANGES = {"month": 1, "half": 6, "year": 12, "five": 60, "all": None, "own": None}
-"""Months; None for what is not counted in months."""
+RANGES = {"month": 1, "half": 6, "year": 12, "five": 60, "all": None, "dates": None}
+"""Months of each range; None for a range that is not a number of months."""
 
 
 def main() -> None:
-    """The page."""
+    """Show the page."""
     st.title(say("prices.title"))
     st.caption(say("prices.about"))
     symbol = choose_stock()
@@ -31,16 +31,16 @@ def main() -> None:
     with st.spinner(say("prices.wait")):
         found = prices(symbol, basis)
     _summary(found)
-    _picture(symbol, basis)
-    _origin(found)
+    _chart(symbol, basis)
+    _download_and_notes(found)
 
 
 def _summary(found: Prices) -> None:
     table, unit = found.table, found.symbol.currency
-    last, before = table["close"].iloc[-1], table["close"].iloc[-2] if len(table) > 1 else float("nan")
-    moved = number(100 * (last / before - 1), 2, sign=True)
-    with figures():
-        st.metric(f"{say('last_close')}, {unit}".replace("$", "\\$"), number(last), f"{moved} %", width="content")
+    last, previous = table["close"].iloc[-1], table["close"].iloc[-2] if len(table) > 1 else float("nan")
+    change = number(100 * (last / previous - 1), 2, sign=True)
+    with metric_row():
+        st.metric(f"{say('last_close')}, {unit}".replace("$", "\\$"), number(last), f"{change} %", width="content")
         st.metric(say("as_of"), day(found.as_of), width="content")
         st.metric(say("sessions"), number(len(table), 0), width="content")
         st.metric(say("source"), say(f"source.{found.source}"), width="content")
@@ -49,22 +49,22 @@ def _summary(found: Prices) -> None:
 
 
 @st.fragment
-def _picture(symbol: Symbol, basis: PriceBasis) -> None:
-    """Drawn alone when a range is chosen."""
+def _chart(symbol: Symbol, basis: PriceBasis) -> None:
+    """A fragment: only this part reruns when a range is chosen."""
     with guarded():
         found = prices(symbol, basis)
         left, right = st.columns([3, 1])
         with left:
             chosen = choose("range", list(RANGES), "year", key="range")
         with right:
-            kind = choose("drawn", ["closes", "candles"], "closes", key="drawn")
+            style = choose("style", ["closes", "candles"], "closes", key="style")
         table = _cut(found.table, chosen)
         parts = _parts(found, basis)
-        whole = table[["open", "high", "low"]].notna().all(axis=None)
-        if kind == "candles" and not whole:
+        complete = table[["open", "high", "low"]].notna().all(axis=None)
+        if style == "candles" and not complete:
             st.info(say("no_candles"), icon=":material/info:")
-        draw = charts.candles if kind == "candles" and whole else charts.closes
-        st.altair_chart(draw(table, found.symbol.currency, parts), key="picture")
+        draw = charts.candles if style == "candles" and complete else charts.closes
+        st.altair_chart(draw(table, found.symbol.currency, parts), key="chart")
         if table["volume"].notna().any():
             st.altair_chart(charts.volume(table), key="volume")
         if parts:
@@ -73,23 +73,23 @@ def _picture(symbol: Symbol, basis: PriceBasis) -> None:
 
 def _cut(table: pd.DataFrame, chosen: str) -> pd.DataFrame:
     first, last = table["date"].iloc[0], table["date"].iloc[-1]
-    if chosen == "own" and first < last:
+    if chosen == "dates" and first < last:
         ends = (first.date(), last.date())
-        ends = st.slider(say("range.own"), *ends, ends, format="DD/MM/YYYY", key="days")
+        ends = st.slider(say("range.dates"), *ends, ends, format="DD/MM/YYYY", key="days")
         return table[table["date"].between(pd.Timestamp(ends[0]), pd.Timestamp(ends[1]))]
     months = RANGES[chosen]
     return table if months is None else table[table["date"] >= last - pd.DateOffset(months=months)]
 
 
 def _parts(found: Prices, basis: PriceBasis) -> charts.Parts:
-    """Where a training with the usual choices would divide this history; empty where it is too short for one."""
+    """The parts of a training run with the default choices; empty if the history is too short for one."""
     try:
-        return remembered("parts", lambda: _divided(found), found.symbol.ticker, basis, str(found.as_of))
+        return cached("parts", lambda: _split(found), found.symbol.ticker, basis, str(found.as_of))
     except PregaoError:
         return {}
 
 
-def _divided(found: Prices) -> charts.Parts:
+def _split(found: Prices) -> charts.Parts:
     config = training_defaults(found.symbol)
     begin, end = config.dates
     days = found.table["date"]
@@ -101,7 +101,7 @@ def _divided(found: Prices) -> charts.Parts:
     return {"train": (begin, validation), "validation": (validation, test), "test": (test, last_day(table))}
 
 
-def _origin(found: Prices) -> None:
+def _download_and_notes(found: Prices) -> None:
     download(found.table, str(found.symbol), date_format="%Y-%m-%d")
     if found.warnings:
         with st.expander(say("notes", count=len(found.warnings))):

@@ -1,4 +1,4 @@
-"""Show a refusal in place of the part of a page that failed; never a trace."""
+"""Show an error as a message instead of the part of a page that failed; never a traceback."""
 
 import logging
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from pregao.dashboard.language import language, say
+from pregao.dashboard.sentences import SUMMARIES
 from pregao.errors import refusal, sentence_for_clients
 
 logger = logging.getLogger(__name__)
@@ -14,35 +15,30 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Show what an error means, and go on after the block."""
+    """Show the error of this block as a message; the rest of the page still runs."""
     try:
         yield
     except Exception as error:
         refused = refusal(error)
         if refused is None:
-            logger.exception("A page failed.")
+            logger.exception("A page of the dashboard failed.")
             st.error(say("internal"), icon=":material/error:")
         else:
             show(type(refused).__name__, str(refused))
 
 
 def show(kind: str, sentence: str) -> None:
-    """A refusal."""
-    tell(f"refused.{kind}", sentence)
-
-
-def tell(key: str, sentence: str) -> None:
-    """A warning; the package's sentences are English, so that in Portuguese one of our own comes before it."""
-    told = sentence_for_clients(sentence)
+    """Show a sentence of the package as a warning; in Portuguese, after the summary of its kind in SUMMARIES."""
+    public = sentence_for_clients(sentence)
     if language() == "en":
-        st.warning(_plain(told), icon=":material/info:")
+        st.warning(_escaped(public), icon=":material/info:")
         return
-    st.warning(say(key), icon=":material/info:")
-    st.caption(_plain(f"{say('detail')}: {told}"))
+    st.warning(SUMMARIES[kind], icon=":material/info:")
+    st.caption(_escaped(f"{say('detail')}: {public}"))
 
 
-def _plain(text: str) -> str:
-    """Without what Markdown would take for its own: R$ … R$ is no formula."""
+def _escaped(text: str) -> str:
+    """Escaped for Markdown, which would read R$ … R$ as a formula."""
     for sign in "\\$*_[]<>`~#|:":
         text = text.replace(sign, f"\\{sign}")
     return text

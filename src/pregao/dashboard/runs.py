@@ -1,4 +1,4 @@
-"""The runs of a stock that can be looked at, and their judged forecasts."""
+"""The runs of a stock that can be shown, and their evaluations."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pregao.dashboard.language import day, number, say
-from pregao.dashboard.state import prices, remembered
+from pregao.dashboard.state import cached, prices
 from pregao.errors import NoModel
 from pregao.evaluation.report import FILES, EvaluationTables
 from pregao.forecasting.compose import served_model
@@ -21,14 +21,13 @@ from pregao.tracking.run_table import Page, table
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A run, or, without its figures, the served model on the newest prices.
+class RunOption:
+    """A run; or, with `started` None, the served model on the latest prices.
 
     Attributes:
-        run_id: MLflow's.
         experiment: a ticker, or SHARED.
-        started: UTC; None for the served model.
-        mape: of the judged windows, in percent.
+        started: in local time; None for the served model.
+        mape: of the evaluation, in percent; None for the served model.
     """
 
     run_id: str
@@ -37,57 +36,57 @@ class Choice:
     mape: float | None = None
 
 
-def choices(symbol: Symbol) -> list[Choice]:
-    """Finished runs of the stock and of the shared model, newest first; then the served model on the newest prices.
+def run_options(symbol: Symbol) -> list[RunOption]:
+    """Finished runs of the stock and of the shared model, newest first; then the served model.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
     """
     runs = pd.concat([table(Page(symbol)), table(Page(Symbol.parse(SHARED)))], ignore_index=True)
     runs = runs.reindex(columns=[*runs.columns, *({"shipped", "final_mape"} - set(runs.columns))])
-    judged_runs = runs[(runs["status"] == "FINISHED") & runs["shipped"].isna() & runs["final_mape"].notna()]
-    found = [_of_run(row) for row in judged_runs.sort_values("started", ascending=False).to_dict("records")]
+    evaluated = runs[(runs["status"] == "FINISHED") & runs["shipped"].isna() & runs["final_mape"].notna()]
+    found = [_of_run(row) for row in evaluated.sort_values("started", ascending=False).to_dict("records")]
     try:
         served = _served(symbol)
     except NoModel:
         return found
-    return [*found, Choice(served.run_id, served.stock)]
+    return [*found, RunOption(served.run_id, served.stock)]
 
 
-def name_of(choice: Choice) -> str:
-    """For a person who chooses."""
-    shared = f"{SHARED} · " if choice.experiment == SHARED else ""
-    if choice.started is None:
+def label(option: RunOption) -> str:
+    """The text of an option in a list."""
+    shared = f"{SHARED} · " if option.experiment == SHARED else ""
+    if option.started is None:
         return f"{shared}{say('served_on_latest')}"
-    when = f"{day(choice.started)} {choice.started:%H:%M}"
-    return f"{shared}{when} · MAPE {number(choice.mape, 3)} % · {choice.run_id[:6]}"
+    when = f"{day(option.started)} {option.started:%H:%M}"
+    return f"{shared}{when} · MAPE {number(option.mape, 3)} % · {option.run_id[:6]}"
 
 
-def judged(symbol: Symbol, choice: Choice) -> EvaluationTables:
-    """The stock's part of the judged forecasts.
+def evaluation(symbol: Symbol, option: RunOption) -> EvaluationTables:
+    """The evaluation of a run, restricted to this stock.
 
     Raises:
-        MissingArtifact: the run did not leave them.
-        PregaoError: the served model cannot be judged on the newest prices.
+        MissingArtifact: the run has no evaluation files.
+        PregaoError: the served model cannot be evaluated on the latest prices.
     """
-    work = _on_latest if choice.started is None else _of_artifacts
-    return remembered("judged", lambda: work(symbol, choice), symbol.ticker, choice.run_id, choice.started is None)
+    work = _on_latest if option.started is None else _of_artifacts
+    return cached("evaluation", lambda: work(symbol, option), symbol.ticker, option.run_id, option.started is None)
 
 
-def _of_run(row: dict[Any, Any]) -> Choice:
-    return Choice(row["run_id"], row["stock"], row["started"].to_pydatetime().astimezone(), row["final_mape"])
+def _of_run(row: dict[Any, Any]) -> RunOption:
+    return RunOption(row["run_id"], row["stock"], row["started"].to_pydatetime().astimezone(), row["final_mape"])
 
 
 def _served(symbol: Symbol) -> Served:
-    return remembered("served", lambda: served_model(symbol), symbol.ticker)
+    return cached("served", lambda: served_model(symbol), symbol.ticker)
 
 
-def _on_latest(symbol: Symbol, choice: Choice) -> EvaluationTables:
+def _on_latest(symbol: Symbol, option: RunOption) -> EvaluationTables:
     served = _served(symbol)
     return served_on_latest(served, prices(symbol, served.model.card.price)).tables
 
 
-def _of_artifacts(symbol: Symbol, choice: Choice) -> EvaluationTables:
+def _of_artifacts(symbol: Symbol, option: RunOption) -> EvaluationTables:
     with TemporaryDirectory() as folder:
-        runs.fetch(choice.run_id, FILES, Path(folder))
+        runs.fetch(option.run_id, FILES, Path(folder))
         return EvaluationTables.read(Path(folder)).of_stock(symbol.ticker)

@@ -1,4 +1,4 @@
-"""The state that pages share: the server's configuration, and remembered results."""
+"""State shared by the pages: the server's configuration and cached results."""
 
 import os
 import sys
@@ -29,35 +29,32 @@ EARLIEST = date(1990, 1, 1)
 
 
 def configuration() -> DashboardConfig:
-    """The server's configuration, which its pages get as their one argument."""
+    """The server's configuration, which is the one argument of app.py."""
     return DashboardConfig.model_validate_json(sys.argv[1])
 
 
-def remembered(what: str, work: Callable[[], T], *key: object) -> T:
-    """The result of a work, or its refusal, until it is old or another model is served.
+def cached(name: str, compute: Callable[[], T], *key: object) -> T:
+    """The result or PregaoError of `compute`, cached for `remember` seconds or until a served model changes.
 
     Args:
-        what: names the work.
-        work: done where its result is not known.
-        key: what the result depends on.
-
-    Raises:
-        PregaoError: the work's.
+        name: identifies the computation.
+        compute: called if the result is not in the cache.
+        key: the values that the result depends on.
     """
     config = configuration()
-    surroundings = (int(time.time() // config.remember), os.fspath(settings().home), _served_since(), str(config))
-    found = _once(surroundings, what, key, work)
+    context = (int(time.time() // config.remember), os.fspath(settings().home), _served_changed(), str(config))
+    found = _compute_once(context, name, key, compute)
     if isinstance(found, PregaoError):
         raise found.with_traceback(None)
     result: T = found
     return result
 
 
-# A resource: results are shared and not copied, so pages must not change them.
+# cache_resource does not copy results: pages must not change them.
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _once(surroundings: tuple[object, ...], what: str, key: tuple[object, ...], _work: Callable[[], Any]) -> Any:  # noqa: ANN401
+def _compute_once(context: tuple[object, ...], name: str, key: tuple[object, ...], _compute: Callable[[], Any]) -> Any:  # noqa: ANN401 - any result
     try:
-        return _work()
+        return _compute()
     except Exception as error:
         refused = refusal(error)
         if refused is None:
@@ -65,7 +62,7 @@ def _once(surroundings: tuple[object, ...], what: str, key: tuple[object, ...], 
         return refused
 
 
-def _served_since() -> int:
+def _served_changed() -> int:
     try:
         return registry.changes().stat().st_mtime_ns
     except OSError:
@@ -73,36 +70,36 @@ def _served_since() -> int:
 
 
 def prices(symbol: Symbol, basis: PriceBasis) -> Prices:
-    """All that the source has of a stock.
+    """All prices that the source has of a stock.
 
     Raises:
         PregaoError: as `Downloader.prices`.
     """
     source = configuration().source
-    return remembered(
+    return cached(
         "prices", lambda: Downloader(source.name, source.path, basis).prices(symbol, EARLIEST), symbol.ticker, basis
     )
 
 
 def training_defaults(symbol: Symbol, model: str | None = None) -> TrainConfig:
-    """The configuration of train.py for this stock; for a sample, whose prices end in 2018, of the quickstart.
+    """The default configuration of train.py for this stock; experiment=quickstart for the samples, which end in 2018.
 
-    `model` is a name of conf/model; None for the usual one.
+    `model` is a file of conf/model; None for the default one.
     """
     experiment = {"experiment": "quickstart"} if symbol.ticker in SAMPLES else {}
     overrides = experiment | ({} if model is None else {"model": model})
     source = configuration().source
-    return remembered("defaults", lambda: train_config(symbol, None, None, source, overrides), symbol.ticker, model)
+    return cached("defaults", lambda: train_config(symbol, None, None, source, overrides), symbol.ticker, model)
 
 
 @st.cache_resource(show_spinner=False)
 def forecast_writer() -> ForecastWriter:
-    """Logs the forecasts of all visits; one object per server, since it retries those that it could not write."""
+    """The server's one writer of forecasts, which retries those that it could not write."""
     return ForecastWriter()
 
 
-def the_jobs() -> Jobs:
-    """The trainings of this machine; one object a server, since it holds on to the processes that it started."""
+def training_jobs() -> Jobs:
+    """The trainings of this machine; one object per server, since it owns the processes that it started."""
     return _jobs(settings().jobs)
 
 

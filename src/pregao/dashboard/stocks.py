@@ -1,29 +1,29 @@
-"""The stock that a visitor chose."""
+"""The choice of a stock."""
 
 from contextlib import suppress
 
 import streamlit as st
 
 from pregao.dashboard.language import say
-from pregao.dashboard.state import configuration, remembered
+from pregao.dashboard.state import cached, configuration
 from pregao.errors import PregaoError
 from pregao.prices.symbols import SAMPLES, SHARED, Symbol
 from pregao.settings import settings
 from pregao.tracking import registry
 
 LAST = "last stock"
-"""The key of the session's choice: Streamlit forgets the choices of a page that is left."""
+"""The session's key for the chosen stock: Streamlit drops the fields' keys when the page changes."""
 
 
 def choose_stock() -> Symbol:
-    """The stock, the same on every page; any ticker may be typed.
+    """Show the field for the stock, which is the same on every page; any ticker may be typed.
 
     Raises:
         InvalidSymbol: the text is not a ticker.
     """
-    known = st.session_state.get("stock", st.session_state.get(LAST))
-    if known is not None and "stock" not in st.query_params:
-        st.session_state["stock"] = known
+    previous = st.session_state.get("stock", st.session_state.get(LAST))
+    if previous is not None and "stock" not in st.query_params:
+        st.session_state["stock"] = previous
     chosen = st.selectbox(
         say("stock"), known_stocks(), key="stock", bind="query-params", accept_new_options=True, help=say("stock.help")
     )
@@ -32,7 +32,7 @@ def choose_stock() -> Symbol:
 
 
 def known_stocks() -> list[str]:
-    """The configured stock, then the samples and the stocks that have prices or models here."""
+    """The configured stock, then the samples and the stocks with local prices or a served model."""
     config = configuration()
     first = Symbol.parse(config.stock).ticker
     found = set(SAMPLES)
@@ -41,6 +41,6 @@ def known_stocks() -> list[str]:
             for file in folder.glob("*.csv"):
                 with suppress(PregaoError):
                     found.add(Symbol.parse(file.stem).ticker)
-    with suppress(PregaoError):  # prices can be looked at without a registry
-        found.update(remembered("served stocks", registry.served_stocks))
+    with suppress(PregaoError):  # prices can be shown without a registry
+        found.update(cached("served stocks", registry.served_stocks))
     return [first, *sorted(found - {SHARED, first})]

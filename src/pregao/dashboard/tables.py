@@ -1,4 +1,4 @@
-"""Tables of figures with the language's decimal signs; the columns stay sortable."""
+"""Tables with numbers in the language's format; the columns stay sortable."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,11 @@ DIGITS = {
     **dict.fromkeys(("coverage_80", "coverage_90", "seconds"), 1),
     **dict.fromkeys(("train_loss", "val_loss"), 4),
 }
-"""By the names that the package gives its figures."""
+"""Decimals of each metric."""
 
 
 def show(table: pd.DataFrame, *, key: str | None = None, config: Mapping[str, Any] | None = None) -> None:
-    """A table under the language's headings."""
+    """Show a table with translated headings."""
     if "forecaster" in table:
         table = table.assign(forecaster=[name_of_forecaster(name) for name in table["forecaster"]])
     formats: dict[Any, Any] = {name: f"{{:z,.{digits}f}}" for name, digits in DIGITS.items() if name in table}
@@ -29,12 +29,12 @@ def show(table: pd.DataFrame, *, key: str | None = None, config: Mapping[str, An
 
 
 def download(table: pd.DataFrame, name: str, **to_csv: Any) -> None:  # noqa: ANN401 - pandas' own arguments
-    """A button that downloads a table as NAME.csv."""
+    """Show a button that downloads a table as NAME.csv."""
     csv = table.to_csv(index=False, float_format="%.6f", **to_csv)
     icon = ":material/download:"
     st.download_button(say("download"), csv, f"{name}.csv", "text/csv", icon=icon, on_click="ignore")
 
 
-def figures() -> DeltaGenerator:
-    """A row of metrics, which wraps on a narrow screen."""
+def metric_row() -> DeltaGenerator:
+    """A row for metrics that wraps on a narrow screen."""
     return st.container(horizontal=True, gap="medium")

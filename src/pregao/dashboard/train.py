@@ -1,4 +1,4 @@
-"""Train: choose, start, watch, cancel, and see the result; one training at a time on this machine."""
+"""Train: start a training run, watch it, cancel it, see its result; one at a time on this machine."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import streamlit as st
 
 from pregao.dashboard import refusals
-from pregao.dashboard.choices import model_fields, places
+from pregao.dashboard.choices import field_columns, model_fields
 from pregao.dashboard.language import day_format, help_of_choice, name_of_choice, number, say
 from pregao.dashboard.refusals import guarded
-from pregao.dashboard.state import EARLIEST, configuration, the_jobs, training_defaults
+from pregao.dashboard.state import EARLIEST, configuration, training_defaults, training_jobs
 from pregao.dashboard.stocks import choose_stock
-from pregao.dashboard.tables import figures
+from pregao.dashboard.tables import metric_row
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.training.compose import models, train_config
@@ -19,45 +19,45 @@ from pregao.training.config import TrainConfig
 from pregao.training.job import Job
 from pregao.training.overrides import usual_model
 
-SHOWN = 10
-"""Trainings in the list of past ones."""
+MOST_SHOWN = 10
+"""Finished runs in the list."""
 
 
 def main() -> None:
-    """The page."""
+    """Show the page."""
     st.title(say("train.title"))
     st.caption(say("train.about"))
-    running = the_jobs().running()
+    running = training_jobs().running()
     if running is not None:
         _watch(running.id)
     else:
         with guarded():
             _form(choose_stock())
-    _past(running)
+    _finished(running)
 
 
 def _form(symbol: Symbol) -> None:
     names = list(models())
     model = st.selectbox(say("train.model"), names, names.index(usual_model(training_defaults(symbol))))
-    usual = training_defaults(symbol, model)
+    defaults = training_defaults(symbol, model)
     with st.form(f"training of {symbol}", enter_to_submit=False):
-        start, end = _dates(usual)
-        overrides = {"model": model, **model_fields(model, usual.model), **_training_fields(usual)}
+        start, end = _dates(defaults)
+        overrides = {"model": model, **model_fields(model, defaults.model), **_training_fields(defaults)}
         pressed = st.form_submit_button(say("train.start"), type="primary", icon=":material/play_arrow:")
     if pressed:
         _start(symbol, start, end, overrides)
         st.rerun()
 
 
-def _dates(usual: TrainConfig) -> tuple[date | None, date | None]:
+def _dates(defaults: TrainConfig) -> tuple[date | None, date | None]:
     left, right = st.columns(2)
     today = datetime.now(UTC).date()
     start = left.date_input(
-        say("train.from"), date.fromisoformat(usual.start), min_value=EARLIEST, max_value=today, format=day_format()
+        say("train.from"), date.fromisoformat(defaults.start), min_value=EARLIEST, max_value=today, format=day_format()
     )
     end = right.date_input(
         say("train.to"),
-        None if usual.end is None else date.fromisoformat(usual.end),
+        None if defaults.end is None else date.fromisoformat(defaults.end),
         min_value=EARLIEST,
         max_value=today,
         format=day_format(),
@@ -66,18 +66,20 @@ def _dates(usual: TrainConfig) -> tuple[date | None, date | None]:
     return start, end
 
 
-def _training_fields(usual: TrainConfig) -> dict[str, Any]:
-    """Under Hydra's names; what they begin with is conf/'s."""
-    place = places()
+def _training_fields(defaults: TrainConfig) -> dict[str, Any]:
+    """Fields for the choices of the training, by Hydra key."""
+    columns = field_columns()
     return {
-        "trainer.max_epochs": next(place).number_input(
-            *(name_of_choice("max_epochs"), 1, 1000, usual.trainer.max_epochs), help=help_of_choice("max_epochs")
+        "trainer.max_epochs": next(columns).number_input(
+            *(name_of_choice("max_epochs"), 1, 1000, defaults.trainer.max_epochs), help=help_of_choice("max_epochs")
         ),
-        "optimizer.learning_rate": next(place).number_input(
-            name_of_choice("learning_rate"), 1e-6, 1.0, usual.optimizer.learning_rate, step=1e-4, format="%.6f"
+        "optimizer.learning_rate": next(columns).number_input(
+            name_of_choice("learning_rate"), 1e-6, 1.0, defaults.optimizer.learning_rate, step=1e-4, format="%.6f"
         ),
-        "data.batch_size": next(place).number_input(name_of_choice("batch_size"), 1, 4096, usual.data.batch_size),
-        "seed": next(place).number_input(name_of_choice("seed"), 0, 2**32 - 1, usual.seed, help=help_of_choice("seed")),
+        "data.batch_size": next(columns).number_input(name_of_choice("batch_size"), 1, 4096, defaults.data.batch_size),
+        "seed": next(columns).number_input(
+            name_of_choice("seed"), 0, 2**32 - 1, defaults.seed, help=help_of_choice("seed")
+        ),
     }
 
 
@@ -86,16 +88,16 @@ def _start(symbol: Symbol, start: date | None, end: date | None, overrides: dict
     source = configuration().source
     if symbol.ticker in SAMPLES:
         overrides = {"experiment": "quickstart"} | overrides
-    with the_jobs().lock() as lock:
+    with training_jobs().lock() as lock:
         config = train_config(symbol, str(start), None if end is None else str(end), source, overrides)
-        the_jobs().start(lock, config)
+        training_jobs().start(lock, config)
 
 
 @st.fragment(run_every=1.0)
 def _watch(id: str) -> None:
-    """Drawn alone each second; when the training has ended, the whole page."""
+    """A fragment that reruns each second; when the run has ended, the whole page reruns."""
     with guarded():
-        job = the_jobs().read(id)
+        job = training_jobs().read(id)
         if job.ended:
             st.rerun()
         st.subheader(say("train.running", stock=job.stock))
@@ -105,26 +107,26 @@ def _watch(id: str) -> None:
         right.metric(say("val_loss"), number(job.val_loss, 4))
         if st.button(say("train.cancel"), icon=":material/stop:", key=f"cancel {id}"):
             with st.spinner(say("train.cancelling")):
-                the_jobs().cancel(id, say("train.cancelled_here"))
+                training_jobs().cancel(id, say("train.cancelled_here"))
             st.rerun()
 
 
-def _past(running: Job | None) -> None:
-    """What became of the trainings before."""
-    ended = [job for job in the_jobs().all() if job.ended][:SHOWN]
+def _finished(running: Job | None) -> None:
+    """The results of finished runs, newest first."""
+    ended = [job for job in training_jobs().all() if job.ended][:MOST_SHOWN]
     if not ended and running is None:
         st.info(say("train.nothing"), icon=":material/info:")
     if not ended:
         return
     st.subheader(say("train.last"))
-    _outcome(ended[0])
+    _show_job(ended[0])
     if len(ended) > 1:
         with st.expander(say("train.earlier", count=len(ended) - 1)):
             for job in ended[1:]:
-                _outcome(job)
+                _show_job(job)
 
 
-def _outcome(job: Job) -> None:
+def _show_job(job: Job) -> None:
     when = datetime.fromisoformat(job.finished or job.created).astimezone()
     st.markdown(f"**{job.stock}** · {when:%Y-%m-%d %H:%M} · {say(f'ended.{job.state}')}")
     if job.state == "done" and job.result:
@@ -137,13 +139,13 @@ def _outcome(job: Job) -> None:
 
 def _result(result: dict[str, Any]) -> None:
     metrics = result["metrics"]
-    with figures():
+    with metric_row():
         st.metric("MAPE", f"{number(metrics['final_mape'], 3)} %", width="content")
         st.metric(say("naive_mape"), f"{number(metrics['naive_mape'], 3)} %", width="content")
         st.metric(say("inside_90"), f"{number(metrics['coverage_90'], 1)} %", width="content")
         st.metric(say("training_time"), f"{number(metrics['total_time'], 1)} s", width="content")
-    verdict = say("promoted" if result["promoted"] else "not_promoted", version=result["version"])
-    (st.success if result["promoted"] else st.info)(verdict)
+    sentence = say("promoted" if result["promoted"] else "not_promoted", version=result["version"])
+    (st.success if result["promoted"] else st.info)(sentence)
     st.caption(f"{say('detail')}: {result['promotion']}")
 
 

@@ -1,6 +1,6 @@
-"""What Brazilian spreadsheets and people write: semicolons, decimal commas, 31/01/2020, data and fechamento.
+"""Prices in Brazilian format: semicolons, decimal commas, 31/01/2020, data and fechamento.
 
-It is put into the one form that `source=csv` reads; what remains wrong is refused there, with its line.
+They are converted to the format that `source=csv` reads, which then refuses invalid lines by their number.
 """
 
 import codecs
@@ -28,9 +28,9 @@ _BOMS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def as_source_csv(data: bytes) -> bytes:
-    """A csv file in the form that `source=csv` reads: UTF-8, commas, ISO dates, decimal points, English names.
+    """Convert a csv file to the format of `source=csv`: UTF-8, commas, ISO dates, decimal points, English names.
 
-    One that is in that form, or in none that is known, stays as it is.
+    A file that has this format, or an unknown one, is returned unchanged.
     """
     if data.startswith(_BOMS_16):
         return data
@@ -39,7 +39,7 @@ def as_source_csv(data: bytes) -> bytes:
     delimiter = ";" if ";" in first else ","
     try:
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
-    except csv.Error:  # a cell without an end: whoever reads the file says where
+    except csv.Error:  # a quoted cell is not closed: the csv source reports its line
         return data
     if not rows:
         return data
@@ -48,46 +48,47 @@ def as_source_csv(data: bytes) -> bytes:
         return text.encode()
     out = io.StringIO(newline="")
     names = [name.strip().lower() for name in header]
-    # A row with more cells than the header keeps them, so that the reader can refuse its line.
+    # Extra cells of a row are kept, so that the csv source refuses its line.
     cells = ([_cell(*pair) for pair in zip_longest(names[: len(row)], row, fillvalue="")] for row in rows[1:])
     csv.writer(out).writerows([header, *cells])
     return out.getvalue().encode()
 
 
 def has_dates(data: bytes) -> bool:
-    """The first line of a csv in the form of `source=csv` names a column `date`."""
+    """Whether a csv file in the format of `source=csv` has a column `date`."""
     first = data.decode(errors="replace").lstrip("\ufeff\r\n ").partition("\n")[0]
     return "date" in [name.strip(' "\r').lower() for name in first.split(",")]
 
 
 def bare_closes(data: bytes) -> list[float]:
-    """The column `close`, or the only one, of a csv in the form of `source=csv` that has no dates.
+    """The column `close`, or the only column, of a csv file in the format of `source=csv` without dates.
 
     Raises:
-        InvalidCloses: there is no such column, or a cell of it is no number.
+        InvalidCloses: the file has no such column, or a cell of it is not a number.
     """
     rows = [row for row in csv.reader(io.StringIO(_decoded(data), newline="")) if any(row)]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if "close" in header:
-        place, rows = header.index("close"), rows[1:]
+        column, rows = header.index("close"), rows[1:]
     elif header and all(len(row) == 1 for row in rows):
-        place, rows = 0, rows if _is_number(header[0]) else rows[1:]
+        column, rows = 0, rows if _is_number(header[0]) else rows[1:]
     else:
         found = ", ".join(name[:40] for name in header[:20]) or "nothing"
         raise InvalidCloses(
-            f"The file has no column close (found: {found}). Allowed is a csv with date,close or close alone; in "
-            "Portuguese data;fechamento."
+            f"The file has no column close (found: {found}). Upload a csv file with the columns date,close, with "
+            "close alone, or with data;fechamento."
         )
-    return [_number(number, row[place] if place < len(row) else "", len(rows)) for number, row in enumerate(rows, 1)]
+    cells = [row[column] if column < len(row) else "" for row in rows]
+    return [_number(position, cell, len(cells)) for position, cell in enumerate(cells, 1)]
 
 
 def closes_in(text: str) -> list[float]:
-    """Numbers that somebody typed or pasted, oldest first: one a line, or with spaces, semicolons or commas between.
+    """The numbers of a text, oldest first, separated by line breaks, spaces, semicolons or commas.
 
-    A comma is a decimal sign where no point is, and something else parts the numbers.
+    A comma is the decimal sign if the text has no point and another separator.
 
     Raises:
-        InvalidCloses: something is no number.
+        InvalidCloses: a part is not a number.
     """
     parts = re.split(r"[;\s]+", text.strip().strip("[]"))
     if "." in text or len(parts) == 1 or all(part.endswith(",") for part in parts[:-1]):
@@ -95,14 +96,14 @@ def closes_in(text: str) -> list[float]:
     else:
         parts = [part.strip(",").replace(",", ".") for part in parts]
     parts = [part for part in parts if part]
-    return [_number(place, part, len(parts)) for place, part in enumerate(parts, 1)]
+    return [_number(position, part, len(parts)) for position, part in enumerate(parts, 1)]
 
 
 def _decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")  # Excel's, where Windows speaks Portuguese
+        return data.decode("cp1252", errors="replace")  # the encoding of Excel on Windows in Portuguese
 
 
 def _cell(name: str, text: str) -> str:
@@ -126,10 +127,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _number(place: int, text: str, count: int) -> float:
+def _number(position: int, text: str, count: int) -> float:
     if not _is_number(text):
         raise InvalidCloses(
-            f"closes: number {place} of {count} is {text[:40]!r}; every close must be a positive, finite price. "
-            "Correct it, or leave that session out."
+            f"closes: number {position} of {count} is {text[:40]!r}; every close must be a positive, finite price. "
+            "Correct it, or remove that session."
         )
     return float(text)
