@@ -1,4 +1,4 @@
-# The API; with another command, every other program of the repository:
+# The API by default; with another command, any program of the repository:
 #   docker build -t pregao .
 #   docker run -p 5000:5000 pregao
 #   docker run -v pregao:/home/pregao/outputs pregao python train.py experiment=quickstart
@@ -8,16 +8,16 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 
 FROM python AS build
-# Where torch is to be had without CUDA, whose gigabytes a server without a GPU would carry for nothing.
+# An index with torch for CPU: CUDA's gigabytes are useless on a server without a GPU.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /opt/pregao
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 COPY requirements.lock pyproject.toml ./
-# torch first: what comes later finds it, and chooses no other build of it.
+# torch first, so that the next pip install does not choose another build.
 RUN pip install --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements.lock)"
-# What the programs need, as the lock has it, and none of the tools that develop them. Built with a setuptools that is
-# pinned too, instead of whichever one pip would fetch for each package that has no wheel.
+# The run-time dependencies at their locked versions, without the development tools. setuptools is pinned, since pip would
+# otherwise fetch its latest version to build the packages without a wheel.
 RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 extras = project["optional-dependencies"]; \
 print(*project["dependencies"], *(one for name in extras if name != "dev" for one in extras[name]), sep="\n")' \
@@ -34,13 +34,13 @@ FROM python
 LABEL org.opencontainers.image.title="Pregão" \
       org.opencontainers.image.description="Forecasts the next 10 daily closes of B3 stocks, with bands" \
       org.opencontainers.image.licenses="MIT"
-# Nothing is built or installed in a container that serves.
+# The final image cannot build or install packages.
 RUN python -m pip uninstall --yes setuptools wheel pip \
  && groupadd --gid 10001 pregao \
  && useradd --uid 10001 --gid pregao --home-dir /home/pregao --no-create-home --shell /usr/sbin/nologin pregao \
  && install --directory --owner=pregao --group=pregao \
     /home/pregao /home/pregao/data /home/pregao/outputs /home/pregao/mlruns
-# The caches of matplotlib and yfinance go where a container with a read-only root may write too; MLflow asks for git.
+# Caches of matplotlib and yfinance in /tmp: the root may be read-only. MLflow warns if git is missing, unless quiet.
 ENV PATH=/opt/venv/bin:$PATH \
     PREGAO_HOME=/home/pregao \
     OMP_NUM_THREADS=1 \
@@ -59,5 +59,5 @@ VOLUME ["/home/pregao/data", "/home/pregao/outputs", "/home/pregao/mlruns"]
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
-# Other machines come in: publish the port to 127.0.0.1 only, or set PREGAO_API_KEY.
+# Open to other machines: publish the port on 127.0.0.1 only, or set PREGAO_API_KEY.
 CMD ["python", "serve.py", "host=0.0.0.0"]

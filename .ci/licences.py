@@ -1,6 +1,6 @@
 """Write docs/licences.md, the licence of each package in requirements.lock: python .ci/licences.py.
 
-pip-licenses reads what each package says of itself; LICENCE_FILES are those that say it only in a file, which was read.
+pip-licenses reads the packages' metadata; LICENCE_FILES are the packages whose licence is only in a file.
 """
 
 import json
@@ -28,45 +28,45 @@ REASONS = {
     "psycopg-binary": "the same, with PostgreSQL's client library",
     "tqdm": "Lightning's and MLflow's progress bar, unchanged",
 }
-"""Why a licence that asks for something in return does no harm here; a new one fails until it has a reason."""
+"""Why each copyleft licence is acceptable; a test fails for one without a reason."""
 
 
 def name(text: str) -> str:
-    """As package indices compare names."""
+    """The normalized name, as in package indices."""
     return re.sub(r"[-_.]+", "-", text).lower()
 
 
 def locked() -> dict[str, str]:
-    """Version by name."""
+    """The locked version of each package."""
     lines = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").splitlines()
     return {name(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line and line[0] != "#"}
 
 
 def served() -> set[str]:
-    """What the image has: all that pregao needs without its extra `dev`, and what that needs."""
+    """The packages in the image: the dependencies of pregao and their dependencies, without the extra `dev`."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    ask = [Requirement(line) for group in extras if group != "dev" for line in extras[group]]
-    ask += map(Requirement, project["dependencies"])
+    queue = [Requirement(line) for group in extras if group != "dev" for line in extras[group]]
+    queue += map(Requirement, project["dependencies"])
     found: set[str] = set()
-    while ask:
-        needed = ask.pop()
+    while queue:
+        needed = queue.pop()
         if name(needed.name) not in found or needed.extras:
             found.add(name(needed.name))
-            ask += _behind(needed)
+            queue += _dependencies(needed)
     return found
 
 
-def _behind(asked: Requirement) -> list[Requirement]:
-    lines = [Requirement(line) for line in requires(asked.name) or []]
-    extras = asked.extras or {""}
+def _dependencies(package: Requirement) -> list[Requirement]:
+    lines = [Requirement(line) for line in requires(package.name) or []]
+    extras = package.extras or {""}
     return [one for one in lines if one.marker is None or any(one.marker.evaluate({"extra": e}) for e in extras)]
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """Name, version, licence, where it is used; sorted."""
-    told = json.loads(subprocess.run(COMMAND, check=True, capture_output=True, text=True).stdout)
-    licences = {name(one["Name"]): one["License"] for one in told} | LICENCE_FILES
+    """Name, version, licence and place of use of each package, sorted."""
+    reported = json.loads(subprocess.run(COMMAND, check=True, capture_output=True, text=True).stdout)
+    licences = {name(one["Name"]): one["License"] for one in reported} | LICENCE_FILES
     image = served()
     return [
         (package, version, licences[package], "image" if package in image else "development")
@@ -75,7 +75,7 @@ def rows() -> list[tuple[str, str, str, str]]:
 
 
 def document(found: list[tuple[str, str, str, str]]) -> str:
-    """The whole file."""
+    """The text of docs/licences.md."""
     copyleft = [row for row in found if COPYLEFT.search(row[2])]
     table = [f"| {' | '.join(row)} |" for row in found]
     asked = [f"| {package} | {licence} | {REASONS[package]} |" for package, _, licence, _ in copyleft]

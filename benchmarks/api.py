@@ -1,7 +1,7 @@
-"""The API's figures, side by side with peers in alternating rounds: python benchmarks/api.py [ROUNDS].
+"""Speed of the API compared with two peers, in alternating rounds: python benchmarks/api.py [ROUNDS].
 
-Needs gunicorn and Flask for one of the peers. Everything runs on the loopback interface, on prices that are made here,
-and ends by itself. Writes benchmarks/api.md.
+Needs gunicorn and Flask for one of the peers. Everything runs on the loopback interface, on synthetic prices. Writes
+benchmarks/api.md.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ CLIENTS = (16, 64)
 
 @dataclass
 class Client(asyncio.Protocol):
-    """One connection that asks again as soon as it has its answer."""
+    """One connection, which sends the next request as soon as it has its answer."""
 
     request: bytes
     until: float
@@ -48,8 +48,8 @@ class Client(asyncio.Protocol):
     buffer: bytearray = field(default_factory=bytearray)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvloop's is none of asyncio's classes
-        """Ask for the first time."""
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvloop's class is not a subclass of asyncio's
+        """Send the first request."""
         self.transport = transport
         self.ask()
 
@@ -59,7 +59,7 @@ class Client(asyncio.Protocol):
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        """Collect an answer, and ask again."""
+        """Collect an answer, and send the next request."""
         self.buffer += data
         head = self.buffer.find(b"\r\n\r\n")
         if head < 0:
@@ -78,12 +78,12 @@ class Client(asyncio.Protocol):
             self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The end."""
+        """Mark this connection as done."""
         self.done.set()
 
 
 def post(path: str, body: object) -> bytes:
-    """A request's bytes."""
+    """The bytes of a request."""
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(data)}"
     return head.encode() + b"\r\n\r\n" + data
@@ -96,32 +96,32 @@ async def _load(port: int, request: bytes, clients: int, seconds: float) -> list
         await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
     await asyncio.wait_for(asyncio.gather(*(client.done.wait() for client in made)), seconds + 60)
     wrong = sum(client.wrong for client in made)
-    assert not wrong, f"{wrong} answers were no 200"
+    assert not wrong, f"{wrong} answers were not 200"
     return [latency for client in made for latency in client.latencies]
 
 
 def load(port: int, body: object, clients: int, seconds: float = SECONDS) -> list[float]:
-    """Seconds of each answer."""
+    """Seconds until each answer."""
     import uvloop
 
     return uvloop.run(_load(port, post("/predict", body), clients, seconds))
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def get(port: int, path: str, timeout: float = 60) -> Any:  # noqa: ANN401 - JSON
-    """An answer's JSON."""
+    """The JSON of a GET."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=timeout) as answer:
         return json.load(answer)
 
 
 def ask(port: int, path: str, body: object, timeout: float = 600) -> Any:  # noqa: ANN401
-    """An answer's JSON."""
+    """The JSON of a POST."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
     )
@@ -130,7 +130,7 @@ def ask(port: int, path: str, body: object, timeout: float = 600) -> Any:  # noq
 
 
 def wait_for(port: int, path: str, body: object | None = None, limit: float = 60) -> None:
-    """Until it answers."""
+    """Wait until the server answers."""
     end = time.perf_counter() + limit
     while True:
         with contextlib.suppress(OSError):
@@ -142,7 +142,7 @@ def wait_for(port: int, path: str, body: object | None = None, limit: float = 60
 
 @contextlib.contextmanager
 def running(command: list[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, ended by SIGTERM."""
+    """A server, stopped by SIGTERM."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     process = subprocess.Popen(command, env=env, cwd=REPOSITORY / "benchmarks", stdout=subprocess.DEVNULL)
     try:
@@ -153,7 +153,7 @@ def running(command: list[str], **environment: str) -> Iterator[subprocess.Popen
 
 
 def ours(port: int, prices: Path) -> list[str]:
-    """The command that serves."""
+    """The command of Pregão's server."""
     return [sys.executable, str(REPOSITORY / "serve.py"), f"port={port}", "source=csv", f"source.path={prices}"]
 
 
@@ -167,12 +167,12 @@ def make_prices(folder: Path) -> None:
 
 
 def p99(latencies: list[float]) -> float:
-    """In milliseconds."""
+    """The 99th percentile, in milliseconds."""
     return 1000 * quantiles(latencies, n=100)[98]
 
 
 def throughput(folder: Path, rounds: int) -> list[str]:
-    """Requests a second, of each server in turn."""
+    """Requests per second of each server, in alternating rounds."""
     ports = {name: free_port() for name in ("ours", "FastAPI", "Flask")}
     model = {"PREGAO_BENCHMARK_MODEL": str(REPOSITORY / "models/VALE3")}
     uvicorn = [sys.executable, "-m", "uvicorn", "peers:bare", "--no-access-log", "--log-level", "warning"]
@@ -204,7 +204,7 @@ def throughput(folder: Path, rounds: int) -> list[str]:
                         if number:
                             found.setdefault((what, name, clients), []).append(latencies)
     lines = [
-        "| /predict, answers a second | ours | bare FastAPI | Flask + gunicorn × 2 | ours / FastAPI | wanted |",
+        "| /predict, answers per second | ours | bare FastAPI | Flask + gunicorn × 2 | ours / FastAPI | target |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for what, wanted in (("by stock", 1.0), ("historical_data", 0.7)):
@@ -218,7 +218,7 @@ def throughput(folder: Path, rounds: int) -> list[str]:
 
 
 def during_a_training(port: int, rounds: int) -> list[str]:
-    """The 99th percentile, idle and while a training runs, at a load that does not fill the machine."""
+    """The 99th percentile, idle and during a training, at a load below the machine's capacity."""
     lines = []
     overrides = {"trainer.max_epochs": 1000, "trainer.patience": 1000, "promote": "never"}
     training = {"stock": "VALE3", "inicio": "2015-01-01", "fim": "2025-07-28", "overrides": overrides}
@@ -249,7 +249,7 @@ def during_a_training(port: int, rounds: int) -> list[str]:
 
 
 def steady(port: int, body: object, rate: int = 100, seconds: float = 6) -> list[float]:
-    """Seconds of each answer to a client that asks at a steady rate, whatever became of the request before."""
+    """Seconds until each answer, for requests at a fixed rate that does not wait for earlier answers."""
 
     async def run() -> list[float]:
         loop, found = asyncio.get_running_loop(), []
@@ -268,14 +268,14 @@ def steady(port: int, body: object, rate: int = 100, seconds: float = 6) -> list
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that came of it."""
+    """A process and its descendants."""
     threads = Path(f"/proc/{pid}/task").iterdir()
     children = [child for thread in threads for child in (thread / "children").read_text().split()]
     return [pid, *(other for child in children for other in family(int(child)))]
 
 
 def memory(pid: int) -> float:
-    """Proportional set size of all processes, in MB."""
+    """Proportional set size of a process and its descendants, in MB."""
     total = 0
     for process in family(pid):
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
@@ -308,12 +308,12 @@ def start_and_stop(home: Path, prices: Path, training: bool = False) -> tuple[fl
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs, or waits to be buried."""
+    """Whether the process exists, zombies included."""
     return Path(f"/proc/{pid}").exists()
 
 
 def life(prices: Path, rounds: int) -> list[str]:
-    """Start, memory, end."""
+    """Seconds to start and to stop, and memory."""
     fresh, known, trained = [], [], []
     for _ in range(rounds):
         with TemporaryDirectory() as home:
@@ -323,10 +323,10 @@ def life(prices: Path, rounds: int) -> list[str]:
     seconds, size, end = (median(column) for column in zip(*known, strict=True))
     lines = [
         f"| first 200 of /predict, on a home that has a database | {seconds:.1f} s | ≤ 5 s |",
-        f"| the same on a fresh home | {median(row[0] for row in fresh):.1f} s | ≤ 10 s |",
+        f"| first 200 of /predict, on a fresh home | {median(row[0] for row in fresh):.1f} s | ≤ 10 s |",
         f"| PSS of all processes | {size:.0f} MB | ≤ 700 MB |",
         f"| SIGTERM to the last process gone | {end:.1f} s | ≤ 10 s |",
-        f"| the same during a training | {median(row[2] for row in trained):.1f} s | ≤ 10 s |",
+        f"| SIGTERM during a training to the last process gone | {median(row[2] for row in trained):.1f} s | ≤ 10 s |",
     ]
     print("\n".join(lines), flush=True)
     return lines
@@ -346,7 +346,7 @@ def fill(home: Path, runs: int = 1000, metrics: int = 30) -> None:
 
 
 def of_statistics(prices: Path, rounds: int) -> list[str]:
-    """GET /statistics at a thousand runs, with the transfer."""
+    """Seconds of GET /statistics with 1,000 runs, transfer included."""
     with TemporaryDirectory() as home:
         fill(Path(home))
         port = free_port()
@@ -372,10 +372,10 @@ def main(rounds: int) -> None:
             wait_for(port, "/health")
             lines = during_a_training(port, rounds)
         lines += life(folder, min(rounds, 3)) + of_statistics(folder, rounds)
-    table = "\n".join([*rates, "", "| what | found | wanted |", "|---|---:|---:|", *lines])
+    table = "\n".join([*rates, "", "| what | found | target |", "|---|---:|---:|", *lines])
     text = (
         f"{table}\n\nMedians of {rounds} alternating rounds of {SECONDS:g} s; an asyncio client on the same machine, "
-        f"loopback, keep-alive. During a training: 100 requests a second. On: {machine()}. Again: "
+        f"loopback, keep-alive. During a training: 100 requests per second. On: {machine()}. To repeat: "
         "`python benchmarks/api.py`.\n"
     )
     print(text)

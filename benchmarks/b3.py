@@ -1,10 +1,10 @@
 """Reading B3's daily quotes: python benchmarks/b3.py DIR [ROUNDS].
 
-DIR holds COTAHIST_D08112024.ZIP, a session as B3 published it. A year of 2.5 million records is made of its lines (each
-session a random part of them, with other digits in prices, quantities and volumes), zipped, and read by this project's
-parser and by the usual ones, each round in a process of its own, one thread, in turn; all must find the same closes.
-Then a store is made of 12 years that have all of the sample's cash market on each of their sessions, and one stock's
-closes are loaded out of it. Writes benchmarks/b3.md.
+DIR contains COTAHIST_D08112024.ZIP, one session as published by B3. From its lines a year of 2.5 million records is
+made: each session is a random sample of them, with random digits in prices, quantities and volumes. The zipped year is
+read by this project's parser and by common ones, in alternating rounds, each in a new process with one thread; all must
+find the same closes. Then a store of 12 years is built, with the sample's whole cash market on each session, and one
+stock's closes are read from it. Writes benchmarks/b3.md.
 """
 
 import json
@@ -38,13 +38,13 @@ STOCKS = ("VALE3", "PETR4", "ITUB4", "TAEE11", "AAPL34", "BOVA11")
 FIELDS = {"date": layout.DATE, "bdi": layout.CODBDI, "ticker": layout.CODNEG, "market": layout.TPMERC}
 FIELDS |= {"currency": layout.MODREF, "open": layout.PREABE, "high": layout.PREMAX, "low": layout.PREMIN}
 FIELDS |= {"close": layout.PREULT, "volume": layout.QUATOT, "factor": layout.FATCOT}
-# Fields that no parser here reads: best bid and ask, money paid, and the trailer's count of records
+# Fields that no parser here reads: best bid and ask, traded amount, and the trailer's number of records
 PREOFC, PREOFV, VOLTOT, TRAILER_RECORDS = slice(121, 134), slice(134, 147), slice(170, 188), slice(31, 42)
 CLASSES = [code.decode() for code in layout.CASH_CLASSES]
 
 
 def sample(folder: Path) -> NDArray[np.uint8]:
-    """The sample's lines [N, 247]."""
+    """The lines of the sample [N, 247]."""
     with zipfile.ZipFile(folder / SAMPLE) as archive:
         return np.frombuffer(archive.read(archive.namelist()[0]), np.uint8).reshape(-1, layout.RECORD_LENGTH + 2)
 
@@ -57,7 +57,7 @@ def cash_market(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def make_year(lines: NDArray[np.uint8], year: int, records: int, target: Path) -> None:
-    """A year of these lines."""
+    """Write a year made from these lines."""
     days, rng = calendar.sessions("BVMF", date(year, 1, 1), date(year, 12, 31)), np.random.default_rng(year)
     header, trailer = (line.copy() for line in (lines[0], lines[-1]))
     for line in (header, trailer):
@@ -79,12 +79,12 @@ def make_year(lines: NDArray[np.uint8], year: int, records: int, target: Path) -
 
 
 def ours(path: Path) -> pd.DataFrame:
-    """This project's: numpy on blocks of bytes."""
+    """This project's parser: numpy on blocks of bytes."""
     return parser.read(path).table
 
 
 def pandas_fwf(path: Path) -> pd.DataFrame:
-    """pandas.read_fwf, as most scripts do."""
+    """pandas.read_fwf, the most common way."""
     spans = [(field.start, field.stop) for field in FIELDS.values()]
     table = pd.read_fwf(
         path,
@@ -100,7 +100,7 @@ def pandas_fwf(path: Path) -> pd.DataFrame:
 
 
 def pandas_slices(path: Path) -> pd.DataFrame:
-    """One column of lines in pandas, cut by str.slice."""
+    """One column of lines in pandas, split by str.slice."""
     with zipfile.ZipFile(path) as archive:
         lines = pd.Series(archive.read(archive.namelist()[0]).decode("latin-1").split("\r\n")[1:-2], dtype="str")
     lines = lines[lines.str.slice(24, 27) == "010"]
@@ -115,7 +115,7 @@ def _chosen_by_pandas(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def arrow(path: Path) -> pd.DataFrame:
-    """pyarrow: one column of lines by its csv reader, cut by its kernels."""
+    """pyarrow: one column of lines by its csv reader, split by its kernels."""
     import io
 
     import pyarrow as pa
@@ -133,7 +133,7 @@ def arrow(path: Path) -> pd.DataFrame:
 
 
 def polars(path: Path) -> pd.DataFrame:
-    """polars: one column of lines, cut and cast by expressions."""
+    """polars: one column of lines, split and cast by expressions."""
     import polars as pl
 
     with zipfile.ZipFile(path) as archive:
@@ -159,7 +159,7 @@ WAYS: dict[str, tuple[Callable[[Path], pd.DataFrame], str]] = {
 
 
 def one(way: str, path: Path) -> None:
-    """Read once, and tell seconds, peak memory in MB, rows and the sum of the closes."""
+    """Read once, and print seconds, peak memory in MB, rows and the sum of the closes."""
     started = perf_counter()
     table = WAYS[way][0](path)
     seconds = perf_counter() - started
@@ -167,8 +167,8 @@ def one(way: str, path: Path) -> None:
     print(json.dumps([seconds, peak, len(table), round(float(table["close"].sum()), 2)]))
 
 
-def in_a_process(way: str, path: Path) -> list[float]:
-    """`one`, on one thread."""
+def in_new_process(way: str, path: Path) -> list[float]:
+    """The output of `one` in a new process with one thread."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_NUM_THREADS"), "1")
     command = [sys.executable, __file__, "--one", way, str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **threads})
@@ -177,19 +177,21 @@ def in_a_process(way: str, path: Path) -> list[float]:
 
 
 def parsing(path: Path, rounds: int) -> list[str]:
-    """The table of the ways to read a year."""
+    """The table of parsers."""
     ways = [way for way, (_, module) in WAYS.items() if not module or find_spec(module)]
     runs = {way: [] for way in ways}  # type: dict[str, list[list[float]]]
     for number in range(rounds):
         for way in ways:
             if way != "pandas.read_fwf" or number == 0:  # minutes
-                runs[way].append(in_a_process(way, path))
+                runs[way].append(in_new_process(way, path))
                 print(way, runs[way][-1], flush=True)
-    assert len({tuple(found[2:]) for of_way in runs.values() for found in of_way}) == 1, "they read different closes"
-    lines = ["| a year of 2,500,000 records, out of its zip | s | peak MB |", "|---|---:|---:|"]
+    assert len({tuple(found[2:]) for of_way in runs.values() for found in of_way}) == 1, (
+        "the parsers found different closes"
+    )
+    lines = ["| a year of 2,500,000 records, from its zip | s | peak MB |", "|---|---:|---:|"]
     for way, of_way in runs.items():
         lines.append(f"| {way} | {median(r[0] for r in of_way):.1f} | {median(r[1] for r in of_way):,.0f} |")
-    return [*lines, "| wanted | ≤ 10 | ≤ 1,500 |"]
+    return [*lines, "| target | ≤ 10 | ≤ 1,500 |"]
 
 
 def loading(folder: Path, lines: NDArray[np.uint8]) -> list[str]:
@@ -210,12 +212,12 @@ def loading(folder: Path, lines: NDArray[np.uint8]) -> list[str]:
         rows = len(store.quotes(ticker))
         times.append(1000 * (perf_counter() - started))
     size = sum(path.stat().st_size for path in store.folder.rglob("*.parquet")) / 1e6
-    what = f"one stock of it, {rows:,} sessions: median (worst of {len(times)})"
+    what = f"read one stock, {rows:,} sessions: median (worst of {len(times)})"
     return [
-        "| the store | found | wanted |",
+        "| the store | found | target |",
         "|---|---:|---:|",
-        f"| {len(files)} years, {len(cash) - 2:,} quotes a session: made | {seconds[0]:.0f} s, {size:.0f} MB | |",
-        f"| the same files again | {1000 * seconds[1]:.1f} ms | |",
+        f"| {len(files)} years, {len(cash) - 2:,} quotes per session: build | {seconds[0]:.0f} s, {size:.0f} MB | |",
+        f"| update with the same files | {1000 * seconds[1]:.1f} ms | |",
         f"| {what} | {median(times):.1f} ms ({max(times):.1f}) | ≤ 50 ms |",
     ]
 
@@ -229,8 +231,8 @@ def main(samples: Path, rounds: int) -> None:
         size = year.stat().st_size / 1e6
         lines = [*parsing(year, rounds), "", *loading(folder, drawn)]
     text = "\n".join(lines) + (
-        f"\n\nMedians of {rounds} alternating rounds (read_fwf: one), each in a process of its own, one thread; the "
-        f"zip has {size:.0f} MB. On: {machine()}. Again: `python benchmarks/b3.py DIR`.\n"
+        f"\n\nMedians of {rounds} alternating rounds (read_fwf: one), each in a new process, one thread; the "
+        f"zip has {size:.0f} MB. On: {machine()}. To repeat: `python benchmarks/b3.py DIR`.\n"
     )
     print(text)
     TABLE.write_text(f"# Reading B3's daily quotes\n\n{text}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The dashboard in a headless Chromium: for its picture, and for the figures in benchmarks/dashboard.md."""
+"""The dashboard in headless Chromium, for pictures.py and dashboard.py."""
 
 import contextlib
 import os
@@ -21,12 +21,12 @@ STILL = """return [
     document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') == 'notRunning',
     document.querySelectorAll('[data-testid=stSkeleton], [data-testid=stSpinner]').length == 0,
     document.querySelectorAll('h1').length == 1].every(Boolean)"""
-"""Streamlit has run the page, and nothing in it waits."""
+"""Streamlit has finished the page, and no element is loading."""
 
 
 @contextlib.contextmanager
 def dashboard(prices: Path, home: Path) -> Iterator[str]:
-    """The address of a dashboard over these prices."""
+    """The address of a dashboard for these prices."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -46,7 +46,7 @@ def dashboard(prices: Path, home: Path) -> Iterator[str]:
 
 
 def answers(address: str) -> bool:
-    """Somebody is there."""
+    """Whether a server answers."""
     with contextlib.suppress(OSError):
         urllib.request.urlopen(address, timeout=2).close()
         return True
@@ -69,13 +69,13 @@ def chromium(width: int, height: int) -> Iterator[webdriver.Chrome]:
 
 
 def resize(driver: webdriver.Chrome, width: int, height: int) -> None:
-    """A telephone below 500 pixels."""
+    """Set the window size; below 500 pixels as a mobile device."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def until(driver: webdriver.Chrome, script: str, seconds: float = 60) -> None:
-    """Wait for a condition, looking forty times a second."""
+    """Wait for a condition, polled 40 times per second."""
     end = time.monotonic() + seconds
     while not driver.execute_script(script):
         assert time.monotonic() < end, driver.find_element("tag name", "body").text

@@ -1,9 +1,9 @@
-"""Seconds of whole commands in this checkout and in another one: python benchmarks/commands.py PRICES --base DIR.
+"""Seconds of whole commands in this checkout and another one: python benchmarks/commands.py PRICES --base DIR.
 
-PRICES holds VALE3.csv. Every command is a process of its own, imports included, and the checkouts take turns. Measures
-train.py, predict.py, a sweep one run after another and by joblib, the shared model of many synthetic stocks of ten
-years, and the time inside fit against a bare PyTorch loop (each checkout's own benchmarks/speed.py). Writes
-benchmarks/commands.md. A quick trial:
+PRICES contains VALE3.csv. Each command is a new process, imports included; the checkouts alternate. Measures train.py,
+predict.py, a sweep (sequential and by joblib), the shared model of many synthetic stocks of ten years, and the time in
+fit relative to a bare PyTorch loop (by each checkout's benchmarks/speed.py). Writes benchmarks/commands.md. A quick
+trial:
 
     python benchmarks/commands.py PRICES --rounds 1 --runs 2 --stocks 2 --overrides model.hidden_size=4
 """
@@ -35,30 +35,30 @@ for line in speed.fits(pathlib.Path(sys.argv[1]), int(sys.argv[2])):
 """
 
 Row = tuple[str, Sequence[float]]
-"""What was measured, and a figure for each checkout."""
+"""A name, and one value per checkout."""
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder with this repository at some commit, and a home for what its commands leave."""
+    """A folder with this repository at some commit, and a home for its commands' files."""
 
     folder: Path
     home: Path
 
     @property
     def commit(self) -> str:
-        """The first digits of its commit."""
+        """The abbreviated commit."""
         command = ["git", "-C", str(self.folder), "rev-parse", "--short", "HEAD"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """One thread, its own code, its own home."""
+        """The environment of its commands: one thread, its code, its home."""
         own = {"PYTHONPATH": str(self.folder / "src"), "PREGAO_HOME": str(self.home), "OMP_NUM_THREADS": "1"}
         return {**os.environ, **own}
 
     def measured(self, program: str, *arguments: str) -> tuple[float, float]:
-        """Seconds of a command, and the peak of its processes' memory in MB (shared pages are divided among them)."""
+        """Seconds of a command, and the peak memory of its processes in MB (proportional set size)."""
         command = [sys.executable, str(self.folder / program), *arguments]
         with TemporaryFile() as log, ThreadPoolExecutor(1) as sampler:
             started = time.perf_counter()
@@ -72,7 +72,7 @@ class Checkout:
         return seconds, peak.result()
 
     def fit(self, prices: Path, rounds: int, overrides: Sequence[str]) -> float:
-        """Time inside fit in units of the bare loop's, from the last cell of the table of speed.py."""
+        """Time in fit divided by that of the bare loop, from the last cell of the table of speed.py."""
         command = [sys.executable, "-c", FIT, str(prices), str(rounds), *overrides]
         run = {"cwd": self.folder / "benchmarks", "env": self.environment, "stdout": subprocess.PIPE}
         done = subprocess.run(command, check=True, text=True, **run)
@@ -80,7 +80,7 @@ class Checkout:
 
 
 def peak_memory(process: subprocess.Popen[bytes]) -> float:
-    """The most memory that a process and its descendants had at once, in MB, sampled until it ends."""
+    """Peak memory of a process and its descendants in MB, sampled until it ends."""
     peak = 0
     while process.returncode is None:
         with suppress(psutil.Error):  # one of them has ended
@@ -92,12 +92,12 @@ def peak_memory(process: subprocess.Popen[bytes]) -> float:
 
 
 def measured(checkouts: Sequence[Checkout], rounds: int, *command: str) -> list[list[tuple[float, float]]]:
-    """Seconds and peak memory of a command by round and checkout."""
+    """Seconds and peak memory of a command, by round and checkout."""
     return [[each.measured(*command) for each in checkouts] for _ in range(rounds)]
 
 
 def medians(found: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
-    """Over rounds, by checkout: of the seconds, and of the memory."""
+    """Medians over rounds of seconds and of memory, by checkout."""
     columns = list(zip(*found, strict=True))
     return [median(seconds for seconds, _ in column) for column in columns], [
         median(peak for _, peak in column) for column in columns
@@ -114,17 +114,17 @@ def single(checkouts: Sequence[Checkout], given: argparse.Namespace) -> Iterator
     }
     for name, (program, *arguments) in commands.items():
         found = measured(checkouts, given.rounds + 1, program, *arguments)
-        seconds, peaks = medians(found[1:])  # the first round makes databases and caches
+        seconds, peaks = medians(found[1:])  # the first round creates databases and caches
         yield f"`{name}`, s", seconds
         yield f"`{name}`, peak MB", peaks
 
 
 def sweep(checkouts: Sequence[Checkout], given: argparse.Namespace) -> Iterator[Row]:
-    """Default runs that differ in their seed alone, one after another and by joblib."""
+    """Default runs that differ only in their seed, sequential and by joblib."""
     seeds = f"seed={','.join(map(str, range(given.runs)))}"
     sweep = ("-m", "stock=VALE3", "source=csv", f"source.path={given.prices}", "end=2025-07-27", seeds)
     launchers = {
-        "one after another": ("hydra/launcher=basic",),
+        "sequential": ("hydra/launcher=basic",),
         "joblib": ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={given.cores}"),
     }
     seconds = {}
@@ -133,11 +133,11 @@ def sweep(checkouts: Sequence[Checkout], given: argparse.Namespace) -> Iterator[
         seconds[name], _ = medians(found)
         yield f"sweep of {given.runs} runs, {name}, s", seconds[name]
     basic, parallel = seconds.values()
-    yield "one after another / joblib", [a / b for a, b in zip(basic, parallel, strict=True)]
+    yield "sequential / joblib", [a / b for a, b in zip(basic, parallel, strict=True)]
 
 
 def panel(checkouts: Sequence[Checkout], given: argparse.Namespace) -> Iterator[Row]:
-    """The shared model of many stocks."""
+    """Training of the shared model on many stocks."""
     sys.path.insert(0, str(REPOSITORY))
     with TemporaryDirectory() as folder:
         stocks = [synthetic(Path(folder), number) for number in range(given.stocks)]
@@ -150,7 +150,7 @@ def panel(checkouts: Sequence[Checkout], given: argparse.Namespace) -> Iterator[
 
 
 def synthetic(folder: Path, number: int) -> str:
-    """Ten years of a random walk with ranges, as a csv of this ticker."""
+    """Write ten years of a random walk with ranges as a csv file; returns its ticker."""
     from tests.conftest import random_walk, with_ranges
 
     ticker = f"{chr(65 + number // 676)}{chr(65 + number // 26 % 26)}{chr(65 + number % 26)}X3"
@@ -159,7 +159,7 @@ def synthetic(folder: Path, number: int) -> str:
 
 
 def fits(checkouts: Sequence[Checkout], given: argparse.Namespace) -> Iterator[Row]:
-    """Time inside fit."""
+    """Time in fit."""
     yield "time in fit / bare loop", [each.fit(given.prices, given.rounds, given.overrides) for each in checkouts]
 
 
@@ -167,7 +167,7 @@ PARTS = {"single": single, "sweep": sweep, "panel": panel, "fit": fits}
 
 
 def table(checkouts: Sequence[Checkout], given: argparse.Namespace) -> Iterator[str]:
-    """The lines of the table, each as soon as it is measured."""
+    """The lines of the table, each when it is measured."""
     yield f"| | {' | '.join(each.commit for each in checkouts)} | last / first |"
     yield f"|---|{'---:|' * (len(checkouts) + 1)}"
     for part in given.parts:

@@ -1,8 +1,8 @@
-"""How fast the dashboard is in Chromium: nice -n -10 python benchmarks/dashboard.py DIR [ROUNDS]; DIR holds VALE3.csv.
+"""Speed of the dashboard in Chromium: nice -n -10 python benchmarks/dashboard.py DIR [ROUNDS].
 
-Each round starts a server on a fresh home and opens a browser that has nothing cached. A page is drawn when Streamlit
-has run it, nothing in it waits, and its charts are there; a change is drawn when the text and the chart have changed.
-Needs chromium and chromedriver. Writes benchmarks/dashboard.md.
+DIR contains VALE3.csv. Each round starts a server on a fresh home and a browser with an empty cache. A page is complete
+when Streamlit has run it, no element is loading and its charts are drawn; a change is complete when the text and the
+chart have changed. Needs chromium and chromedriver. Writes benchmarks/dashboard.md.
 """
 
 import sys
@@ -23,29 +23,29 @@ from pregao.settings import REPOSITORY
 
 REPORT = REPOSITORY / "benchmarks/dashboard.md"
 
-WANTED = {
+TARGETS = {
     "first page, first visit to a new server": 3.0,
     "first page, next visit": 3.0,
     "another step": 0.5,
 }
 """Seconds."""
 
-LOOK = 0.5
-"""Seconds that a person looks at a step before the next; what is below the first chart is drawn by then."""
+PAUSE = 0.5
+"""Seconds between steps, in which the rest of the page is drawn."""
 
 CHARTS = "document.querySelectorAll('[data-testid=stVegaLiteChart] svg:has(path)')"
 
 WATCH = f"""
 const before = {CHARTS}[0].outerHTML, main = document.querySelector('[data-testid=stMain]'), text = arguments[0];
-let begun;
+let started;
 for (const kind of ['keydown', 'click'])
-  document.addEventListener(kind, () => begun ??= performance.now(), {{capture: true, once: true}});
+  document.addEventListener(kind, () => started ??= performance.now(), {{capture: true, once: true}});
 window.drawn = new Promise(done => (function look() {{
-  if (begun && main.textContent.includes(text) && ![undefined, before].includes({CHARTS}[0]?.outerHTML))
-    requestAnimationFrame(() => done(performance.now() - begun));
+  if (started && main.textContent.includes(text) && ![undefined, before].includes({CHARTS}[0]?.outerHTML))
+    requestAnimationFrame(() => done(performance.now() - started));
   else setTimeout(look, 10);
 }})());"""
-"""From a key or a click to the frame with another picture and this text; in the page, since a driver's look is slow."""
+"""Milliseconds from a key or a click to a frame with a changed chart and this text; in the page: the driver is slow."""
 
 FRAMES = """
 const done = arguments[0], box = document.querySelector('[data-testid=stVegaLiteChart] svg');
@@ -57,12 +57,12 @@ let last = performance.now(), n = 0;
   for (const kind of ['pointermove', 'mousemove']) box.dispatchEvent(new PointerEvent(kind, at));
   if (n++ < 120) requestAnimationFrame(frame); else done(gaps.slice(2));
 })();"""
-"""A mouse that crosses the first chart; the milliseconds between frames."""
+"""Moves a mouse over the first chart; returns the milliseconds between frames."""
 
-Figures = dict[str, list[float]]
+Seconds = dict[str, list[float]]
 
 
-def a_round(prices: Path, home: Path, found: Figures) -> None:
+def a_round(prices: Path, home: Path, found: Seconds) -> None:
     """Measure everything once."""
     with dashboard(prices, home) as address:
         for name in ("first page, first visit to a new server", "first page, next visit"):
@@ -79,7 +79,7 @@ def a_round(prices: Path, home: Path, found: Figures) -> None:
             found["Performance, nothing cached"].append(opened(driver, page, 5))
             found["Performance, next visit"].append(opened(driver, page, 5))
             for step in range(2, 11):
-                sleep(LOOK)
+                sleep(PAUSE)
                 found["another step"].append(changed(driver, lambda: right(driver), f"At step {step}"))
             page = f"{address}/forecast?language=English"
             found["Forecast, nothing cached"].append(opened(driver, page, 1))
@@ -87,7 +87,7 @@ def a_round(prices: Path, home: Path, found: Figures) -> None:
 
 
 def opened(driver: webdriver.Chrome, address: str, charts: int) -> float:
-    """Seconds from the address to the page."""
+    """Seconds to load a page."""
     started = perf_counter()
     driver.get(address)
     until(driver, STILL.replace("return [", f"return [{CHARTS}.length >= {charts},"))
@@ -95,7 +95,7 @@ def opened(driver: webdriver.Chrome, address: str, charts: int) -> float:
 
 
 def changed(driver: webdriver.Chrome, act: Callable[[], None], text: str = "") -> float:
-    """Seconds from a click or a key to another picture, and this text."""
+    """Seconds from a click or a key to a changed chart, and this text."""
     driver.execute_script(WATCH, text)
     act()
     milliseconds: float = driver.execute_async_script("window.drawn.then(arguments[0])")
@@ -103,47 +103,47 @@ def changed(driver: webdriver.Chrome, act: Callable[[], None], text: str = "") -
 
 
 def press(driver: webdriver.Chrome, label: str) -> None:
-    """A button."""
+    """Press a button."""
     [button] = [one for one in driver.find_elements("css selector", "button") if one.text.strip() == label]
     driver.execute_script("arguments[0].click()", button)
 
 
 def right(driver: webdriver.Chrome) -> None:
-    """The slider's next value."""
+    """Set the slider to its next value."""
     driver.execute_script("document.querySelector('[data-testid=stSlider] input').focus()")
     ActionChains(driver).send_keys(Keys.ARROW_RIGHT).perform()
 
 
-def report(found: Figures, rounds: int) -> str:
-    """The table, slowest of all beside the medians."""
+def report(found: Seconds, rounds: int) -> str:
+    """The report: medians and maxima."""
     frames = {name: found.pop(name) for name in ("frame", "slowest frame")}
     rows = "\n".join(
-        f"| {name} | {median(values):.2f} s | {max(values):.2f} s | {_wanted(name)} |" for name, values in found.items()
+        f"| {name} | {median(values):.2f} s | {max(values):.2f} s | {_target(name)} |" for name, values in found.items()
     )
     smooth, worst = (1000 * median(values) for values in frames.values())
     return f"""# Speed of the dashboard
 
-| from click to picture | median | slowest | wanted |
+| from click to chart | median | slowest | target |
 |---|---:|---:|---:|
 {rows}
 
-A mouse that crosses 11 years of candles: {smooth:.0f} ms a frame, {worst:.0f} ms the slowest one (medians).
+A mouse moved over 11 years of candles: {smooth:.0f} ms per frame, {worst:.0f} ms for the slowest one (medians).
 
-Other work on both cores makes all of it up to twice as slow, and a step slower than it should be; here nothing went
-before it (`nice -n -10`).
+Other work on both cores makes everything up to twice as slow, and a step slower than its target; here the benchmark had
+priority (`nice -n -10`).
 
 VALE3 since 2015, in headless Chromium on the server's own machine, {rounds} rounds, each with a new server on a fresh
-home and new browsers. On: {machine()}. Again: `nice -n -10 python benchmarks/dashboard.py DIR`.
+home and new browsers. On: {machine()}. To repeat: `nice -n -10 python benchmarks/dashboard.py DIR`.
 """
 
 
-def _wanted(name: str) -> str:
-    return f"≤ {WANTED[name]:g} s" if name in WANTED else "–"
+def _target(name: str) -> str:
+    return f"≤ {TARGETS[name]:g} s" if name in TARGETS else "–"
 
 
 def main(prices: Path, rounds: int = 5) -> None:
     """Measure, and write the report."""
-    found: Figures = defaultdict(list)
+    found: Seconds = defaultdict(list)
     for number in range(rounds):
         with TemporaryDirectory() as home:
             a_round(prices, Path(home), found)

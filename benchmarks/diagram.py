@@ -1,4 +1,4 @@
-"""A network drawn from itself: what its modules are, what went through them, how many weights they have."""
+"""A diagram of a network's modules, with the shapes of a forward pass and the numbers of weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,30 +23,30 @@ BOX, INK, LINE = "#e3f1ec", "#222222", "#0b6e4f"
 
 @dataclass(frozen=True)
 class Stage:
-    """A module without children, as one forward pass met it.
+    """A module without children, in a forward pass.
 
     Attributes:
         name: its path in the network.
-        kind: its class, and what it was made with.
-        taken: the shape of its input; B is the number of windows.
-        given: the shape of its output.
-        weights: how many it learns.
+        kind: its class and arguments.
+        input: the shape of its input; B is the number of windows.
+        output: the shape of its output.
+        weights: the number of its parameters.
     """
 
     name: str
     kind: str
-    taken: str
-    given: str
+    input: str
+    output: str
     weights: int
 
 
 def stages(network: ForecastModel, lookback: int) -> list[Stage]:
-    """The modules in the order in which a forecast passes them."""
+    """The modules in the order of a forward pass."""
     found: list[Stage] = []
     hooks = []
     for name, module in network.named_modules():
         if not list(module.children()):
-            hooks.append(module.register_forward_hook(_watch(name, found)))
+            hooks.append(module.register_forward_hook(_recorder(name, found)))
     closes, measures = np.linspace(50, 55, lookback)[None], np.full((1, len(network.measures)), 0.02)
     try:
         with torch.inference_mode():
@@ -58,13 +58,13 @@ def stages(network: ForecastModel, lookback: int) -> list[Stage]:
 
 
 def draw(network: ForecastModel, lookback: int, horizon: int, path: Path) -> None:
-    """One box a module, from the closes down to the quantiles."""
+    """Draw one box per module, from the closes to the quantiles."""
     found = stages(network, lookback)
     first = f"closes [B, {lookback}]  ·  volatilities [B, {len(network.measures)}]: {', '.join(network.measures)}"
     last = f"closes at {len(LEVELS)} quantiles [B, {horizon}, {len(LEVELS)}]"
     boxes = [
         ("prices in", first),
-        *((f"{stage.name}: {stage.kind}", _told(stage)) for stage in found),
+        *((f"{stage.name}: {stage.kind}", _shapes(stage)) for stage in found),
         ("prices out", last),
     ]
     with matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "pregao"}):
@@ -86,7 +86,7 @@ def draw(network: ForecastModel, lookback: int, horizon: int, path: Path) -> Non
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _watch(name: str, found: list[Stage]) -> Hook:
+def _recorder(name: str, found: list[Stage]) -> Hook:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ANN401 - torch's
         out = output[0] if isinstance(output, tuple) else output
         weights = sum(parameter.numel() for parameter in module.parameters())
@@ -100,6 +100,6 @@ def _shape(tensor: Tensor) -> str:
     return f"[{', '.join(['B', *map(str, tensor.shape[1:])])}]"
 
 
-def _told(stage: Stage) -> str:
+def _shapes(stage: Stage) -> str:
     weights = f"  ·  {stage.weights:,} weights" if stage.weights else ""
-    return f"{stage.taken} → {stage.given}{weights}"
+    return f"{stage.input} → {stage.output}{weights}"

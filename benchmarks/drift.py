@@ -1,8 +1,8 @@
-"""What a drift warning is worth: false alarms, power, and what a training saves then: python benchmarks/drift.py DIR.
+"""False alarms, power and value of drift warnings: python benchmarks/drift.py DIR.
 
-DIR holds STOCK.csv files (source=csv). False alarms and power are measured on simulated stocks, whose returns are
-GJR-GARCH's of each real one and so never change unless we change them; the worth on the real ones, by two backtests:
-one model that is refitted every half-year and one that never is. Writes benchmarks/drift.md.
+DIR contains STOCK.csv files (source=csv). False alarms and power are measured on simulated stocks: GJR-GARCH returns
+fitted to each real stock, which change only where this script changes them. The value is measured on the real stocks,
+by two backtests: one refits the model every half-year, the other never. Writes benchmarks/drift.md.
 """
 
 import logging
@@ -28,44 +28,44 @@ from pregao.prices.downloader import Downloader
 from pregao.quantiles import LEVELS
 
 TABLE = Path(__file__).with_suffix(".md")
-BEGINS, LAST = "2022-01-01", "2025-07-31"
+FIRST, LAST = "2022-01-01", "2025-07-31"
 PATHS, LATER = 8, 500
 FACTORS = {"nothing": 1.0, "volatility × 1.5": 1.5, "volatility × 2": 2.0, "volatility × 0.6": 0.6}
 QUANTILES = [f"q{int(100 * level):02d}" for level in LEVELS]
 
 
 def closes_of(prices: Path) -> dict[str, pd.DataFrame]:
-    """Adjusted closes by stock, of those with two years before 2022."""
+    """Adjusted closes of the stocks with two years of prices before 2022."""
     downloader = Downloader("csv", prices)
     stocks = sorted(path.stem for path in prices.glob("*.csv") if path.stem != "BVSP")
     tables = {stock: downloader.closes(stock, "2015-01-01", LAST) for stock in stocks}
-    return {stock: table for stock, table in tables.items() if (table["date"] < BEGINS).sum() > 500}
+    return {stock: table for stock, table in tables.items() if (table["date"] < FIRST).sum() > 500}
 
 
-def scores(usual: dict[str, object] | None, closes: np.ndarray, after: int) -> np.ndarray:
-    """Drift at every fifth close from a position on."""
-    found = [drift(usual, closes[: end + 1]) for end in range(after, len(closes), STRIDE)]
+def scores(reference: dict[str, object] | None, closes: np.ndarray, after: int) -> np.ndarray:
+    """Drift score at every fifth close from a position on."""
+    found = [drift(reference, closes[: end + 1]) for end in range(after, len(closes), STRIDE)]
     return np.array([np.nan if one is None else one.score for one in found])
 
 
 def simulated(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Warnings on stocks that do not change, and on stocks that do."""
+    """Warnings on unchanged and on changed simulated stocks."""
     found: dict[str, list[tuple[float, bool]]] = {name: [] for name in FACTORS}
     rng = np.random.default_rng(6544)
     for table in tables.values():
-        closes = table.loc[table["date"] < BEGINS, "close"].to_numpy()
+        closes = table.loc[table["date"] < FIRST, "close"].to_numpy()
         returns = 100 * np.diff(np.log(closes))
         model = arch_model(returns, mean="Zero", p=1, o=1, q=1, dist="t")
         parameters = model.fit(disp="off", show_warning=False).params
         for _ in range(PATHS):
             model.distribution._generator = np.random.default_rng(rng.integers(2**32))
             path = model.simulate(parameters, len(returns) + LATER)["data"].to_numpy() / 100
-            usual = summary(np.exp(np.append(0, path[: len(returns)].cumsum())))
+            reference = summary(np.exp(np.append(0, path[: len(returns)].cumsum())))
             for name, factor in FACTORS.items():
                 changed = np.where(np.arange(len(path)) < len(returns), 1, factor) * path
-                after = scores(usual, np.exp(np.append(0, changed.cumsum())), len(returns) + SESSIONS) > 1
+                after = scores(reference, np.exp(np.append(0, changed.cumsum())), len(returns) + SESSIONS) > 1
                 found[name].append((float(after.mean()), bool(after.any())))
-    lines = ["| what changed | sessions with a warning % | paths with one within two years % |", "|---|---:|---:|"]
+    lines = ["| change | sessions with a warning % | paths with one within two years % |", "|---|---:|---:|"]
     for name, rows in found.items():
         share, some = np.mean(rows, axis=0)
         lines.append(f"| {name} | {100 * share:.1f} | {100 * some:.0f} |")
@@ -73,10 +73,10 @@ def simulated(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def losses(prices: Path, stocks: list[str], refit_every: int) -> pd.Series:
-    """Pinball of each stock's forecast by its day, of the shared model."""
+    """Pinball loss of the shared model by stock and cutoff."""
     chosen = ["source=csv", f"source.path={prices}", f"stocks=[{','.join(stocks)}]", "models=[shared]"]
     with initialize_config_dir(str(CONF), version_base=None):
-        overrides = [f"refit_every={refit_every}", f"end={LAST}", f"first_cutoff={BEGINS}"]
+        overrides = [f"refit_every={refit_every}", f"end={LAST}", f"first_cutoff={FIRST}"]
         config = parse(BacktestConfig, compose("backtest", ["panel=ibovespa", *chosen, *overrides]))
     with TemporaryDirectory() as home:
         os.environ["PREGAO_HOME"] = home
@@ -91,17 +91,18 @@ def losses(prices: Path, stocks: list[str], refit_every: int) -> pd.Series:
 
 
 def real(prices: Path, tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Where the warnings came, and what the refits saved there and elsewhere."""
+    """Pinball loss by drift score, and its reduction by refits."""
     scored = {}
     for stock, table in tables.items():
-        usual = summary(table.loc[table["date"] < BEGINS, "close"].to_numpy())
-        for end in np.flatnonzero(table["date"] >= BEGINS):
-            now = drift(usual, table["close"].to_numpy()[: end + 1])
+        reference = summary(table.loc[table["date"] < FIRST, "close"].to_numpy())
+        for end in np.flatnonzero(table["date"] >= FIRST):
+            now = drift(reference, table["close"].to_numpy()[: end + 1])
             scored[stock, table["date"].iloc[end]] = np.nan if now is None else now.score
     old, new = (losses(prices, list(tables), every) for every in (1200, 6))
     both = pd.DataFrame({"old": old, "new": new, "score": pd.Series(scored)}).dropna()
     lines = [
-        "| drift score | stocks | share of forecasts % | pinball, never refitted | half-yearly | saved % |",
+        "| drift score | stocks | share of forecasts % | pinball, never refitted | refitted every half-year "
+        "| saved % |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     bins = {
@@ -119,8 +120,8 @@ def real(prices: Path, tables: dict[str, pd.DataFrame]) -> list[str]:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     by_stock = 100 * (both["score"] > 1).groupby(level=0).mean()
     worst = by_stock.nlargest(3)
-    told = ", ".join(f"{stock} {share:.1f}" for stock, share in worst.items() if share)
-    return [*lines, "", f"Sessions with a warning, by stock: 0–{by_stock.max():.1f} %; most: {told}."]
+    most = ", ".join(f"{stock} {share:.1f}" for stock, share in worst.items() if share)
+    return [*lines, "", f"Sessions with a warning, by stock: 0–{by_stock.max():.1f} %; most: {most}."]
 
 
 def main(prices: Path) -> None:
@@ -128,15 +129,15 @@ def main(prices: Path) -> None:
     logging.disable(logging.WARNING)
     started = perf_counter()
     tables = closes_of(prices)
-    parts = ["# Drift", "", "## Of stocks that change only as we say", "", *simulated(tables)]
+    parts = ["# Drift", "", "## Simulated stocks", "", *simulated(tables)]
     print("\n".join(parts), flush=True)
-    parts += ["", "## Of real ones, and what a newer model saves then", "", *real(prices, tables)]
+    parts += ["", "## Real stocks, and the reduction of the loss by a newer model", "", *real(prices, tables)]
     parts += [
         "",
-        f"{len(tables)} stocks; the training part is 2015..2021, what is judged 2022-01..2025-07. Simulated: {PATHS} "
-        f"paths a stock, two years after the training part, looked at every fifth session from the {SESSIONS}th on. "
-        f"Pinball is the log return's × 1000. Seed 6544. It took {perf_counter() - started:.0f} s. Measured on: "
-        f"{machine()}. Again: `python benchmarks/drift.py DIR`.",
+        f"{len(tables)} stocks; the training part is 2015..2021, the test part 2022-01..2025-07. Simulated: {PATHS} "
+        f"paths per stock, two years after the training part, scored at every fifth session from the {SESSIONS}th on. "
+        f"Pinball loss of the log return, × 1000. Seed 6544. Run time: {perf_counter() - started:.0f} s. Measured on: "
+        f"{machine()}. To repeat: `python benchmarks/drift.py DIR`.",
     ]
     text = "\n".join(parts) + "\n"
     print(text)

@@ -1,7 +1,7 @@
-"""10,000 mixed requests while processes are killed and files break: python benchmarks/faults.py.
+"""10,000 mixed requests while processes are killed and disk writes fail: python benchmarks/faults.py.
 
-The real server, started again whenever it ends, as a container's restart policy does; the same storm and the same judge
-as in tests/faults. Also what writing a forecast down costs. Writes benchmarks/faults.md.
+The real server, restarted whenever it ends, as by a container's restart policy, with the requests and checks of
+tests/faults. Also measures the cost of logging a forecast. Writes benchmarks/faults.md.
 """
 
 import os
@@ -30,11 +30,11 @@ EACH = 2
 STOCKS = ("VALE3", "PETR4", "ITUB4")
 SEED = 6544
 MANY = [f"AAA{letter}3" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-FORGETFUL = Path(__file__).with_name("forgetful.py")
+WITHOUT_LOG = Path(__file__).with_name("without_log.py")
 
 
 def breaks(server: Supervised) -> dict[str, Callable[[], bool]]:
-    """What may happen, by name; each is a call that tells whether it did."""
+    """The faults by name; each call returns whether the fault happened."""
 
     def train() -> bool:
         overrides = {"model.hidden_size": 4, "trainer.max_epochs": 50, "promote": "always"}
@@ -58,27 +58,27 @@ def breaks(server: Supervised) -> dict[str, Callable[[], bool]]:
         "starter killed": lambda: server.kill("starter"),
         "training killed": killed_training,
         "training started": train,
-        "no room on the disk for a second": lambda: _disk_is_full(server),
+        "disk full for a second": lambda: _disk_is_full(server),
     }
 
 
 def _disk_is_full(server: Supervised) -> bool:
-    """For a second, the HTTP process may write no byte to any file."""
+    """For a second, the HTTP process cannot write to files."""
     pid = server.process_of("HTTP")
     if pid is None:
         return False
     try:
-        former = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, former[1]))
+        previous = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, previous[1]))
         time.sleep(1)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, former)
-    except OSError:  # it has just been killed
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, previous)
+    except OSError:  # the process was killed
         return False
     return True
 
 
 def storm_of(folder: Path, tables: dict[str, pd.DataFrame]) -> list[str]:
-    """The requests and the faults, and what came of them."""
+    """Send requests during faults; returns the table of their results."""
     home = folder / "home"
     os.environ["PREGAO_HOME"] = str(home)
     chance, happened = random.Random(SEED), Counter[str]()
@@ -97,37 +97,36 @@ def storm_of(folder: Path, tables: dict[str, pd.DataFrame]) -> list[str]:
         server.wait()
         restarts = list(server.restarts)
         time.sleep(3)
-    lines = ["| what | found | wanted |", "|---|---:|---:|"]
+    lines = ["| what | found | target |", "|---|---:|---:|"]
     refusals = storm.counts[503]
     lines += [
         f"| answers, to 6 clients in {time.monotonic() - started:.0f} s | {storm.answers:,} | ≥ {REQUESTS:,} |",
-        f"| of them refused with 503 and a sentence | {refusals:,} | – |",
-        f"| wrong answers, and 5xx but 503 with a sentence | {len(storm.wrong)} | 0 |",
-        f"| forecasts told that the log has not, or has otherwise (of {len(storm.told)}) | {len(lost(storm))} | 0 |",
-        f"| forecasts that no complete model of the registry makes | {len(made_up(storm, tables))} | 0 |",
+        f"| of these, 503 with a message | {refusals:,} | – |",
+        f"| wrong answers, and 5xx other than 503 with a message | {len(storm.wrong)} | 0 |",
+        f"| answered forecasts that the log lacks or has otherwise (of {len(storm.told)}) | {len(lost(storm))} | 0 |",
+        f"| forecasts that no complete registered model makes | {len(made_up(storm, tables))} | 0 |",
         f"| restart to first answer, median of {len(restarts)} | {median(restarts):.1f} s | ≤ 5 s |",
         f"| restart to first answer, slowest | {max(restarts):.1f} s | – |",
     ]
-    told = ", ".join(f"{name} {count} ×" for name, count in sorted(happened.items()))
+    faults_by_name = ", ".join(f"{name} {count} ×" for name, count in sorted(happened.items()))
     return [
         *lines,
         "",
-        f"Faults, at random moments: {told}. Connections that broke or were refused meanwhile: "
-        f"{storm.counts['no connection']:,}.",
+        f"Faults, at random times: {faults_by_name}. Broken or refused connections: {storm.counts['no connection']:,}.",
         *[f"- {wrong}" for wrong in storm.wrong[:10]],
     ]
 
 
 def milliseconds(client: httpx.Client, stock: str) -> float:
-    """To a whole answer."""
-    began = time.perf_counter()
+    """Milliseconds to a complete answer."""
+    started = time.perf_counter()
     answer = client.post("/predict", json={"stock": stock})
     assert answer.status_code == 200, answer.text
-    return 1000 * (time.perf_counter() - began)
+    return 1000 * (time.perf_counter() - started)
 
 
 def times(folder: Path, home: str, launcher: Path | None) -> tuple[list[float], list[float]]:
-    """Milliseconds of the first request for each of many stocks, and of further ones for them."""
+    """Milliseconds of the first request for each of many stocks, and of later ones."""
     serve = Supervised(folder / home, "source=csv", f"source.path={folder}", "retry=100000", launcher=launcher)
     with serve as server, httpx.Client(base_url=server.url, timeout=60) as client:
         first = [milliseconds(client, stock) for stock in MANY]
@@ -135,17 +134,17 @@ def times(folder: Path, home: str, launcher: Path | None) -> tuple[list[float], 
 
 
 def cost_of_a_write(folder: Path, rounds: int = 3) -> list[str]:
-    """The same requests to a server with and to one without the memory, in turn."""
+    """Send the same requests to a server with the log and one without it, in alternating rounds."""
     found: dict[bool, list[tuple[list[float], list[float]]]] = {True: [], False: []}
     for number in range(rounds):
-        for keeps in (True, False):
-            found[keeps].append(times(folder, f"{number}-{keeps}", None if keeps else FORGETFUL))
+        for logs in (True, False):
+            found[logs].append(times(folder, f"{number}-{logs}", None if logs else WITHOUT_LOG))
     lines = [
-        "| p50 of /predict by stock, ms | with the log | without | it adds | wanted |",
+        "| p50 of /predict by stock, ms | with the log | without | difference | target |",
         "|---|---:|---:|---:|---:|",
     ]
-    for place, (what, wanted) in enumerate((("the first in a session", "–"), ("all others, from memory", "≤ 1"))):
-        own, other = ([median(one[place]) for one in found[keeps]] for keeps in (True, False))
+    for place, (what, wanted) in enumerate((("first in a session", "–"), ("all others, cached", "≤ 1"))):
+        own, other = ([median(one[place]) for one in found[logs]] for logs in (True, False))
         added = median(a - b for a, b in zip(own, other, strict=True))
         lines.append(f"| {what} | {median(own):.2f} | {median(other):.2f} | {added:+.2f} | {wanted} |")
     return lines
@@ -162,7 +161,7 @@ def main() -> None:
             random_walk(n=1600, seed=seed).to_csv(folder / f"{stock}.csv", index=False)
         lines = [*storm_of(folder, tables), "", *cost_of_a_write(folder)]
     text = "\n".join(
-        ["# Faults", "", *lines, "", f"Seed {SEED}. On: {machine()}. Again: `python benchmarks/faults.py`.", ""]
+        ["# Faults", "", *lines, "", f"Seed {SEED}. On: {machine()}. To repeat: `python benchmarks/faults.py`.", ""]
     )
     print(text)
     TABLE.write_text(text, encoding="utf-8")

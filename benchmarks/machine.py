@@ -1,4 +1,4 @@
-"""What a table of measurements says of the machine that it was made on."""
+"""The description of the machine in the benchmark tables."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import torch
 
 
 def machine() -> str:
-    """Processor, cores and versions; nothing that names a host."""
+    """Processor, cores and versions, without the host name."""
     processor = platform.processor() or platform.machine()
     return (
         f"{processor}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "

@@ -1,7 +1,7 @@
 """neuralforecast's LSTM on a stock's closes, in its own virtual environment; started by speed.py.
 
-python peer_lstm.py FOLDER STEPS UNTIL: reads closes.csv and cutoffs.npy, writes forecasts.npy (each cutoff's next
-closes) and prints the seconds in fit. It learns from closes before UNTIL alone.
+python peer_lstm.py FOLDER STEPS UNTIL: reads closes.csv and cutoffs.npy, trains on closes before UNTIL, writes
+forecasts.npy (the next closes of each cutoff) and prints the seconds in fit.
 """
 
 import logging
@@ -28,7 +28,7 @@ def main(folder: Path, steps: int, until: str) -> None:
     """Fit, and forecast from every cutoff."""
     torch.set_num_threads(1)
     table = pd.read_csv(folder / "closes.csv", parse_dates=["date"])
-    # Sessions are numbered: its frequencies know no exchange's holidays.
+    # Sessions are numbered: pandas frequencies do not contain an exchange's holidays.
     series = pd.DataFrame({"unique_id": "stock", "ds": np.arange(len(table)), "y": table["close"]})
     quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
     model = LSTM(

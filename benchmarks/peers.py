@@ -1,7 +1,6 @@
-"""What the API is measured against: the same network behind a bare FastAPI, and behind Flask.
+"""The peers of the API benchmark: the same network behind a bare FastAPI and behind Flask.
 
-Both run the network for every request and answer with the same numbers. Neither knows prices, bands' dates, a registry
-or a key.
+Both run the network for every request and return the same numbers, without prices, dates, registry or API key.
 """
 
 import json
@@ -22,15 +21,15 @@ MODEL = TrainedModel.load(Path(os.environ["PREGAO_BENCHMARK_MODEL"]))
 LATEST = [50 + (7 * i % 11) / 10 for i in range(20)]
 
 
-class Asked(BaseModel):
-    """The same body as ours."""
+class PredictBody(BaseModel):
+    """The request body of Pregão's POST /predict."""
 
     stock: str | None = None
     historical_data: list[float] | None = None
 
 
 def answer(closes: list[float] | None) -> dict[str, Any]:
-    """The same numbers as ours."""
+    """The numbers of Pregão's answer."""
     rows = MODEL.rows(MODEL.window(LATEST if closes is None else closes))
     prices = ", ".join(f"{row['close']:.2f}" for row in rows)
     return {"stock": "VALE3", "prediction": rows[0]["close"], "forecast": rows, "preco": f"[{prices}]"}
@@ -40,9 +39,9 @@ bare = FastAPI()
 
 
 @bare.post("/predict")
-async def predict(asked: Asked) -> dict[str, Any]:
-    """The network runs in the event loop: for one so small that is the fastest way."""
-    return answer(asked.historical_data)
+async def predict(body: PredictBody) -> dict[str, Any]:
+    """Run the network in the event loop, which is fastest for a small network."""
+    return answer(body.historical_data)
 
 
 flask = Flask("peers")
@@ -50,5 +49,5 @@ flask = Flask("peers")
 
 @flask.post("/predict")
 def predict_of_flask() -> Response:
-    """The same."""
+    """POST /predict of Flask."""
     return Response(json.dumps(answer(request.get_json().get("historical_data"))), mimetype="application/json")

@@ -1,4 +1,4 @@
-"""Draws the README's pictures anew: python benchmarks/pictures.py DIR with VALE3.csv. Needs chromium, chromedriver."""
+"""Redraw the README's pictures: python benchmarks/pictures.py DIR with VALE3.csv. Needs chromium and chromedriver."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ PAGE, WIDTH, HEIGHT = "forecast", 1280, 960
 
 
 def of_the_model(prices: Path) -> None:
-    """The shipped model's network, and its forecasts of what came after all that it has seen."""
+    """Draw the shipped model's network, and its forecasts after its training data."""
     symbol = Symbol.parse(STOCK)
     served = registry.champion(symbol)
     card = served.model.card
@@ -39,7 +39,7 @@ def of_the_model(prices: Path) -> None:
 
 
 def forecast_against_actual(evaluation: Evaluation, steps: Sequence[int], path: Path) -> None:
-    """Forecast and bands against the actual closes, one row per step, of the first stock."""
+    """Draw forecasts, bands and actual closes of the first stock, one row per step."""
     table = evaluation.tables.forecasts
     stock = table["stock"].iloc[0]
     with picture(path, 10, 2.5 * len(steps) + 0.4) as figure:
@@ -51,7 +51,7 @@ def forecast_against_actual(evaluation: Evaluation, steps: Sequence[int], path: 
 
 
 def error_per_step(evaluation: Evaluation, path: Path) -> None:
-    """The MAPE of the model and of last close at each step."""
+    """Draw the MAPE of the model and of last close by step."""
     with picture(path, 6, 3.2) as figure:
         axis = figure.add_subplot()
         plots.error_per_step(axis, evaluation)
@@ -59,18 +59,18 @@ def error_per_step(evaluation: Evaluation, path: Path) -> None:
 
 
 def of_the_dashboard(prices: Path, home: Path) -> None:
-    """What a visitor sees."""
+    """Take the screenshot of the dashboard."""
     with dashboard(prices, home) as address, chromium(WIDTH, HEIGHT) as driver:
         driver.get(f"{address}/{PAGE}?language=English")
         until(driver, STILL)
         until(driver, "return document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length > 0")
-        time.sleep(1.5)  # Vega draws once more when it knows its width
+        time.sleep(1.5)  # Vega redraws when it knows its width
         image = Image.open(BytesIO(driver.get_screenshot_as_png())).convert("RGB")
         image.quantize(128).save(PICTURES / "dashboard.png", optimize=True)
 
 
 def main(prices: Path) -> None:
-    """Draw all of them."""
+    """Draw all pictures."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as home:
         os.environ["PREGAO_HOME"] = home

@@ -1,9 +1,9 @@
 """Errors and bands on the published comparison's windows: python benchmarks/reference_split.py DIR [STOCK …].
 
-DIR holds STOCK.csv files (source=csv). Trains the shared model on every stock before 2023-11-24, then judges on each
-stock from that day on: the shared model as it is, a model of the stock's own, and the shared model fine-tuned on the
-stock; the shared one with less to see, and from three seeds; and the published recipe on VALE3. All through the same
-Pipeline as train.py, without MLflow and without serving anything. Writes benchmarks/reference_split.md.
+DIR contains STOCK.csv files (source=csv). Trains the shared model on all stocks before 2023-11-24, then evaluates on
+each stock from that day on: the shared model, a per-stock model, the shared model fine-tuned on the stock, the shared
+model with fewer inputs and with three seeds, and the published recipe on VALE3. Uses the steps of train.py, without
+MLflow and without a promotion. Writes benchmarks/reference_split.md.
 """
 
 import logging
@@ -52,7 +52,7 @@ def pipeline(prices: Path, folder: str, *overrides: str) -> Pipeline:
 
 
 def train(run: Pipeline, shared: TrainedModel | None = None) -> tuple[TrainedModel, Panel, float]:
-    """The model, started from the shared one if given, its windows, and the seconds in fit."""
+    """The model, warm-started from the shared one if given; its windows; the seconds in fit."""
     config, start = run.config, None
     if shared is not None:
         served = Served(shared, "SHARED", 0, "benchmark", run.folder)
@@ -64,19 +64,19 @@ def train(run: Pipeline, shared: TrainedModel | None = None) -> tuple[TrainedMod
 
 
 def against_garch(evaluation: Evaluation) -> float:
-    """100 × (1 − pinball / GJR-GARCH's)."""
+    """Pinball loss saved compared with GJR-GARCH, in percent."""
     scores = evaluation.scores
     return 100 * (1 - scores["model"]["pinball"] / scores[GARCH]["pinball"])
 
 
-class Judge:
-    """Evaluates models; a stock's baselines are the same for all of them, and fitted on 2020 until the border."""
+class Evaluator:
+    """Evaluates models; the baselines of a stock are fitted once, on 2020 until the test part."""
 
     def __init__(self) -> None:
         self.baselines: dict[str, dict[str, np.ndarray]] = {}
 
     def __call__(self, model: TrainedModel, panel: Panel, stock: str) -> Evaluation:
-        """The model and its baselines on one stock's judged windows."""
+        """The model and the baselines on the stock's test windows."""
         windows = panel.split.test.where(panel.split.test.stocks == stock)
         table = panel.prices[stock]
         if stock not in self.baselines:
@@ -87,7 +87,7 @@ class Judge:
 
 
 def row(stock: str, recipe: str, evaluation: Evaluation) -> str:
-    """One line of the table."""
+    """The table row of one stock and recipe."""
     model, naive = evaluation.scores["model"], evaluation.scores[NAIVE]
     cells = [f"{model['rmse']:.3f}", f"{naive['rmse']:.3f}", f"{model['mape']:.3f}", f"{naive['mape']:.3f}"]
     cells += [f"{model['skill_mape']:+.2f}", f"{model['coverage_80']:.1f}", f"{model['coverage_90']:.1f}"]
@@ -95,7 +95,7 @@ def row(stock: str, recipe: str, evaluation: Evaluation) -> str:
 
 
 def summary(recipe: str, evaluations: list[Evaluation]) -> str:
-    """One line for many stocks."""
+    """The table row of a recipe over many stocks."""
     skills = [e.scores["model"]["skill_mape"] for e in evaluations]
     inside = [e.scores["model"]["coverage_90"] for e in evaluations]
     bands = [against_garch(e) for e in evaluations]
@@ -109,7 +109,7 @@ def summary(recipe: str, evaluations: list[Evaluation]) -> str:
 
 
 def _losses(evaluations: list[Evaluation], name: str) -> np.ndarray:
-    """Pinball by origin and stock; NaN where a stock has no such origin."""
+    """Pinball loss [cutoff, stock]; NaN if a stock lacks a cutoff."""
     columns = {
         e.stock: pd.Series(pinball_by_window(e.windows.targets, e.forecasts[name]), index=e.windows.cutoffs)
         for e in evaluations
@@ -118,14 +118,14 @@ def _losses(evaluations: list[Evaluation], name: str) -> np.ndarray:
 
 
 def _mean(parts: tuple[Evaluation, ...]) -> Evaluation:
-    """The seeds' quantiles, averaged as log returns."""
+    """The mean over seeds of the quantiles' logarithms."""
     logs = np.mean([np.log(part.forecasts["model"]) for part in parts], axis=0)
     return replace(parts[0], forecasts={**parts[0].forecasts, "model": np.exp(logs)})
 
 
 def main(prices: Path, stocks: list[str]) -> None:
     """Print and write the tables."""
-    logging.disable(logging.WARNING)  # each training would tell of the same missing sessions
+    logging.disable(logging.WARNING)  # each training would warn of the same missing sessions
     with TemporaryDirectory() as folder:
         lines = [HEAD, "|---|---|" + "---:|" * 8, PUBLISHED]
 
@@ -134,10 +134,10 @@ def main(prices: Path, stocks: list[str]) -> None:
             lines.append(line)
 
         print("\n".join(lines), flush=True)
-        judge = Judge()
+        evaluate = Evaluator()
         published = pipeline(prices, folder, "stock=VALE3", "experiment=reference", "evaluation.split=reference")
         model, panel, _ = train(published)
-        note(row("VALE3", "`experiment=reference`", judge(model, panel, "VALE3")))
+        note(row("VALE3", "`experiment=reference`", evaluate(model, panel, "VALE3")))
         found: dict[str, list[Evaluation]] = {}
         together = f"stocks=[{','.join(stocks)}]"
         shared, seconds = {}, []
@@ -151,7 +151,7 @@ def main(prices: Path, stocks: list[str]) -> None:
             run = pipeline(prices, folder, "experiment=ibovespa", "evaluation.split=reference", together, *choices)
             shared[name], panel, fit = train(run)
             seconds.append(fit)
-            found[name] = [judge(shared[name], panel, stock) for stock in panel.stocks]
+            found[name] = [evaluate(shared[name], panel, stock) for stock in panel.stocks]
             print(summary(name, found[name]), flush=True)
         seeds = [found["shared"]]
         for seed in SEEDS[1:]:
@@ -160,7 +160,7 @@ def main(prices: Path, stocks: list[str]) -> None:
             )
             model, panel, fit = train(run)
             seconds.append(fit)
-            seeds.append([judge(model, panel, stock) for stock in panel.stocks])
+            seeds.append([evaluate(model, panel, stock) for stock in panel.stocks])
         found["shared, mean of 3 seeds"] = [_mean(parts) for parts in zip(*seeds, strict=True)]
         for stock in stocks:
             for recipe, start in (("its own", None), ("fine-tuned", shared["shared"])):
@@ -168,9 +168,9 @@ def main(prices: Path, stocks: list[str]) -> None:
                 try:
                     model, panel, _ = train(run, start)
                 except PregaoError as error:
-                    note(f"| {stock} | {recipe} | not judged: {error} |")
+                    note(f"| {stock} | {recipe} | not evaluated: {error} |")
                     continue
-                found.setdefault(recipe, []).append(judge(model, panel, stock))
+                found.setdefault(recipe, []).append(evaluate(model, panel, stock))
                 if start is not None:
                     note(row(stock, "default", found[recipe][-1]))
         head = (
@@ -179,16 +179,16 @@ def main(prices: Path, stocks: list[str]) -> None:
         )
         sums = [head, "|---|" + "---:|" * 9, *(summary(name, parts) for name, parts in found.items())]
         print("\n".join(sums))
-        told = (
-            "The shared model learns from 2015 on, a stock's own and the fine-tuned one from 2020 on; the baselines "
-            "are fitted on 2020-01-01..2023-11-23. Judged are the windows whose targets lie in 2023-11-24..2025-07-27, "
-            "bands with the online width that was known at each origin. `pinball saved`: against GJR-GARCH(1,1,1)-t on "
-            "the same windows, and p by Diebold–Mariano over the panel. `default` is the shared model fine-tuned on "
-            "the stock. Seed 6544, but for the mean of three. The shared model's fit took "
-            f"{min(seconds):.0f}–{max(seconds):.0f} s a seed.\n\n"
-            f"Measured on: {machine()}. Again: `make bench PRICES=DIR`."
+        note_text = (
+            "Training data: from 2015 for the shared model, from 2020 for the per-stock and the fine-tuned ones; the "
+            "baselines are fitted on 2020-01-01..2023-11-23. The test windows have their targets in "
+            "2023-11-24..2025-07-27; the bands use the online width known at each cutoff. `pinball saved`: compared "
+            "with GJR-GARCH(1,1,1)-t on the same windows; p: Diebold–Mariano test over the panel. `default` is the "
+            "shared model fine-tuned on the stock. Seed 6544, except for the mean of three. Fit of the shared model: "
+            f"{min(seconds):.0f}–{max(seconds):.0f} s per seed.\n\n"
+            f"Measured on: {machine()}. To repeat: `make bench PRICES=DIR`."
         )
-        text = ["# The reference split", "", *sums, "", *lines, "", told, ""]
+        text = ["# The reference split", "", *sums, "", *lines, "", note_text, ""]
         TABLE.write_text("\n".join(text), encoding="utf-8")
 
 

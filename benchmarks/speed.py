@@ -1,10 +1,10 @@
 """Speed of a training, side by side in alternating rounds: python benchmarks/speed.py DIR [ROUNDS].
 
-DIR holds VALE3.csv and others (source=csv). Measures the seconds inside Trainer.fit against a bare PyTorch loop with
-the same steps on the same windows (the same model, loss, clipping, optimiser, schedule, and a validation pass each
-epoch; no checkpoints, logging or stopping), against neuralforecast's LSTM in its own virtual environment, the time
-until last close's MAPE is reached, the loaders, and how time grows. Writes benchmarks/speed.md; whole commands are
-measured by commands.py.
+DIR contains VALE3.csv and others (source=csv). Measures the seconds in Trainer.fit compared with a bare PyTorch loop of
+the same steps on the same windows (same model, loss, clipping, optimiser, schedule and validation pass; no checkpoints,
+logging or early stopping) and with neuralforecast's LSTM in its own virtual environment; the time until last close's
+MAPE is reached; the data loaders; and the growth with stocks, windows and threads. Writes benchmarks/speed.md.
+commands.py measures whole commands.
 """
 
 import subprocess
@@ -50,7 +50,7 @@ PEER_PACKAGES = ("torch==2.13.0", "neuralforecast==3.3.0")
 
 
 class Trainings:
-    """Fits of one recipe, ours and bare, on the same panel."""
+    """Fits of one recipe on one panel, by Lightning and by a bare loop."""
 
     def __init__(self, prices: Path, *overrides: str) -> None:
         given = ["source=csv", f"source.path={prices}", "end=2025-07-27", "train.init=none", *overrides]
@@ -62,7 +62,7 @@ class Trainings:
         self.panel = self.data.panel
 
     def ours(self, panel: Panel | None = None, callbacks: tuple[Callback, ...] = ()) -> tuple[ForecastModel, Fitted]:
-        """A fit as train.py does it."""
+        """A fit by the code of train.py."""
         data = copy(self.data)
         data.panel = panel or self.panel
         with TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ class Trainings:
             return training.module.model, training.fit(data)
 
     def bare(self, epochs: int) -> float:
-        """Seconds of the same steps without Lightning."""
+        """Seconds of the same steps in a loop without Lightning."""
         optimizer, clip = self.config.optimizer, self.config.trainer.gradient_clip_val
         torch.manual_seed(self.config.seed)
         model = build_model(self.config.network(len(self.panel.stocks)))
@@ -105,11 +105,11 @@ class Clock(Callback):
         self.found: list[tuple[float, float]] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start."""
+        """Start the clock."""
         self.started = perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation has run by now."""
+        """Record the time and the MAPE."""
         inputs, targets = self.validation
         seconds = perf_counter() - self.started
         pl_module.eval()
@@ -120,11 +120,11 @@ class Clock(Callback):
 
 
 def fits(prices: Path, rounds: int) -> Iterator[str]:
-    """a) Time in fit against the bare loop."""
+    """a) Time in fit compared with the bare loop."""
     yield "| a) time in fit | ours, s | bare loop, s | ratio |\n|---|---:|---:|---:|"
     for name, overrides in RECIPES.items():
         trainings, pairs = Trainings(prices, *overrides), []
-        trainings.ours()  # the first fit of a process pays for imports
+        trainings.ours()  # the first fit of a process includes imports
         for _ in range(rounds):
             _, fitted = trainings.ours()
             pairs.append((fitted.seconds, trainings.bare(len(fitted.val_loss))))
@@ -134,8 +134,8 @@ def fits(prices: Path, rounds: int) -> Iterator[str]:
 
 
 def peer(prices: Path, rounds: int) -> Iterator[str]:
-    """c) neuralforecast's LSTM: the same windows, sizes and number of steps."""
-    yield "| c) reference split, 40 epochs of batches of 32 | fit, s | ms a step | MAPE % | last close's |"
+    """c) neuralforecast's LSTM with the same windows, sizes and number of steps."""
+    yield "| c) reference split, 40 epochs of batches of 32 | fit, s | ms per step | MAPE % | last close's |"
     yield "|---|---:|---:|---:|---:|"
     python = PEER / "bin/python"
     if not python.exists():
@@ -177,43 +177,43 @@ def peer(prices: Path, rounds: int) -> Iterator[str]:
 
 
 def failed(how: str, stderr: str) -> str:
-    """A line that says why there is no figure."""
+    """The table row with the reason of a failure."""
     return f"| neuralforecast's LSTM {how}: {stderr.strip().splitlines()[-1][:100]} | | | | |"
 
 
 def mape_of(folder: str, test: Windows) -> float:
-    """The peer's error on the judged windows."""
+    """The MAPE of the peer on the test windows."""
     points = np.load(f"{folder}/forecasts.npy").astype(np.float64)
     return metrics.mape(Forecasts(test.targets, points[..., None], levels=(0.5,)))
 
 
 def to_last_close(prices: Path) -> Iterator[str]:
-    """d) How long until the learned median is as good as last close."""
+    """d) Time until the learned median is as good as last close."""
     trainings = Trainings(prices, *LONG)
     clock = Clock(trainings.panel)
     trainings.ours(callbacks=(clock,))
-    seen = trainings.panel.split.validation
-    naive = baseline_forecasts(seen, trainings.prices, trainings.panel.borders[0], [NAIVE])[NAIVE]
-    last = metrics.mape(Forecasts(seen.targets, naive))
-    yield "| d) until the validation's MAPE is last close's | s in fit | epochs |\n|---|---:|---:|"
+    validation = trainings.panel.split.validation
+    naive = baseline_forecasts(validation, trainings.prices, trainings.panel.borders[0], [NAIVE])[NAIVE]
+    last = metrics.mape(Forecasts(validation.targets, naive))
+    yield "| d) until the validation MAPE is that of last close | s in fit | epochs |\n|---|---:|---:|"
     for name, bound in (("as good", last), ("within 0.1 % of it", 1.001 * last)):
         first = next(((n + 1, seconds) for n, (seconds, mape) in enumerate(clock.found) if mape <= bound), None)
         yield f"| {name} | {f'{first[1]:.2f} | {first[0]}' if first else 'never | –'} |"
 
 
 def loaders(prices: Path, rounds: int) -> Iterator[str]:
-    """e) Windows a second, without any training."""
+    """e) Windows per second of the data loaders."""
     trainings = Trainings(prices)
     split, size = trainings.panel.split, trainings.config.data.batch_size
     ours = trainings.data.train_dataloader()
     plain = DataLoader(WindowDataset(split.train), size, shuffle=True)
     speeds = [[20 * len(split.train) / timed(loader) for loader in (ours, plain)] for _ in range(rounds)]
-    yield "| e) windows a second | ours | a plain DataLoader |\n|---|---:|---:|"
+    yield "| e) windows per second | ours | a plain DataLoader |\n|---|---:|---:|"
     yield "| batches of 32 | " + " | ".join(f"{median(column):,.0f}" for column in zip(*speeds, strict=True)) + " |"
 
 
 def timed(loader: DataLoader[Batch]) -> float:
-    """Seconds of twenty epochs."""
+    """Seconds of twenty passes."""
     started = perf_counter()
     for _ in range(20):
         for _ in loader:
@@ -222,9 +222,9 @@ def timed(loader: DataLoader[Batch]) -> float:
 
 
 def growth(prices: Path) -> Iterator[str]:
-    """h) Time in fit by stocks and by windows."""
+    """h) Time in fit by number of stocks and of windows."""
     names = sorted(path.stem for path in prices.glob("*.csv") if path.stem != "BVSP")
-    yield "| h) two epochs, batches of 32 | windows | fit, s | ms a thousand windows |\n|---|---:|---:|---:|"
+    yield "| h) two epochs, batches of 32 | windows | fit, s | ms per 1,000 windows |\n|---|---:|---:|---:|"
     two = ("trainer.patience=null", "trainer.max_epochs=2")
     for count in (1, 6, len(names)):
         chosen = ("stock=SHARED", f"stocks=[{','.join(names[:count])}]") if count > 1 else (f"stock={names[0]}",)
@@ -235,11 +235,11 @@ def growth(prices: Path) -> Iterator[str]:
         train = trainings.panel.split.train
         places = np.arange(number) % len(train)
         split = replace(trainings.panel.split, train=train.where(places))
-        yield row_of("VALE3's, repeated", trainings, replace(trainings.panel, split=split))
+        yield row_of("VALE3, repeated", trainings, replace(trainings.panel, split=split))
 
 
 def threads(prices: Path, rounds: int) -> Iterator[str]:
-    """i) Two epochs on one thread and on two."""
+    """i) Two epochs with one thread and with two."""
     yield "| i) threads, two epochs | hidden × batch | one, s | two, s | ratio |\n|---|---:|---:|---:|---:|"
     for hidden, batch in ((40, 32), (40, 128), (40, 256), (80, 128), (256, 64)):
         size = (f"model.hidden_size={hidden}", f"data.batch_size={batch}")
@@ -255,7 +255,7 @@ def threads(prices: Path, rounds: int) -> Iterator[str]:
 
 
 def row_of(name: str, trainings: Trainings, panel: Panel) -> str:
-    """A line of the growth table."""
+    """A row of the growth table."""
     _, fitted = trainings.ours(panel)
     windows = len(panel.split.train)
     return f"| {name} | {windows:,} | {fitted.seconds:.2f} | {1e6 * fitted.seconds / 2 / windows:.0f} |"
@@ -278,7 +278,7 @@ def main(prices: Path, rounds: int) -> None:
             print(line, flush=True)
             lines.append(line)
         lines.append("")
-    note = f"Medians of {rounds} (c: {few}) alternating rounds, one thread, on: {machine()}. Again: `make bench`."
+    note = f"Medians of {rounds} (c: {few}) alternating rounds, one thread, on: {machine()}. To repeat: `make bench`."
     TABLE.write_text("\n".join(["# Speed of a training", "", *lines, note, ""]), encoding="utf-8")
 
 

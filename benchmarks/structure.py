@@ -1,8 +1,8 @@
 """Size and imports of one or more checkouts, as a table: python benchmarks/structure.py [DIR …].
 
-DIR defaults to this repository. Lines are those of the files that git tracks in src, conf, deploy and notebooks.
-An import is upward where it names a package that tests/test_architecture.py does not put on a lower line; a module that
-is on no line counts as the topmost. A private name is one with a leading underscore that belongs to a library.
+DIR defaults to this repository. Counts the lines of the files that git tracks in src, conf, deploy and notebooks. An
+import is upward if tests/test_architecture.py does not list the imported package on a lower line; a module that is not
+listed counts as the topmost. A private name is a name with a leading underscore that belongs to a library.
 """
 
 import ast
@@ -15,7 +15,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDERS = ("src", "conf", "deploy", "notebooks")
 PUBLIC = {"_exit", "_replace", "_asdict", "_fields"}
-"""Names that a library documents although they begin with an underscore."""
+"""Documented names that start with an underscore."""
 
 sys.path.insert(0, str(REPOSITORY))
 from tests.test_architecture import LINES  # noqa: E402 - needs the path
@@ -27,7 +27,7 @@ def line(package: str) -> int:
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """The full name of everything that a module imports, late imports and imports of types included."""
+    """The full names of all imports of a module, those in functions and of types included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -36,7 +36,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def upward(path: Path, tree: ast.AST) -> Iterator[str]:
-    """Imports of our own that come from the same line or from a higher one."""
+    """Imports of pregao packages from the same line or a higher one."""
     here = path.with_suffix("").parts[0]
     for name in imported(tree):
         root, _, rest = name.partition(".")
@@ -46,7 +46,7 @@ def upward(path: Path, tree: ast.AST) -> Iterator[str]:
 
 
 def private(tree: ast.AST, own: set[str]) -> Iterator[str]:
-    """Names with a leading underscore that this package does not define."""
+    """Names with a leading underscore that are not in `own`, the names that this package defines."""
     yield from (name for name in imported(tree) if not name.startswith("pregao") and re.search(r"\._[a-z]", name))
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr):
@@ -56,7 +56,7 @@ def private(tree: ast.AST, own: set[str]) -> Iterator[str]:
 
 
 def defined(tree: ast.AST) -> Iterator[str]:
-    """Names of functions, classes, attributes and fields."""
+    """The names of functions, classes, attributes and fields that a module defines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
@@ -66,7 +66,7 @@ def defined(tree: ast.AST) -> Iterator[str]:
             yield node.target.id
 
 
-def figures(folder: Path) -> dict[str, int]:
+def counts(folder: Path) -> dict[str, int]:
     """The rows of the table for one checkout."""
     listed = ["git", "-C", str(folder), "ls-files", *FOLDERS]
     names = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.splitlines()
@@ -93,7 +93,7 @@ def figures(folder: Path) -> dict[str, int]:
 
 def main(folders: list[Path]) -> None:
     """Print the table, one column per checkout."""
-    columns = [figures(folder) for folder in folders]
+    columns = [counts(folder) for folder in folders]
     print(f"| | {' | '.join(folder.name for folder in folders)} |\n|---|{'---:|' * len(folders)}")
     for name in columns[0]:
         print(f"| {name} | {' | '.join(f'{column[name]:,}' for column in columns)} |")

@@ -1,6 +1,6 @@
 """A sweep of sixteen trainings by each launcher, in alternating rounds: python benchmarks/sweeps.py DIR [ROUNDS].
 
-DIR holds VALE3.csv (source=csv). Seconds of the whole command, imports and the start of workers included. Writes
+DIR contains VALE3.csv (source=csv). Measures whole commands, imports and the start of workers included. Writes
 benchmarks/sweeps.md.
 """
 
@@ -21,7 +21,7 @@ LAUNCHERS = ("basic", "joblib", "ray")
 RUNS = 16
 SWEPT = ("model.hidden_size=16,24,32,40", "optimizer.learning_rate=2e-4,5e-4,1e-3,2e-3")
 LENGTHS = {
-    "default recipe": (),  # two seconds, of which less than one in fit: a worker's imports take longer
+    "default recipe": (),  # two seconds, less than one of them in fit: a worker's imports take longer
     "100 epochs": ("trainer.max_epochs=100", "trainer.patience=null"),
 }
 
@@ -36,7 +36,7 @@ def sweep(prices: Path, launcher: str, *length: str) -> float:
 
 def main(prices: Path, rounds: int) -> None:
     """Print and write the table."""
-    lines = ["| f) sixteen trainings of VALE3 | s | runs a minute | × basic |", "|---|---:|---:|---:|"]
+    lines = ["| f) sixteen trainings of VALE3 | s | runs per minute | × basic |", "|---|---:|---:|---:|"]
     for name, length in LENGTHS.items():
         seconds: dict[str, list[float]] = {launcher: [] for launcher in LAUNCHERS}
         with TemporaryDirectory() as home:
@@ -49,7 +49,7 @@ def main(prices: Path, rounds: int) -> None:
             lines.append(
                 f"| {launcher}, {name} | {median(found):.0f} | {60 * RUNS / median(found):.1f} | {ratio:.2f} |"
             )
-    note = f"Medians of {rounds} alternating rounds, one thread a training, on: {machine()}. Again: `make bench`."
+    note = f"Medians of {rounds} alternating rounds, one thread per training, on: {machine()}. To repeat: `make bench`."
     text = "\n".join([*lines, "", note, ""])
     print(text)
     TABLE.write_text(f"# Speed of a sweep\n\n{text}", encoding="utf-8")

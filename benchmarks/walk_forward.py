@@ -1,6 +1,6 @@
 """Walk-forward 2022-01..2025-07, half-yearly refits, all stocks of DIR: python benchmarks/walk_forward.py DIR.
 
-DIR holds STOCK.csv files (source=csv). The same Backtest as backtest.py, in a home of its own; writes
+DIR contains STOCK.csv files (source=csv). Runs the Backtest of backtest.py in a temporary home. Writes
 benchmarks/walk_forward.md.
 """
 
@@ -26,7 +26,7 @@ LAST = "end=2025-07-31"
 
 
 def overall(scores: pd.DataFrame) -> list[str]:
-    """A line a model, over all stocks and steps."""
+    """One row per model, over all stocks and steps."""
     head = (
         "| model | MAPE % | skill % | in 80 % | in 90 % | by stock | pinball | saved against GJR-GARCH % | p "
         "| saved against last close % | p |"
@@ -43,7 +43,7 @@ def overall(scores: pd.DataFrame) -> list[str]:
 
 
 def by_stock(scores: pd.DataFrame) -> list[str]:
-    """A line a stock, of the network."""
+    """One row per stock, of the network."""
     lines = ["| stock | windows | MAPE % | skill % | in 90 % | saved against GJR-GARCH % | p |", "|---|" + "---:|" * 6]
     for row in scores[(scores["model"] == "shared") & (scores["stock"] != ALL)].to_dict("records"):
         cells = [str(row["windows"]), f"{row['mape']:.3f}", f"{row['skill_mape']:+.2f}", f"{row['coverage_90']:.1f}"]
@@ -62,14 +62,14 @@ def main(prices: Path) -> None:
     with TemporaryDirectory() as home:
         os.environ["PREGAO_HOME"] = home
         outcome = Backtest(config, Path(home) / "backtest").run()
-    told = (
-        f"{len(stocks)} stocks, forecasts made from 2022-01-01 on that 2025-07-31 can judge, refits every half-year on "
-        "all closes since 2015 (of the network and of every baseline), the network's bands with the online width that "
-        f"was known at each origin. p: Diebold–Mariano over the panel. Seed 6544. It took {outcome.seconds:.0f} s."
-        f"\n\nMeasured on: {machine()}. Again: `make bench PRICES=DIR`."
+    note = (
+        f"{len(stocks)} stocks; cutoffs from 2022-01-01, targets up to 2025-07-31; the network and every baseline are "
+        "refitted every half-year on all closes since 2015; the network's bands use the online width known at each "
+        f"cutoff. p: Diebold–Mariano test over the panel. Seed 6544. Run time: {outcome.seconds:.0f} s."
+        f"\n\nMeasured on: {machine()}. To repeat: `make bench PRICES=DIR`."
     )
     scores = outcome.walk.scores
-    text = "\n".join(["# Walk-forward", "", *overall(scores), "", *by_stock(scores), "", told, ""])
+    text = "\n".join(["# Walk-forward", "", *overall(scores), "", *by_stock(scores), "", note, ""])
     print(text)
     TABLE.write_text(text, encoding="utf-8")
 

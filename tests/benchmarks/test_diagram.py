@@ -16,8 +16,8 @@ def test_what_is_drawn_is_what_a_forecast_passes_with_all_its_weights(network):
     found = stages(network, 20)
     assert [stage.name for stage in found] == ["encoder.cell", "encoder.dropout", "head"]
     assert sum(stage.weights for stage in found) == sum(parameter.numel() for parameter in network.parameters())
-    assert found[0].taken == "[B, 19, 2]"
-    assert found[-1].given == "[B, 70]"
+    assert found[0].input == "[B, 19, 2]"
+    assert found[-1].output == "[B, 70]"
 
 
 def test_the_same_network_gives_the_same_picture(network, tmp_path):

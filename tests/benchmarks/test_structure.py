@@ -1,13 +1,13 @@
 import ast
 from pathlib import Path
 
-from structure import defined, figures, private, upward
+from structure import counts, defined, private, upward
 
 from pregao.settings import REPOSITORY
 
 
 def test_this_checkout_imports_nothing_upward_and_few_private_names():
-    found = figures(REPOSITORY)
+    found = counts(REPOSITORY)
     assert found["of them upward or across"] == 0
     assert found["modules at the root"] <= 7
     assert found["private names of libraries"] <= 4

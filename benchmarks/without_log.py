@@ -1,4 +1,4 @@
-"""serve.py without its log of forecasts: faults.py measures the cost of logging."""
+"""serve.py without the forecast log, to measure the cost of logging in faults.py."""
 
 import runpy
 import sys
@@ -10,13 +10,13 @@ from pregao.forecasting.log import Record
 ROOT = Path(__file__).resolve().parents[1]
 
 
-async def forget(log: ForecastLogService, record: Record) -> bool:
+async def skip(log: ForecastLogService, record: Record) -> bool:
     """Replaces ForecastLogService.write."""
     return True
 
 
 if __name__ == "__main__":
-    ForecastLogService.write = forget  # type: ignore[method-assign]
+    ForecastLogService.write = skip  # type: ignore[method-assign]
     sys.path.insert(0, str(ROOT))
     sys.argv[0] = str(ROOT / "serve.py")
     runpy.run_path(sys.argv[0], run_name="__main__")
