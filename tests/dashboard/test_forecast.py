@@ -135,7 +135,7 @@ def test_an_uploaded_column_of_closes_alone_is_forecast(open_page, with_runs):
         (b"", "no column close"),
         (b"day,price\n2024-01-02,1\n", "no column close (found: day, price)"),
         (b"date,price\n2024-01-02,1\n", "no column close"),
-        (plain(WALK).replace("50.", "x", 1).encode() + b"2025-01-02,abc\n", "is no number like 61.5"),
+        (plain(WALK).replace("50.", "x", 1).encode() + b"2025-01-02,abc\n", "like 61.5"),
         (plain(WALK.tail(5)).encode(), "5 closes up to 2024-12-30, and 20 are needed"),
         (brazilian(WALK.tail(5)).encode(), "5 closes up to 2024-12-30, and 20 are needed"),
         (b"close\n" + b"nan\n" * 25, "number 1 of 25 is nan"),

@@ -143,7 +143,7 @@ def test_two_tabs_that_start_at_once_start_one_training(open_page, begin):
     first, second = open_page("train"), open_page("train")
     with training_jobs().lock():  # the first one's, which is about to start
         button(second, START).click().run()
-        assert "one at a time is allowed" in text_of(second)
+        assert "only one is allowed" in text_of(second)
     begin(LONG)
     for tab in (first, second):
         button(tab, START).click().run()
