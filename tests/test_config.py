@@ -104,9 +104,9 @@ def test_the_reference_experiment_is_never_served():
     assert parsed("train", "experiment=reference").promote == "never"
 
 
-def test_further_arguments_of_the_trainer_are_kept():
+def test_further_arguments_trainer_arguments_are_kept():
     trainer = parsed("train", "+trainer.profiler=simple").trainer
-    assert trainer.of_the_trainer()["profiler"] == "simple"
+    assert trainer.trainer_arguments()["profiler"] == "simple"
 
 
 @pytest.mark.parametrize(("model", "loss"), [("lstm", "pinball"), ("absolute", "mse")])
@@ -163,17 +163,17 @@ REFUSED = {
     "trainer.threads=100000": "trainer.threads=100000: should be less than or equal to 256",
     "+trainer.callbacks=foo": "trainer.callbacks: there is no such setting",
     "+trainer.fast_dev_run=true": "trainer.fast_dev_run: there is no such setting",
-    "evaluation.train=0.85": "evaluation: train=0.85 and validation=0.15 leave no test part; their sum < 1",
+    "evaluation.train=0.85": "evaluation: train=0.85 and validation=0.15 leave no test part; allowed: a sum below 1",
     "evaluation.train=70": "evaluation.train=70: should be less than or equal to 0.98",
     "evaluation.split=random": "evaluation.split='random': should be 'date' or 'reference'",
     "ckpt_path=''": "ckpt_path='': should be a path, or null for none",
     "source.path=''": "source.path='': should be a path, or null for none",
     "train.init=VALE3": "train.init='VALE3': should be 'auto', 'shared' or 'none'",
     "train.learning_rate_factor=0": "train.learning_rate_factor=0: should be greater than 0",
-    "stocks=[VALE3,PETR4]": "stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa",
-    "panel=ibovespa": "stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa",
-    "stock=SHARED": "stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa",
-    "stock=shared": "stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa",
+    "stocks=[VALE3,PETR4]": "stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa",
+    "panel=ibovespa": "stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa",
+    "stock=SHARED": "stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa",
+    "stock=shared": "stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa",
     "stocks=[]": "stocks=[]: List should have at least 1 item",
     "stocks=VALE3": "stocks='VALE3': should be a valid list",
     "+foo=bar": "foo: there is no such setting",

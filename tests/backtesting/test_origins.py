@@ -17,7 +17,7 @@ def origins(tables, first="2024-07-01", months=3, years=None, lookback=20, horiz
     return RollingOrigins(tables, lookback, horizon, pd.Timestamp(first), months, years)
 
 
-def test_a_history_ends_before_the_refit_whatever_it_begins_with(two):
+def test_a_history_ends_before_the_refit(two):
     for years in (None, 0.5):
         rolling = origins(two, years=years)
         assert len(rolling.periods) == 2
@@ -27,7 +27,7 @@ def test_a_history_ends_before_the_refit_whatever_it_begins_with(two):
                 assert table["date"].iloc[-1] == before.iloc[-1]
 
 
-def test_an_expanding_history_keeps_its_beginning_and_a_sliding_one_its_length(two):
+def test_an_expanding_history_keeps_its_start_and_a_sliding_one_its_length(two):
     for years, spans in ((None, [None, None]), (1, [365.25, 365.25])):
         rolling = origins(two, years=years)
         for period, span in zip(rolling.periods, spans, strict=True):
@@ -46,7 +46,7 @@ def test_inputs_hold_no_close_after_the_last_cutoff(two):
             assert cutoffs[stock][-1] < period.end
 
 
-def test_truths_are_the_closes_that_followed_and_a_cutoff_without_them_is_none(two):
+def test_truths_are_the_closes_that_followed_and_the_last_cutoffs_without_them_are_left_out(two):
     rolling = origins(two)
     found = []
     for period in rolling.periods:
@@ -63,7 +63,7 @@ def test_truths_are_the_closes_that_followed_and_a_cutoff_without_them_is_none(t
 
 
 @pytest.mark.parametrize(("months", "refits"), [(1, 6), (2, 3), (3, 2), (6, 1), (1200, 1)])
-def test_a_refit_comes_every_so_many_months(two, months, refits):
+def test_models_are_refitted_every_so_many_months(two, months, refits):
     rolling = origins(two, months=months)
     assert len(rolling.periods) == refits
     assert [p.refit for p in rolling.periods] == [
@@ -73,11 +73,11 @@ def test_a_refit_comes_every_so_many_months(two, months, refits):
     assert cutoffs == sorted(set(cutoffs))
 
 
-def test_refits_of_a_month_that_has_31_days_keep_to_the_month(two):
+def test_refits_from_the_31st_are_on_the_last_day_of_each_month(two):
     periods = origins(two, first="2024-08-31", months=1).periods
     assert [str(period.refit.date()) for period in periods] == ["2024-08-31", "2024-09-30", "2024-10-31", "2024-11-30"]
 
 
-def test_a_period_in_which_nobody_forecasts_is_none(two):
+def test_a_period_without_forecasts_is_left_out(two):
     halted = {"VALE3": two["VALE3"][~two["VALE3"]["date"].between("2024-08-01", "2024-09-30")].reset_index(drop=True)}
     assert [period.number for period in origins(halted, months=1).periods] == [0, 3, 4, 5]

@@ -12,7 +12,7 @@ from pregao.evaluation.metrics import pinball_by_window
 from pregao.evaluation.significance import panel_diebold_mariano
 from pregao.prices import figure
 
-FAN = np.array([-1.64, -1.28, -0.67, 0, 0.67, 1.28, 1.64])
+Z = np.array([-1.64, -1.28, -0.67, 0, 0.67, 1.28, 1.64])
 ALL_MODELS = (
     *("shared", "own", "last close", "drift", "mean return", "rolling volatility", "EWMA", "GJR-GARCH", "ETS"),
     "ARIMA",
@@ -20,7 +20,7 @@ ALL_MODELS = (
 
 
 def forecasts(models, stocks=("VALE3",), n=60, horizon=3, scale=0.02, shift=0.0, seed=0):
-    """Random walks and fans around the last close; `models` are names, each with a width of its own."""
+    """Random walks and bands around the last close, with a different width per model."""
     rows = []
     for number, stock in enumerate(stocks):
         days = pd.bdate_range("2022-05-02", periods=n + horizon + 1)
@@ -31,8 +31,8 @@ def forecasts(models, stocks=("VALE3",), n=60, horizon=3, scale=0.02, shift=0.0,
                 for step in range(1, horizon + 1):
                     spread = scale * np.sqrt(step) * (1 + 0.3 * place)
                     point = closes[t] * np.exp(shift * place)
-                    fan = point * np.exp(FAN * spread)
-                    rows.append([stock, model, days[t], days[t + step], step, closes[t + step], point, *fan])
+                    bands = point * np.exp(Z * spread)
+                    rows.append([stock, model, days[t], days[t + step], step, closes[t + step], point, *bands])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -52,27 +52,27 @@ def score(found, model, column, stock="all", step="all"):
     return value
 
 
-def test_models_keep_the_order_that_they_were_asked_for():
+def test_models_keep_the_order_of_the_forecasts():
     assert walk(["EWMA", "shared", "last close"]).models == ["EWMA", "shared", "last close"]
 
 
-def test_a_window_that_one_model_lacks_judges_none():
+def test_a_window_that_one_model_lacks_is_not_scored():
     table = forecasts(["shared", "last close"], ["VALE3", "PETR4"])
     days = sorted(table["cutoff"].unique())
     gone = (table["model"] == "shared") & (table["stock"] == "PETR4") & (table["cutoff"] < days[20])
     found = WalkForward(table[~gone].sample(frac=1, random_state=0), "R$")
-    for judged in found.aligned.values():
-        assert len(judged.y) == 60 + 40
-        assert judged.cutoffs[judged.stocks == "PETR4"].min() == days[20]
+    for part in found.aligned.values():
+        assert len(part.y) == 60 + 40
+        assert part.cutoffs[part.stocks == "PETR4"].min() == days[20]
     one, other = found.aligned.values()
     assert np.array_equal(one.y, other.y)
     assert score(found, "last close", "windows") == 100
 
 
-def test_a_window_of_which_a_step_is_missing_judges_none():
+def test_a_window_without_one_of_its_steps_is_not_scored():
     table = forecasts(["shared", "last close"])
     found = WalkForward(table.drop(index=table[table["model"] == "shared"].index[4]), "R$")
-    assert {len(judged.y) for judged in found.aligned.values()} == {59}
+    assert {len(part.y) for part in found.aligned.values()} == {59}
 
 
 def test_the_order_of_the_rows_changes_no_score():
@@ -85,7 +85,7 @@ def test_the_order_of_the_rows_changes_no_score():
     pd.testing.assert_frame_equal(*(frame.reset_index(drop=True) for frame in scores))
 
 
-def test_a_model_beside_itself_saves_nothing():
+def test_a_baseline_saves_nothing_against_itself():
     found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"])
     for name, column in (("last close", "naive"), ("GJR-GARCH", "garch")):
         assert score(found, name, f"against_{column}") == 0
@@ -93,18 +93,18 @@ def test_a_model_beside_itself_saves_nothing():
     assert score(found, "last close", "skill_mape") == 0
 
 
-def test_a_worse_point_has_negative_skill_and_a_wider_fan_less_saved():
+def test_worse_forecasts_have_negative_skill_and_save_less_than_nothing():
     found = walk(["last close", "shared"], shift=0.05)
     assert score(found, "shared", "skill_mape") < 0
     assert score(found, "shared", "against_naive") < 0
 
 
-def test_the_p_value_is_diebold_and_marianos_over_the_dates():
+def test_the_p_value_is_of_the_diebold_mariano_test_over_origins():
     found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"])
     wide = {}
-    for model, judged in found.aligned.items():
-        losses = pinball_by_window(judged.y, judged.quantiles)
-        wide[model] = np.stack([losses[judged.stocks == stock] for stock in ("VALE3", "PETR4")], axis=1)
+    for model, part in found.aligned.items():
+        losses = pinball_by_window(part.y, part.quantiles)
+        wide[model] = np.stack([losses[part.stocks == stock] for stock in ("VALE3", "PETR4")], axis=1)
     for name, column in (("last close", "naive"), ("GJR-GARCH", "garch")):
         wanted = panel_diebold_mariano(wide["shared"], wide[name], 3).p_value
         assert score(found, "shared", f"p_{column}") == pytest.approx(wanted)
@@ -120,13 +120,13 @@ def test_too_few_origins_have_no_p_value_but_scores():
     assert line.endswith(" –")
 
 
-def test_without_garch_or_last_close_nothing_stands_against_them():
+def test_without_garch_and_last_close_nothing_is_compared():
     scores = walk(["EWMA", "drift"]).scores
     assert scores[["skill_mape", "against_naive", "p_naive", "against_garch", "p_garch"]].isna().all(axis=None)
     assert scores[["rmse", "mape", "pinball"]].notna().all(axis=None)
 
 
-def test_a_benchmark_that_lost_nothing_on_a_stock_says_nothing_of_it():
+def test_a_stock_on_which_a_baseline_lost_nothing_is_left_out_of_the_mean():
     table = forecasts(["shared", "last close"], ["VALE3", "PETR4"])
     still = table["stock"] == "PETR4"
     prices = ["y", "y_hat", *COLUMNS[7:]]
@@ -152,7 +152,7 @@ def test_the_terminal_table_shows_every_model_within_80_columns(stocks):
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     for model in ALL_MODELS:
-        [line] = [line for line in text.splitlines() if line.startswith(f"{model} ")]
+        line = next(line for line in text.splitlines() if line.startswith(f"{model} "))
         assert f"{score(found, model, 'mape'):.3f}" in line
         assert f"{score(found, model, 'coverage_90'):.1f}" in line
     assert f"{20 * len(stocks)} forecasts, made 2022-05-02 to " in text
@@ -202,7 +202,7 @@ def test_the_picture_has_half_years_and_skill_per_step(drawn):
 
 
 @pytest.mark.parametrize("models", [["shared"], ["EWMA", "drift"], ["last close", "EWMA"], list(ALL_MODELS)], ids=len)
-def test_the_picture_is_drawn_whatever_the_models(drawn, models):
+def test_the_picture_is_drawn_for_any_models(drawn, models):
     halves = drawn(walk(models, n=5, horizon=1))[0]
     against = next((name for name in ("GJR-GARCH", "last close") if name in models), models[0])
     assert f"against {against}," in halves.get_title(loc="left")

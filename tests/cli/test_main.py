@@ -1,48 +1,47 @@
-"""The console script and the root scripts: which commands there are, and that both are the same command."""
+"""The console script and the root scripts."""
 
 import subprocess
 import sys
 
 import pytest
 
+from pregao.cli import __main__ as console
 from pregao.cli.__main__ import COMMANDS
 from pregao.config import CONF
 from pregao.settings import REPOSITORY
 from tests.conftest import environment, run
 
 
-def pregao(*arguments, home):
-    command = [sys.executable, "-m", "pregao.cli", *arguments]
-    return subprocess.run(command, env=environment(home), cwd=home, capture_output=True, text=True, timeout=120)
-
-
 def test_every_configuration_of_conf_is_a_command():
     assert set(COMMANDS) == {path.stem for path in CONF.glob("*.yaml")}
 
 
-def test_help_lists_every_command(home):
-    done = pregao("--help", home=home)
-    assert done.returncode == 0
-    assert all(f"\n  {name}  " in done.stdout for name in COMMANDS)
-
-
-def test_without_a_command_the_help_is_a_refusal(home):
-    done = pregao(home=home)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == pregao("--help", home=home).stdout
-
-
-@pytest.mark.parametrize(("given", "hint"), [("trian", " Did you mean train?"), ("xyz", ""), ("../x", "")])
-def test_an_unknown_command_is_refused_in_a_sentence(home, given, hint):
-    done = pregao(given, home=home)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"'{given}' is not a command.{hint} Allowed: train, predict, ")
-    assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ([], 2, "pregao COMMAND [key=value …]"),
+        (["trian"], 2, "'trian' is not a command. Did you mean train? Allowed: train, predict, "),
+        (["../x"], 2, "'../x' is not a command. Allowed: train, predict, "),
+        (["--help"], 0, ""),
+    ],
+)
+def test_without_a_valid_command_the_console_script_says_what_is_allowed(monkeypatch, capsys, given, code, said):
+    monkeypatch.setattr(sys, "argv", ["pregao", *given])
+    if code:
+        with pytest.raises(SystemExit) as stop:
+            console.main()
+        assert stop.value.code == code
+    else:
+        console.main()
+    stdout, stderr = capsys.readouterr()
+    assert stderr.startswith(said)
+    shown = "" if said.startswith("'") else stdout or stderr
+    assert all(f"\n  {name}  " in shown for name in COMMANDS) is not said.startswith("'")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_a_command_shows_examples_settings_and_exit_codes(home, name):
-    done = pregao(name, "--help", home=home)
+def test_the_help_of_a_command_shows_examples_settings_and_exit_codes(command, home, name):
+    done = command(name, "--help")
     assert done.returncode == 0, done.stderr
     script = f"python {name}.py" if (REPOSITORY / f"{name}.py").is_file() else f"pregao {name}"
     for text in (f"\n  {script}", "Choices (group=option)", "stock: VALE3", "Exit codes: 0 done"):
@@ -51,8 +50,9 @@ def test_the_help_of_a_command_shows_examples_settings_and_exit_codes(home, name
 
 
 def test_a_root_script_is_the_command_of_the_console_script(home):
-    script, command = run("predict.py", "--help", home=home), pregao("predict", "--help", home=home)
-    assert script.stdout == command.stdout
-    script, command = run("predict.py", "fromat=json", home=home), pregao("predict", "fromat=json", home=home)
-    assert script.stderr == command.stderr
-    assert script.returncode == command.returncode == 2
+    script = run("predict.py", "fromat=json", home=home)
+    module = [sys.executable, "-m", "pregao.cli", "predict", "fromat=json"]
+    console = subprocess.run(module, env=environment(home), cwd=home, capture_output=True, text=True, timeout=120)
+    assert script.stderr == console.stderr
+    assert script.stderr.startswith("fromat: there is no such setting. Did you mean format?")
+    assert script.returncode == console.returncode == 2

@@ -1,4 +1,4 @@
-"""The progress bar of a training: on a terminal only, on stderr only, and the cursor comes back."""
+"""The progress bar of a training: on a terminal only, and on stderr only."""
 
 import os
 import pty
@@ -10,11 +10,12 @@ from pytorch_lightning.callbacks import Callback
 
 from pregao.cli.progress import training_progress
 from pregao.settings import REPOSITORY
-from tests.conftest import SMALL, environment
-from tests.training.test_fit import train
+from tests.cli.conftest import small
+from tests.conftest import environment
+from tests.training.conftest import train
 
 
-def test_there_is_no_bar_where_no_terminal_is():
+def test_without_a_terminal_there_is_no_bar():
     assert training_progress() == []
 
 
@@ -23,7 +24,7 @@ class CtrlC(Callback):
         raise KeyboardInterrupt
 
 
-def test_ctrl_c_gives_the_cursor_back(tmp_path, monkeypatch, capsys):
+def test_ctrl_c_shows_the_cursor_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, callbacks=[*training_progress(), CtrlC()])
@@ -32,7 +33,7 @@ def test_ctrl_c_gives_the_cursor_back(tmp_path, monkeypatch, capsys):
 
 
 def test_a_terminal_shows_lightnings_bar_on_stderr_alone(home, prices):
-    command = [sys.executable, str(REPOSITORY / "train.py"), *SMALL, "source=csv", f"source.path={prices}"]
+    command = [sys.executable, str(REPOSITORY / "train.py"), *small(prices)]
     ours, theirs = pty.openpty()
     with subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE, stderr=theirs) as training:
         os.close(theirs)
@@ -47,4 +48,4 @@ def test_a_terminal_shows_lightnings_bar_on_stderr_alone(home, prices):
     assert "Epoch 1" in shown.decode()
     assert "train_loss" in shown.decode()
     assert "Epoch" not in stdout
-    assert stdout.splitlines()[-1].startswith(str(home / "outputs/VALE3"))
+    assert stdout.splitlines()[-1].startswith(str(home / "outputs/PETR4"))

@@ -131,5 +131,5 @@ def test_if_drifted_is_refused_for_the_shared_model():
     from tests.conftest import small_config
 
     config = small_config("x").model_dump(mode="json") | {"stock": "SHARED", "stocks": ["VALE3"], "if_drifted": True}
-    with pytest.raises(InvalidChoice, match="if_drifted=true asks about one stock"):
+    with pytest.raises(InvalidChoice, match="if_drifted=true needs one stock"):
         parse(TrainConfig, config)

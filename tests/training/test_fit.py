@@ -1,29 +1,55 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
 from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
-from pregao.training.config import TrainerChoices
 from pregao.training.fit import Training
 from pregao.training.module import ForecastModule
 from tests.conftest import random_walk
-from tests.training.test_module import data, trainer
-from tests.training.test_module import module as learner
+from tests.training.conftest import choices, data, learner, train, trainer, weights
+
+# the effect of each optimiser choice
 
 
-def choices(**changed):
-    return TrainerChoices(**{"threads": 1, "max_epochs": 4, "patience": None, "accelerator": "cpu"} | changed)
+def test_gradient_clipping_limits_the_steps(tmp_path):
+    """Clipped far below Adam's epsilon of 1e-8, a gradient moves no weight."""
+    start = weights(learner())
+    free, clipped = (
+        train(tmp_path / str(limit), learner(weight_decay=0.0), max_epochs=1, gradient_clip_val=limit)[0]
+        for limit in (None, 1e-14)
+    )
+    assert (weights(free) - start).abs().max() > 1e-3
+    assert (weights(clipped) - start).abs().max() < 1e-5
 
 
-def train(folder, module=None, ckpt_path=None, callbacks=(), **changed):
-    module = module or learner()
-    training = Training(module, choices(**changed), folder, ckpt_path, callbacks)
-    return module, training.fit(data())
+def test_weight_decay_makes_weights_smaller(tmp_path):
+    free, decayed = (
+        train(tmp_path / str(decay), learner(weight_decay=decay), max_epochs=2)[0] for decay in (0.0, 10.0)
+    )
+    assert weights(decayed).norm() < 0.99 * weights(free).norm()
 
 
-def weights(module):
-    return torch.cat([p.detach().ravel() for p in module.model.parameters()])
+def test_dropout_differs_between_epochs_and_is_the_same_again(tmp_path):
+    class Draws(Callback):
+        def __init__(self):
+            self.first = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 0:
+                with torch.random.fork_rng():
+                    self.first.append(torch.rand(1).item())
+
+    one, two = Draws(), Draws()
+    for name, draws in (("one", one), ("two", two)):
+        train(tmp_path / name, callbacks=[draws])
+    assert len(set(one.first)) == 4
+    assert one.first == two.first
+
+
+# epochs, reports and the kept weights
 
 
 @pytest.mark.parametrize("patience", [None, 10])
@@ -32,53 +58,63 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, patience):
     train(tmp_path / "first", max_epochs=2, patience=patience)
     resumed, twice = train(tmp_path / "second", ckpt_path=tmp_path / "first/checkpoints/last.ckpt", patience=patience)
     assert torch.equal(weights(whole), weights(resumed))
-    assert once.val_loss == twice.val_loss
-    assert once.train_loss == twice.train_loss
+    assert (once.val_loss, once.train_loss, once.chosen) == (twice.val_loss, twice.train_loss, twice.chosen)
+
+
+def test_a_resumed_training_keeps_a_best_epoch_from_before_the_interruption(tmp_path):
+    whole, once = train(tmp_path / "whole", learner(learning_rate=0.05), patience=10, max_epochs=6)
+    assert once.chosen < 3, "with this learning rate an early epoch is the best"
+    train(tmp_path / "first", learner(learning_rate=0.05), patience=10, max_epochs=4)
+    last = tmp_path / "first/checkpoints/last.ckpt"
+    again = learner(learning_rate=0.05)
+    resumed, twice = train(tmp_path / "second", again, ckpt_path=last, patience=10, max_epochs=6)
     assert once.chosen == twice.chosen
+    assert torch.equal(weights(whole), weights(resumed))
 
 
-def test_the_same_seed_gives_the_same_bits(tmp_path):
-    assert torch.equal(weights(train(tmp_path / "a")[0]), weights(train(tmp_path / "b")[0]))
-
-
-def test_the_best_epoch_on_validation_is_chosen(tmp_path):
-    module, fitted = train(tmp_path, patience=10, max_epochs=6)
-    assert fitted.chosen == int(np.argmin(fitted.val_loss))
+@pytest.mark.parametrize("patience", [None, 10])
+def test_the_last_weights_are_kept_or_with_patience_the_best_on_validation(tmp_path, patience):
+    module, fitted = train(tmp_path, learner(learning_rate=0.02), patience=patience)
+    assert fitted.chosen == (3 if patience is None else int(np.argmin(fitted.val_loss)))
     best = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == fitted.chosen
     assert all(torch.equal(best["state_dict"][name], value) for name, value in module.state_dict().items())
 
 
-def test_without_patience_the_last_weights_are_kept(tmp_path):
-    module, fitted = train(tmp_path)
-    assert fitted.chosen == 3
-    best = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)
-    assert best["epoch"] == 3
-    assert all(torch.equal(best["state_dict"][name], value) for name, value in module.state_dict().items())
+def test_losses_are_reported_once_per_epoch_in_order(tmp_path):
+    reported = {}
+
+    def report(values, first):
+        for name, losses in values.items():
+            assert reported.setdefault(name, []) == reported[name][:first]
+            reported[name] += losses
+
+    _, fitted = train(tmp_path, report=report)
+    assert reported == {"history_train_loss": fitted.train_loss, "history_val_loss": fitted.val_loss}
 
 
-def turning_prices():
-    """What rises while it is learned from, and falls ever after: the untrained network knows best."""
+def rise_then_fall():
+    """Prices that rise in the training part and fall in the validation part: the untrained model is the best."""
     table = random_walk()
     day = np.arange(len(table))
     table["close"] *= np.exp(0.01 * np.minimum(day, 2 * 280 - day))
     return data(table)
 
 
-def test_the_untrained_network_is_never_chosen_even_where_it_is_best(tmp_path):
+def test_the_untrained_network_is_never_kept_even_where_it_is_the_best(tmp_path):
     untrained, module = learner(), learner()
-    [before] = trainer().validate(untrained, datamodule=turning_prices(), verbose=False)
-    fitted = Training(module, choices(patience=3), tmp_path).fit(turning_prices())
+    [before] = trainer().validate(untrained, datamodule=rise_then_fall(), verbose=False)
+    fitted = Training(module, choices(patience=3), tmp_path).fit(rise_then_fall())
     assert before["val_loss"] < min(fitted.val_loss)
     assert not torch.equal(weights(module), weights(untrained))
-    assert module.model.head.weight.abs().max() > 0
 
 
-def test_training_stops_when_validation_gets_no_better(tmp_path):
+def test_training_stops_after_patience_epochs_without_improvement(tmp_path):
     _, fitted = train(tmp_path, learner(learning_rate=0.05), patience=2, max_epochs=50)
     assert len(fitted.val_loss) == fitted.chosen + 1 + 2
 
 
-def test_an_interruption_is_passed_on(tmp_path):
+def test_an_interruption_is_raised_as_keyboard_interrupt(tmp_path):
     class CtrlC(Callback):
         def on_train_epoch_start(self, trainer, pl_module):
             raise KeyboardInterrupt
@@ -87,28 +123,52 @@ def test_an_interruption_is_passed_on(tmp_path):
         train(tmp_path, callbacks=[CtrlC()])
 
 
+@pytest.mark.parametrize("patience", [None, 3])
+def test_a_training_that_diverges_is_refused_in_whichever_epoch(tmp_path, patience):
+    class Break(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 1:
+                pl_module.model.head.weight.data.fill_(float("nan"))
+
+    with pytest.raises(Diverged, match=r"epoch 2 .* optimizer\.learning_rate=0\.0005\."):
+        train(tmp_path, callbacks=[Break()], patience=patience, max_epochs=2)
+
+
+# checkpoints that are refused
+
+
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one epoch")
+    train(folder, max_epochs=1)
+    return folder / "checkpoints"
+
+
+@pytest.fixture
+def last(one_epoch, tmp_path):
+    return shutil.copytree(one_epoch, tmp_path / "old") / "last.ckpt"
+
+
 @pytest.mark.parametrize("damage", ["missing", "folder", "text", "cut", "empty", "no checkpoint"])
-def test_a_damaged_checkpoint_is_refused_before_anything_starts(tmp_path, damage):
-    train(tmp_path, max_epochs=1)
-    path = tmp_path / "checkpoints/last.ckpt"
+def test_a_damaged_checkpoint_is_refused_before_anything_starts(tmp_path, last, damage):
     match damage:
         case "missing":
-            path = tmp_path / "nowhere.ckpt"
+            last = tmp_path / "nowhere.ckpt"
         case "folder":
-            path = tmp_path
+            last = tmp_path
         case "text":
-            path.write_text("root:x:0:0:root:/root:/bin/bash\n")
+            last.write_text("root:x:0:0:root:/root:/bin/bash\n")
         case "cut":
-            path.write_bytes(path.read_bytes()[:1000])
+            last.write_bytes(last.read_bytes()[:1000])
         case "empty":
-            path.write_bytes(b"")
+            last.write_bytes(b"")
         case "no checkpoint":
-            torch.save([1, 2], path)
-    with pytest.raises(BadCheckpoint, match=r"ckpt_path=.*: .*\. Allowed is a file from the checkpoints"):
-        Training(learner(), choices(), tmp_path / "new", path)
+            torch.save([1, 2], last)
+    with pytest.raises(BadCheckpoint, match=r"^ckpt_path=.*: "):
+        Training(learner(), choices(), tmp_path / "new", last)
 
 
-def test_a_checkpoint_with_a_pickle_in_it_is_not_run(tmp_path):
+def test_pickled_code_in_a_checkpoint_is_not_executed(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (open, (str(tmp_path / "exploded"), "w"))
@@ -119,55 +179,31 @@ def test_a_checkpoint_with_a_pickle_in_it_is_not_run(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    train(tmp_path, max_epochs=1)
-    with pytest.raises(BadCheckpoint, match="weights are of another network"):
-        Training(learner(hidden_size=9), choices(), tmp_path, tmp_path / "checkpoints/last.ckpt")
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, last):
+    with pytest.raises(BadCheckpoint, match="another network"):
+        Training(learner(hidden_size=9), choices(), tmp_path, last)
 
 
 @pytest.mark.parametrize("change", [{"history": "PETR4"}, {"seed": 2}, {"learning_rate": 0.1}])
-def test_a_checkpoint_goes_on_with_what_it_was_begun_with(tmp_path, change):
-    train(tmp_path, max_epochs=1)
-    hparams = dict(learner().hparams) | change
-    other = ForecastModule(learner().model, **hparams)
-    with pytest.raises(BadCheckpoint, match=f"begun with other choices .{next(iter(change))} was "):
-        Training(other, choices(), tmp_path / "new", tmp_path / "checkpoints/last.ckpt")
+def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path, last, change):
+    other = ForecastModule(learner().model, **dict(learner().hparams) | change)
+    with pytest.raises(BadCheckpoint, match=f"other settings .{next(iter(change))} was "):
+        Training(other, choices(), tmp_path / "new", last)
 
 
-def test_a_checkpoint_without_the_best_beside_it_is_refused_where_the_best_is_wanted(tmp_path):
-    train(tmp_path, max_epochs=1)
-    alone = tmp_path / "alone.ckpt"
-    (tmp_path / "checkpoints/last.ckpt").rename(alone)
-    with pytest.raises(BadCheckpoint, match=r"there is no file .*best\.ckpt"):
-        Training(learner(), choices(patience=3), tmp_path / "new", alone)
-    assert Training(learner(), choices(), tmp_path / "new", alone).fit(data()).chosen == 3
+def test_a_checkpoint_without_best_ckpt_is_refused_only_where_the_best_is_kept(tmp_path, last):
+    last.with_name("best.ckpt").unlink()
+    with pytest.raises(BadCheckpoint, match=r"best\.ckpt does not exist"):
+        Training(learner(), choices(patience=3), tmp_path / "new", last)
+    assert Training(learner(), choices(), tmp_path / "new", last).fit(data()).chosen == 3
 
 
-def test_a_checkpoint_that_has_all_its_epochs_is_refused(tmp_path):
-    train(tmp_path, max_epochs=2)
-    with pytest.raises(BadCheckpoint, match=r"already has 2 epochs and trainer\.max_epochs=2"):
-        Training(learner(), choices(max_epochs=2), tmp_path, tmp_path / "checkpoints/last.ckpt")
+def test_a_checkpoint_that_has_all_its_epochs_is_refused(tmp_path, last):
+    with pytest.raises(BadCheckpoint, match=r"already has 1 epochs and trainer\.max_epochs=1"):
+        Training(learner(), choices(max_epochs=1), tmp_path, last)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so asking for one is no mistake")
-def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_refused(tmp_path):
     with pytest.raises(InvalidChoice, match=r"trainer: .*(gpu|GPU|CUDA)"):
         Training(learner(), choices(accelerator="gpu"), tmp_path)
-
-
-def test_a_resumed_training_remembers_a_best_epoch_from_before_the_interruption(tmp_path):
-    choices = {"patience": 10, "max_epochs": 6}
-    module = learner(learning_rate=0.05)
-    whole, once = train(tmp_path / "whole", module, **choices)
-    assert once.chosen < 3, "this learning rate shall be best at its start"
-    train(tmp_path / "first", learner(learning_rate=0.05), **choices | {"max_epochs": 4})
-    last = tmp_path / "first/checkpoints/last.ckpt"
-    resumed, twice = train(tmp_path / "second", learner(learning_rate=0.05), ckpt_path=last, **choices)
-    assert once.chosen == twice.chosen
-    assert torch.equal(weights(whole), weights(resumed))
-
-
-@pytest.mark.parametrize("patience", [None, 3])
-def test_a_training_that_diverges_says_so(tmp_path, patience):
-    with pytest.raises(Diverged, match=r"diverged: in epoch 1 .* optimizer\.learning_rate=1e\+30\. .*smaller"):
-        train(tmp_path, learner(learning_rate=1e30), patience=patience, max_epochs=1)

@@ -1,6 +1,7 @@
 import json
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -10,7 +11,9 @@ import pytorch_lightning as pl
 from safetensors.torch import load_file
 
 from pregao.config import parse
-from pregao.errors import TooFewSessions, TrackingUnavailable
+from pregao.errors import NotNeeded, TooFewSessions, TrackingUnavailable
+from pregao.evaluation.drift import summary
+from pregao.evaluation.report import baseline_forecasts
 from pregao.forecasting.compose import forecast_stock, last_window
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.trained import TrainedModel
@@ -19,135 +22,138 @@ from pregao.prices.calendar import sessions
 from pregao.settings import settings
 from pregao.tracking import registry
 from pregao.training.config import TrainConfig
+from pregao.training.fit import Fitted
 from pregao.training.module import ForecastModule
 from pregao.training.pipeline import Pipeline
-from tests.conftest import random_walk, small_config, windows_of, with_ranges
+from pregao.training.run_files import run_metrics
+from tests.conftest import random_walk, settle, windows_of, with_ranges
+from tests.training.conftest import card_of, run, same
 
-TIMES = {"training_time", "total_time"}
-
-
-def run(folder, prices, *overrides, **choices):
-    folder.mkdir(parents=True)
-    return Pipeline(small_config(prices, *overrides, **choices), folder).run()
+ABSOLUTE = ("model=absolute", "model.hidden_size=4")
 
 
-def result_config(result):
-    return parse(TrainConfig, json.loads((result.folder / "config.json").read_text()))
+def weights(result):
+    return load_file(result.folder / "model/model.safetensors")
 
 
 def timeless(metrics):
-    return {name: value for name, value in metrics.items() if name not in TIMES}
+    return {name: value for name, value in metrics.items() if name not in ("training_time", "total_time")}
+
+
+def client():
+    return mlflow.MlflowClient(settings().tracking_uri)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, empty_database):
+    """A training of VALE3 and the folder of its home and prices."""
+    base = tmp_path_factory.mktemp("trained")
+    (base / "prices").mkdir()
+    random_walk().to_csv(base / "prices/VALE3.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        home = settle(base, empty_database, patch)
+        return run(home / "outputs/VALE3/1", base / "prices"), base
 
 
 @pytest.fixture
-def result(home, prices):
-    return run(home / "outputs/VALE3/1", prices)
+def result(trained, monkeypatch):
+    """That training, in its home; a test of it changes nothing."""
+    result, base = trained
+    monkeypatch.setenv("PREGAO_HOME", str(base / "home"))
+    monkeypatch.setattr("pregao.settings.SHIPPED", base / "no models are shipped")
+    return result
 
 
-def mlflow_run(result):
-    return mlflow.MlflowClient(settings().tracking_uri).get_run(result.run_id)
+@pytest.fixture
+def table(trained):
+    return pd.read_csv(trained[1] / "prices/VALE3.csv", parse_dates=["date"])
+
+
+# the files, the metrics and the served model of one run
 
 
 def test_a_run_leaves_every_promised_file(result):
     names = {"metrics.json", "forecast.csv", "evaluation.csv", "scores.csv", "report.png", "checkpoints/best.ckpt"}
-    left = {str(path.relative_to(result.folder)) for path in result.folder.rglob("*") if path.is_file()}
-    assert names <= left
-    client = mlflow.MlflowClient(settings().tracking_uri)
-    kept = {item.path for item in client.list_artifacts(result.run_id)}
+    assert names <= {str(path.relative_to(result.folder)) for path in result.folder.rglob("*") if path.is_file()}
+    kept = {item.path for item in client().list_artifacts(result.run_id)}
     assert {"metrics.json", "forecast.csv", "evaluation.csv", "report.png", "checkpoints"} <= kept
 
 
-def test_lightnings_own_test_reproduces_the_errors_of_the_run(result, prices):
+def test_lightnings_test_gives_the_errors_of_the_run(result, table):
     model = TrainedModel.load(result.folder / "model")
-    data = windows_of(lambda: {"VALE3": pd.read_csv(prices / "VALE3.csv", parse_dates=["date"])}, inputs="ohlc")
+    data = windows_of(lambda: {"VALE3": table}, inputs="ohlc")
     module = ForecastModule(model.network, learning_rate=1e-3, weight_decay=0.0, schedule="constant", seed=0)
-    [scores] = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False).test(
-        module, data, verbose=False
-    )
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    [scores] = trainer.test(module, data, verbose=False)
     assert scores["test_rmse"] == pytest.approx(result.metrics["final_rmse"], rel=1e-6)
     assert 100 * scores["test_mape"] == pytest.approx(result.metrics["final_mape"], rel=1e-6)
 
 
-def test_the_losses_are_in_mlflow_by_epoch(result):
-    client = mlflow.MlflowClient(settings().tracking_uri)
-    for name in ("history_train_loss", "history_val_loss"):
-        points = client.get_metric_history(result.run_id, name)
-        assert [point.step for point in points] == list(range(int(result.metrics["epochs"])))
-    assert min(point.value for point in points) == pytest.approx(result.metrics["best_val_loss"])
-
-
-def test_metrics_have_every_promised_name_in_the_file_and_in_mlflow(result):
-    steps = {f"{error}_step_{h}" for error in ("rmse", "mape") for h in range(1, 11)}
-    names = steps | {
-        "train_loss",
-        "val_loss",
-        "best_val_loss",
-        "final_rmse",
-        "final_mape",
-        "final_mae",
-        "training_time",
-    }
+def test_metrics_params_and_losses_have_their_promised_names(result):
+    names = {f"{error}_step_{h}" for error in ("rmse", "mape") for h in range(1, 11)}
+    names |= {"train_loss", "val_loss", "best_val_loss", "final_rmse", "final_mape", "final_mae", "training_time"}
     names |= {"naive_rmse", "naive_mape", "skill_rmse", "skill_mape", "coverage_80", "coverage_90", "pinball"}
     names |= {"n_train", "n_val", "n_test", "total_time"}
     written = json.loads((result.folder / "metrics.json").read_text())
     assert names <= set(written)
-    logged = mlflow_run(result).data.metrics
-    assert {name: logged[name] for name in written} == pytest.approx(written)
-
-
-def test_mlflow_has_the_params_and_the_losses_of_each_epoch(result):
-    params = mlflow_run(result).data.params
+    found = client().get_run(result.run_id)
+    assert found.info.status == "FINISHED"
+    assert {name: found.data.metrics[name] for name in written} == pytest.approx(written)
     wanted = {"sequence_length": "20", "future_steps": "10", "hidden_size": "4", "n_epochs": "2", "seed": "6544"}
-    assert wanted.items() <= params.items()
-    assert {"dropout", "learning_rate", "weight_decay", "batch_size", "train_size", "device"} <= set(params)
-    history = mlflow.MlflowClient(settings().tracking_uri).get_metric_history(result.run_id, "history_val_loss")
-    assert [point.step for point in history] == [0, 1]
+    assert wanted.items() <= found.data.params.items()
+    assert {"dropout", "learning_rate", "weight_decay", "batch_size", "train_size", "device"} <= set(found.data.params)
+    for name in ("history_train_loss", "history_val_loss"):
+        points = client().get_metric_history(result.run_id, name)
+        assert [point.step for point in points] == [0, 1]
+    assert min(point.value for point in points) == pytest.approx(result.metrics["best_val_loss"])
 
 
-def test_the_forecast_is_of_the_next_sessions_and_not_flat(result, prices):
+def test_the_losses_are_those_of_the_kept_epoch():
+    panel = SimpleNamespace(split=SimpleNamespace(train=[], validation=[], test=[]))
+    fitted = Fitted([3.0, 2.0, 1.0], [0.9, 0.5, 0.7], chosen=1, seconds=0.0)
+    metrics = run_metrics(SimpleNamespace(metrics={}), fitted, panel)
+    assert (metrics["train_loss"], metrics["val_loss"], metrics["best_val_loss"]) == (2.0, 0.5, 0.5)
+
+
+def test_the_forecast_is_of_the_next_sessions_and_not_flat(result, table):
     forecast = pd.read_csv(result.folder / "forecast.csv", parse_dates=["date"])
     assert list(forecast) == ["date", "step", "close", "lower_80", "upper_80", "lower_90", "upper_90"]
-    after = sessions("BVMF", pd.Timestamp("2024-12-31").date(), pd.Timestamp("2025-03-01").date())[:10]
+    after = sessions("BVMF", date(2024, 12, 31), date(2025, 3, 1))[:10]
     assert list(forecast["date"]) == list(after)
-    last = pd.read_csv(prices / "VALE3.csv")["close"].iloc[-1]
     assert forecast["close"].nunique() == 10
-    assert (forecast["close"] != last).all()
+    assert (forecast["close"] != table["close"].iloc[-1]).all()
     assert (forecast["lower_90"] < forecast["close"]).all()
 
 
-def test_the_first_model_is_served_under_the_stocks_name(result, vale3):
+def test_the_card_and_the_baselines_end_before_the_test_part(result, table):
+    card, windows = card_of(result), result.evaluation.windows
+    days, first = table["date"], pd.Timestamp(windows.dates[0, 0])
+    assert card["train_end"] < card["validation_start"] <= card["validation_end"]
+    assert pd.Timestamp(card["validation_end"]) == days[days < first].max()
+    expected = json.loads(json.dumps(summary(table.loc[days < card["validation_start"], "close"].to_numpy())))
+    assert expected is not None
+    assert card["returns"]["VALE3"] == expected
+    for name, forecasts in baseline_forecasts(windows, {"VALE3": table}, first.to_datetime64()).items():
+        assert np.array_equal(result.evaluation.forecasts[name], forecasts), name
+
+
+def test_the_first_model_is_served_and_forecasts_as_the_run_did(result, vale3, table):
     served = registry.champion(vale3)
     assert (served.version, served.run_id) == (1, result.run_id)
     assert served.model.card.metrics["final_mape"] == result.metrics["final_mape"]
-    assert mlflow_run(result).info.status == "FINISHED"
-
-
-def test_the_served_model_forecasts_what_the_run_forecast(result, vale3, prices):
-    closes = pd.read_csv(prices / "VALE3.csv")["close"].tolist()
-    written = pd.read_csv(result.folder / "forecast.csv")
-    served = registry.champion(vale3).model.forecast(closes)
-    assert served["close"].to_numpy() == pytest.approx(written["close"].to_numpy(), abs=1e-6)
+    written = pd.read_csv(result.folder / "forecast.csv")["close"].to_numpy()
+    assert served.model.forecast(table["close"].tolist())["close"].to_numpy() == pytest.approx(written, abs=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")  # MLflow at its own import
-def test_pyfunc_forecasts_from_a_notebook(result, prices):
+def test_pyfunc_forecasts_in_a_notebook_with_the_quantiles_of_predict(result, trained, table, vale3):
+    """Bare closes have no past forecasts, so that their online width is 1."""
     mlflow.set_tracking_uri(settings().tracking_uri)
-    closes = pd.read_csv(prices / "VALE3.csv")["close"].to_numpy()
-    model = mlflow.pyfunc.load_model("models:/VALE3@champion")
-    written = pd.read_csv(result.folder / "forecast.csv")["close"].to_numpy()
-    for given in (closes, closes.tolist(), pd.Series(closes), pd.DataFrame({"close": closes})):
-        assert model.predict(given)["close"].to_numpy() == pytest.approx(written, abs=1e-6)
-    assert model.predict(closes[-20:])["close"].to_numpy() == pytest.approx(written, rel=0.01)
-
-
-@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
-def test_bands_everywhere_are_the_same_quantiles(result, prices, vale3):
-    """Bare closes tell nothing of past forecasts: there the online width is 1."""
-    mlflow.set_tracking_uri(settings().tracking_uri)
-    table = pd.read_csv(prices / "VALE3.csv", parse_dates=["date"])
-    bare = mlflow.pyfunc.load_model("models:/VALE3@champion").predict(table["close"].to_numpy())
+    closes, model = table["close"].to_numpy(), mlflow.pyfunc.load_model("models:/VALE3@champion")
     written = pd.read_csv(result.folder / "forecast.csv")
-    served = forecast_stock("VALE3", "csv", prices).table
+    for given in (closes, closes.tolist(), pd.Series(closes), pd.DataFrame({"close": closes})):
+        assert model.predict(given)["close"].to_numpy() == pytest.approx(written["close"].to_numpy(), abs=1e-6)
+    served, bare = forecast_stock("VALE3", "csv", trained[1] / "prices").table, model.predict(closes)
     width = last_window(registry.champion(vale3).model, vale3, table).width
     assert width != 1
     for band in ("lower_80", "upper_80", "lower_90", "upper_90"):
@@ -156,48 +162,47 @@ def test_bands_everywhere_are_the_same_quantiles(result, prices, vale3):
         assert reach[0] == pytest.approx(width * reach[1])
 
 
-def test_nothing_that_a_run_leaves_is_a_pickle(result, home):
-    suffixes = {path.suffix for path in (home / "mlruns").rglob("*") if path.is_file()}
+def test_no_file_of_a_run_is_a_pickle(result, trained):
+    suffixes = {path.suffix for path in (trained[1] / "home/mlruns").rglob("*") if path.is_file()}
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
-    weights = load_file(result.folder / "model/model.safetensors")
-    assert weights["gaps"].shape == (10, 6)
+    assert weights(result)["gaps"].shape == (10, 6)
 
 
-def test_the_same_seed_gives_the_same_metrics_and_weights(result, prices, home):
-    again = run(home / "outputs/VALE3/2", prices)
+# reproduction
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(trained, home):
+    result, base = trained
+    again = run(home / "outputs/VALE3/1", base / "prices")
     assert timeless(again.metrics) == timeless(result.metrics)
-    one, two = (load_file(r.folder / "model/model.safetensors") for r in (result, again))
-    assert all((one[name] == two[name]).all() for name in one)
+    assert same(weights(result), weights(again))
+    assert not same(weights(result), weights(run(home / "outputs/VALE3/2", base / "prices", "seed=1")))
 
 
-def test_another_seed_gives_other_weights(result, prices, home):
-    again = run(home / "outputs/VALE3/2", prices, "seed=1")
-    assert again.metrics["final_mape"] != result.metrics["final_mape"]
-
-
-def test_a_run_is_reproduced_from_the_configuration_that_it_left(home, prices, monkeypatch):
+def test_a_run_is_reproduced_from_its_config_json(home, prices, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(calendar, "last_finished_session", lambda *_: date(2024, 6, 28))
         first = run(home / "outputs/VALE3/1", prices, "end=null")
     logged = mlflow.artifacts.download_artifacts(run_id=first.run_id, artifact_path="config.json")
     config = parse(TrainConfig, json.loads(Path(logged).read_text()))
     assert config.end == "2024-06-28"
-    folder = home / "outputs/VALE3/2"
-    folder.mkdir(parents=True)
-    again = Pipeline(config, folder).run()
+    (home / "outputs/VALE3/2").mkdir()
+    again = Pipeline(config, home / "outputs/VALE3/2").run()
     assert timeless(again.metrics) == timeless(first.metrics)
 
 
+# no look-ahead
+
+
 def poisoned(prices, tmp_path, after, factor):
-    """The same prices, with every one after a day changed, adj_close in its own way: the anchor moves too."""
+    """The same prices, all changed after a day; adj_close differently, so that its last value changes too."""
     table = pd.read_csv(prices / "VALE3.csv")
     late = table["date"] > str(after)
     noise = np.random.default_rng(1).uniform(0.5, 2, late.sum())
     for name in table.columns.intersection(["open", "high", "low", "close"]):
         table.loc[late, name] = (table.loc[late, name] * factor * noise).round(4)
-    if "high" in table:  # wider days too
+    if "high" in table:
         table.loc[late, "high"] = (table.loc[late, "high"] * 1.1).round(4)
-    if "adj_close" in table:
         table.loc[late, "adj_close"] = (table.loc[late, "adj_close"] * noise[::-1]).round(4)
     folder = tmp_path / "poisoned"
     folder.mkdir()
@@ -205,47 +210,43 @@ def poisoned(prices, tmp_path, after, factor):
     return folder
 
 
-def with_everything(folder):
-    """The prices of that folder with dividends and daily ranges."""
-    table = with_ranges(pd.read_csv(folder / "VALE3.csv"))
+@pytest.fixture
+def everything(prices):
+    """Prices with dividends and daily ranges."""
+    table = with_ranges(pd.read_csv(prices / "VALE3.csv"))
     table["adj_close"] = (table["close"] * np.linspace(0.4, 0.9, len(table))).round(4)
-    table.to_csv(folder / "VALE3.csv", index=False)
+    table.to_csv(prices / "VALE3.csv", index=False)
+    return prices
 
 
-@pytest.mark.parametrize("everything", [False, True], ids=["closes", "dividends and ranges"])
-@pytest.mark.parametrize("factor", [0.01, 100])
-def test_a_poisoned_future_changes_no_bit_of_the_model(home, prices, tmp_path, factor, everything):
-    if everything:
-        with_everything(prices)
+@pytest.mark.parametrize("kind", ["prices", "everything"])
+@pytest.mark.parametrize("factor", [pytest.param(0.01, marks=pytest.mark.slow), 100])
+def test_a_poisoned_future_changes_no_bit_of_the_model(home, request, tmp_path, factor, kind):
+    prices = request.getfixturevalue(kind)
     clean = run(home / "outputs/VALE3/1", prices)
     before_test = pd.Timestamp(clean.evaluation.windows.dates[0, 0]) - pd.Timedelta(days=1)
     changed = run(home / "outputs/VALE3/2", poisoned(prices, tmp_path, before_test.date(), factor), "promote=never")
-    one, two = (load_file(r.folder / "model/model.safetensors") for r in (clean, changed))
-    assert all((one[name] == two[name]).all() for name in one)
-    # The forecast made at the cut-off, relative to the close that it was made at: the anchor is the asked range's end.
+    assert same(weights(clean), weights(changed))
+    # The forecast of the last cutoff before the test part, relative to its close: adjusted prices have another anchor.
     relative = [r.evaluation.forecasts["model"][0] / r.evaluation.windows.inputs[0, -1] for r in (clean, changed)]
     assert relative[0] == pytest.approx(relative[1], rel=1e-14)
-    if not everything:
-        assert np.array_equal(*relative)
+    assert kind == "everything" or np.array_equal(*relative)
     for name in ("train_loss", "val_loss"):
         assert clean.metrics[name] == changed.metrics[name]
-    assert clean.metrics["final_mape"] != changed.metrics["final_mape"], "the poison must reach the judged closes"
+    assert clean.metrics["final_mape"] != changed.metrics["final_mape"], "the poison must reach the test part"
 
 
-def test_a_history_that_ends_earlier_gives_the_same_model_bit_by_bit(home, prices):
-    """Adjusted prices are anchored at the asked range's end: every close of the one is a multiple of the other's."""
-    with_everything(prices)
-    whole = run(home / "outputs/VALE3/1", prices)
-    card = json.loads((whole.folder / "model/model.json").read_text())
-    # The borders are fractions of the windows, so that they stay where they are only if the fractions follow.
+def test_a_history_that_ends_earlier_gives_the_same_model_bit_by_bit(home, everything):
+    """Adjusted prices are anchored at the last day, so that all closes of one run are multiples of the other's."""
+    whole = run(home / "outputs/VALE3/1", everything)
+    # The borders are fractions of the windows: with fewer windows the same borders are larger fractions.
     windows = sum(whole.metrics[part] for part in ("n_train", "n_val", "n_test")) + 18
     less = windows - 20
     fractions = [f"evaluation.train={0.7 * windows / less}", f"evaluation.validation={0.15 * windows / less}"]
-    end = pd.read_csv(prices / "VALE3.csv")["date"].iloc[-21]
-    earlier = run(home / "outputs/VALE3/2", prices, *fractions, "promote=never", end=end)
-    assert json.loads((earlier.folder / "model/model.json").read_text())["validation_end"] == card["validation_end"]
-    one, two = (load_file(r.folder / "model/model.safetensors") for r in (whole, earlier))
-    assert all((one[name] == two[name]).all() for name in one)
+    end = pd.read_csv(everything / "VALE3.csv")["date"].iloc[-21]
+    earlier = run(home / "outputs/VALE3/2", everything, *fractions, "promote=never", end=end)
+    assert card_of(earlier)["validation_end"] == card_of(whole)["validation_end"]
+    assert same(weights(whole), weights(earlier))
     n = len(earlier.evaluation.windows)
     close = [r.evaluation.windows.inputs[:n, -1:, None] for r in (whole, earlier)]
     assert close[0][0, 0, 0] != close[1][0, 0, 0], "the anchors differ"
@@ -253,126 +254,129 @@ def test_a_history_that_ends_earlier_gives_the_same_model_bit_by_bit(home, price
     assert relative[0] == pytest.approx(relative[1], rel=1e-12)
 
 
-def test_a_poisoned_validation_changes_the_bands_but_never_the_training(home, prices, tmp_path):
-    with_everything(prices)
-    clean = run(home / "outputs/VALE3/1", prices, "trainer.max_epochs=1")
-    card = json.loads((clean.folder / "model/model.json").read_text())
-    changed = run(home / "outputs/VALE3/2", poisoned(prices, tmp_path, card["train_end"], 3), "trainer.max_epochs=1")
-    one, two = (load_file(r.folder / "model/model.safetensors") for r in (clean, changed))
-    assert all((one[name] == two[name]).all() for name in one)
+def test_a_poisoned_validation_part_changes_the_bands_but_not_the_weights(home, everything, tmp_path):
+    clean = run(home / "outputs/VALE3/1", everything, "trainer.max_epochs=1")
+    card = card_of(clean)
+    folder = poisoned(everything, tmp_path, card["train_end"], 3)
+    changed = run(home / "outputs/VALE3/2", folder, "trainer.max_epochs=1")
+    assert same(weights(clean), weights(changed))
     widths = []
     for result in (clean, changed):
-        table = Pipeline(result_config(result), home).download()["VALE3"]
+        config = parse(TrainConfig, json.loads((result.folder / "config.json").read_text()))
+        table = Pipeline(config, home).download()["VALE3"]
         model = TrainedModel.load(result.folder / "model")
         at = table[table["date"] <= card["validation_end"]]
         widths.append(rolling_forecasts(model, at, card["validation_start"]).last.width)
-    assert widths[1] > widths[0], "wilder outcomes than were foreseen widen the bands"
+    assert widths[1] > widths[0], "larger moves than forecast widen the bands"
 
 
-def test_a_forecast_continues_the_last_close_of_the_exchange(home, tmp_path, prices):
-    table = pd.read_csv(prices / "VALE3.csv")
-    table["adj_close"] = table["close"] * np.linspace(0.3, 0.8, len(table))
-    adjusted = tmp_path / "adjusted"
-    adjusted.mkdir()
-    table.to_csv(adjusted / "VALE3.csv", index=False)
-    forecast = pd.read_csv(run(home / "outputs/VALE3/1", adjusted).folder / "forecast.csv")
-    assert forecast["close"].iloc[0] == pytest.approx(table["close"].iloc[-1], rel=0.01)
+def test_a_forecast_continues_the_unadjusted_last_close(home, everything):
+    forecast = pd.read_csv(run(home / "outputs/VALE3/1", everything).folder / "forecast.csv")
+    last = pd.read_csv(everything / "VALE3.csv")["close"].iloc[-1]
+    assert forecast["close"].iloc[0] == pytest.approx(last, rel=0.01)
 
 
-def test_a_second_model_is_compared_with_the_champion_on_the_same_windows(result, prices, home, vale3):
-    again = run(home / "outputs/VALE3/2", prices, "seed=1")
-    assert f"the former champion's {result.metrics['final_mape']:.3f} %" in again.verdict.reason
-    assert again.verdict.promoted
-    assert registry.champion(vale3).version == 2
+# promotion
 
 
-def test_a_clearly_worse_model_is_registered_but_not_served(result, prices, home, vale3):
-    worse = run(home / "outputs/VALE3/2", prices, "model=absolute", "model.hidden_size=4")
-    assert not worse.verdict.promoted
+@pytest.fixture
+def champion(trained, home, monkeypatch):
+    """The home of this test with a served model of VALE3, and its prices."""
+    run(home / "outputs/VALE3/1", trained[1] / "prices")
+    return trained[1] / "prices"
+
+
+def test_promotion_compares_with_the_champion_on_the_same_windows(champion, trained, home, vale3):
+    again = run(home / "outputs/VALE3/2", champion, "seed=1")
+    assert f"previous champion {trained[0].metrics['final_mape']:.3f} %" in again.verdict.reason
+    assert (again.verdict.promoted, registry.champion(vale3).version) == (True, 2)
+    worse = run(home / "outputs/VALE3/3", champion, *ABSOLUTE)
     assert "clearly worse" in worse.verdict.reason
-    assert worse.version == 2
-    assert registry.champion(vale3).version == 1
+    assert (worse.verdict.promoted, worse.version, registry.champion(vale3).version) == (False, 3, 2)
+    run(home / "outputs/VALE3/4", champion, "promote=never")
+    assert registry.champion(vale3).version == 2
+    run(home / "outputs/VALE3/5", champion, "promote=always", *ABSOLUTE)
+    assert registry.champion(vale3).version == 5
 
 
-def test_promote_never_leaves_the_champion_and_always_replaces_it(result, prices, home, vale3):
-    run(home / "outputs/VALE3/2", prices, "promote=never")
-    assert registry.champion(vale3).version == 1
-    run(home / "outputs/VALE3/3", prices, "promote=always", "model=absolute", "model.hidden_size=4")
-    assert registry.champion(vale3).version == 3
-
-
-def test_a_champion_of_another_lookback_is_compared_on_the_same_targets(result, prices, home):
-    verdict = run(home / "outputs/VALE3/2", prices, "data.lookback=30").verdict
+@pytest.mark.parametrize(
+    ("overrides", "compared"),
+    [("data.lookback=30", True), ("data.horizon=5", False), ("start=2024-08-01", True)],
+)
+def test_a_champion_of_another_window_size_is_compared_if_possible(champion, home, overrides, compared):
+    verdict = run(home / "outputs/VALE3/2", champion, overrides).verdict
     assert verdict.promoted
-    assert "against the former champion's" in verdict.reason
+    assert ("the previous champion cannot be compared" in verdict.reason) is not compared
 
 
-def test_a_champion_that_needs_a_longer_history_is_not_compared_with(home, prices, caplog):
+def test_a_champion_that_needs_a_longer_history_or_is_damaged_is_not_compared(home, prices, caplog):
     run(home / "outputs/VALE3/1", prices, "data.lookback=200")
-    verdict = run(home / "outputs/VALE3/2", prices, "start=2024-08-01").verdict
-    assert "the former champion cannot be compared" in verdict.reason
-    assert "needs a longer history" in caplog.text
-
-
-def test_beside_a_champion_of_another_horizon_last_close_decides(result, prices, home):
-    verdict = run(home / "outputs/VALE3/2", prices, "data.horizon=5").verdict
+    verdict = run(home / "outputs/VALE3/2", prices, "start=2024-08-01", "promote=auto").verdict
+    assert "the previous champion cannot be compared" in verdict.reason
+    assert "it needs a longer history" in caplog.text
+    for file in (home / "mlruns").rglob("*.safetensors"):
+        file.write_bytes(b"damaged")
+    verdict = run(home / "outputs/VALE3/3", prices).verdict
     assert verdict.promoted
-    assert "the former champion cannot be compared" in verdict.reason
+    assert "the previous champion cannot be compared" in verdict.reason
 
 
-def test_a_damaged_champion_does_not_stop_a_training(result, prices, home, caplog):
-    for weights in (home / "mlruns").rglob("*.safetensors"):
-        weights.write_bytes(b"damaged")
-    verdict = run(home / "outputs/VALE3/2", prices).verdict
-    assert verdict.promoted
-    assert "the former champion cannot be compared" in verdict.reason
-    assert "not compared with" in caplog.text
+def test_a_training_only_for_drift_is_refused_or_trains(champion, home, tmp_path):
+    """The card of a training part of 400 sessions is enough to compare with."""
+    with pytest.raises(NotNeeded, match="nothing was trained"):
+        run(home / "outputs/VALE3/2", champion, "if_drifted=true")
+    wild = pd.read_csv(champion / "VALE3.csv")
+    wild["close"] = 50 * np.exp(np.random.default_rng(9).normal(0, 0.1, len(wild)).cumsum())
+    wild.to_csv(tmp_path / "VALE3.csv", index=False)
+    assert run(home / "outputs/VALE3/3", tmp_path, "if_drifted=true").version == 2
 
 
-def test_a_tracker_that_fails_never_promotes(result, prices, home, monkeypatch):
+# failures
+
+
+def test_a_tracker_that_fails_never_promotes(champion, home, monkeypatch):
     def away(*_):
         raise TrackingUnavailable("sqlite", "gone")
 
     with monkeypatch.context() as patch:
         patch.setattr("pregao.training.promotion.registry.champion", away)
         with pytest.raises(TrackingUnavailable):
-            run(home / "outputs/VALE3/2", prices)
+            run(home / "outputs/VALE3/2", champion)
     assert registry.champions()["VALE3"][0] == 1
 
 
-def test_a_range_that_is_too_short_is_refused_before_anything_is_tracked(home, prices):
+def test_a_range_that_is_too_short_is_refused_before_an_mlflow_run_starts(home, prices):
     with pytest.raises(TooFewSessions, match="at least 95 are needed"):
         run(home / "outputs/VALE3/1", prices, end="2023-09-01")
-    assert mlflow.MlflowClient(settings().tracking_uri).get_experiment_by_name("VALE3") is None
+    assert client().get_experiment_by_name("VALE3") is None
 
 
-def test_a_stock_that_never_moved_is_judged_without_a_skill(home, tmp_path):
-    folder = tmp_path / "halted"
-    folder.mkdir()
-    random_walk().assign(close=7.0).to_csv(folder / "VALE3.csv", index=False)
-    halted = run(home / "outputs/VALE3/1", folder)
+def test_a_stock_with_constant_prices_has_no_skill(home, tmp_path):
+    random_walk().assign(close=7.0).to_csv(tmp_path / "VALE3.csv", index=False)
+    halted = run(home / "outputs/VALE3/1", tmp_path)
     for file in ("metrics.json", "model/model.json"):
         written = json.loads((halted.folder / file).read_text(), parse_constant=pytest.fail)
     written = json.loads((halted.folder / "metrics.json").read_text())
-    assert written["skill_mape"] is None
-    assert written["naive_mape"] == 0
+    assert (written["skill_mape"], written["naive_mape"]) == (None, 0)
 
 
-def test_an_error_marks_the_run_as_failed_and_serves_nothing(home, prices, monkeypatch, vale3):
-    def broken(*_):
-        raise RuntimeError("a bug")
+@pytest.mark.parametrize(
+    ("broken", "error", "status"),
+    [
+        ("pregao.training.run_files.plots.report", RuntimeError, "FAILED"),
+        ("pregao.training.run_files.plots.report", KeyboardInterrupt, "KILLED"),
+        ("pregao.models.trained.TrainedModel.save", None, "FAILED"),
+    ],
+)
+def test_an_error_ends_the_mlflow_run_and_serves_nothing(home, prices, monkeypatch, broken, error, status):
+    def fails(_, folder):
+        if error:
+            raise error("broken")
+        folder.mkdir()  # the model is not written, so that it cannot be loaded
 
-    monkeypatch.setattr("pregao.training.run_files.plots.report", broken)
-    with pytest.raises(RuntimeError, match="a bug"):
+    monkeypatch.setattr(broken, fails)
+    with pytest.raises(error or Exception, match="broken" if error else "cannot be loaded"):
         run(home / "outputs/VALE3/1", prices)
-    client = mlflow.MlflowClient(settings().tracking_uri)
-    [only] = client.search_runs([client.get_experiment_by_name("VALE3").experiment_id])
-    assert only.info.status == "FAILED"
-    assert registry.served_stocks() == []
-
-
-def test_a_model_that_does_not_load_back_is_not_served(home, prices, monkeypatch):
-    monkeypatch.setattr("pregao.models.trained.TrainedModel.save", lambda _, folder: Path(folder).mkdir())
-    with pytest.raises(Exception, match="cannot be loaded"):
-        run(home / "outputs/VALE3/1", prices)
+    [only] = client().search_runs([client().get_experiment_by_name("VALE3").experiment_id])
+    assert only.info.status == status
     assert registry.served_stocks() == []

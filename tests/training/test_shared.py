@@ -1,4 +1,4 @@
-"""The model that many stocks share: how it is trained, and how a stock's own training begins at it."""
+"""The shared model of many stocks: its training, and the training of a stock that starts from it."""
 
 import json
 
@@ -20,22 +20,14 @@ from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
 from pregao.training.steps import prepare
 from tests.conftest import random_walk, settle, small_config, with_ranges
+from tests.training.conftest import run, same
 
 KEPT = ["PETR4", "ITUB4", "WEGE3", "ABEV3", "CSNA3", "SP500"]
 TOGETHER = ("stock=SHARED", f"stocks=[{','.join([*KEPT, 'SHRT3', 'XPTO3'])}]")
 
 
-def run(folder, prices, *overrides, **choices):
-    folder.mkdir(parents=True)
-    return Pipeline(small_config(prices, *overrides, **choices), folder).run()
-
-
 def weights(result):
     return load_file(result.folder / "model/model.safetensors")
-
-
-def same(one, two):
-    return all((one[name] == two[name]).all() for name in one)
 
 
 def params(result):
@@ -78,16 +70,13 @@ def many(tmp_path_factory, empty_database, folder_of_many):
         return run(home / "outputs/SHARED/1", folder_of_many, *TOGETHER)
 
 
-def test_a_panel_names_the_stocks_that_it_leaves_out(many):
+def test_a_panel_names_the_stocks_that_it_leaves_out(many, home, folder_of_many, caplog):
     assert list(many.left_out) == ["SHRT3", "XPTO3"]
-    assert many.left_out["SHRT3"] == "25 sessions, and 30 make one window"
+    assert many.left_out["SHRT3"] == "25 sessions; one window needs 30"
     assert "knows no such stock" in many.left_out["XPTO3"]
     assert (params(many)["stocks"], params(many)["left_out"]) == (" ".join(KEPT), "SHRT3 XPTO3")
-
-
-def test_the_log_says_why_a_stock_is_left_out(home, folder_of_many, caplog):
     Pipeline(small_config(folder_of_many, *TOGETHER), home).download()
-    assert "SHRT3 is left out: 25 sessions, and 30 make one window" in caplog.text
+    assert "SHRT3 is left out: 25 sessions; one window needs 30" in caplog.text
     assert "XPTO3 is left out: XPTO3: csv knows no such stock" in caplog.text
 
 
@@ -97,8 +86,8 @@ def test_a_panel_is_served_under_the_name_shared(many, monkeypatch):
     assert (many.stock, served.version, served.run_id) == (SHARED, 1, many.run_id)
     card = served.model.card
     assert (card.stock, card.stocks) == (SHARED, KEPT)
-    judged = str(many.evaluation.windows.dates.min())[:10]
-    assert card.train_end < card.validation_start <= card.validation_end < judged
+    test_start = str(many.evaluation.windows.dates.min())[:10]
+    assert card.train_end < card.validation_start <= card.validation_end < test_start
 
 
 def test_a_panels_forecast_has_each_stock_with_the_sessions_of_its_market(many, folder_of_many):
@@ -115,13 +104,13 @@ def test_a_panels_forecast_has_each_stock_with_the_sessions_of_its_market(many, 
     assert (forecast["close"] < forecast["upper_90"]).all()
 
 
-def test_every_judged_stock_of_a_panel_has_last_close_beside_it(many):
+def test_each_evaluated_stock_of_a_panel_is_compared_with_last_close(many):
     scores = pd.read_csv(many.folder / "scores.csv")
-    judged = set(pd.read_csv(many.folder / "evaluation.csv")["stock"])
-    assert judged == set(KEPT) - {"CSNA3"}, "its 60 sessions ended before what judges"
+    evaluated = set(pd.read_csv(many.folder / "evaluation.csv")["stock"])
+    assert evaluated == set(KEPT) - {"CSNA3"}, "its 60 sessions end before the test part"
     for stock, rows in scores.groupby("stock"):
         assert {"model", "last close"} <= set(rows["forecaster"]), stock
-    assert set(scores["stock"]) == judged
+    assert set(scores["stock"]) == evaluated
 
 
 def test_a_poisoned_future_changes_no_bit_of_the_shared_model(home, many, folder_of_many, tmp_path):
@@ -134,27 +123,27 @@ def test_a_poisoned_future_changes_no_bit_of_the_shared_model(home, many, folder
         table.to_csv(tmp_path / file.name, index=False)
     changed = run(home / "outputs/SHARED/1", tmp_path, *TOGETHER)
     assert same(weights(many), weights(changed))
-    assert changed.metrics["final_rmse"] > 10 * many.metrics["final_rmse"], "the poison must reach the judged closes"
+    assert changed.metrics["final_rmse"] > 10 * many.metrics["final_rmse"], "the poison must reach the test part"
 
 
-def test_a_stock_that_is_listed_after_the_judged_border_does_not_stop_the_others(home, tmp_path, caplog):
+def test_a_stock_without_windows_in_the_test_part_does_not_stop_the_others(home, tmp_path, caplog):
     with_ranges(random_walk(seed=1)).to_csv(tmp_path / "PETR4.csv", index=False)
     random_walk(60, seed=2).to_csv(tmp_path / "ITUB4.csv", index=False)
     found = run(home / "outputs/SHARED/1", tmp_path, "stock=SHARED", "stocks=[PETR4,ITUB4]", "evaluation.train=0.6")
     assert set(found.evaluation.tables.scores["stock"]) == {"PETR4"}
-    assert "ITUB4 is not judged" in caplog.text
+    assert "ITUB4 is not evaluated" in caplog.text
 
 
-def test_where_every_stock_is_refused_the_training_is(home, folder_of_many):
+def test_a_panel_of_refused_stocks_is_refused(home, folder_of_many):
     with pytest.raises(UnknownStock, match="XPTO4: csv knows no such stock"):
         run(home / "1", folder_of_many, "stock=SHARED", "stocks=[XPTO3,XPTO4]")
     random_walk(25, seed=8).to_csv(folder_of_many / "SHRT4.csv", index=False)
-    with pytest.raises(InvalidChoice, match="none of them has the 30 sessions of one window"):
+    with pytest.raises(InvalidChoice, match="no stock has the 30 sessions that one window needs"):
         run(home / "2", folder_of_many, "stock=SHARED", "stocks=[SHRT3,SHRT4]")
     assert mlflow.MlflowClient(settings().tracking_uri).get_experiment_by_name(SHARED) is None
 
 
-# a stock's training that begins at the shared model
+# a stock's training that starts from the shared model
 
 
 @pytest.fixture(scope="module")
@@ -165,19 +154,19 @@ def vale3_prices(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory, empty_database, shared_model, vale3_prices):
-    """A training that began at the shared model, in a home of its own."""
+def warm(tmp_path_factory, empty_database, shared_model, vale3_prices):
+    """A training with a warm start, in a separate home."""
     with pytest.MonkeyPatch.context() as patch:
-        home = settle(tmp_path_factory.mktemp("begun"), empty_database, patch)
+        home = settle(tmp_path_factory.mktemp("warm"), empty_database, patch)
         patch.setattr("pregao.settings.SHIPPED", shared_model)
         return run(home / "outputs/VALE3/1", vale3_prices)
 
 
 @pytest.fixture(scope="module")
-def afresh(tmp_path_factory, empty_database, vale3_prices):
-    """The same training where there is no shared model."""
+def cold(tmp_path_factory, empty_database, vale3_prices):
+    """The same training without a shared model."""
     with pytest.MonkeyPatch.context() as patch:
-        home = settle(tmp_path_factory.mktemp("afresh"), empty_database, patch)
+        home = settle(tmp_path_factory.mktemp("cold"), empty_database, patch)
         return run(home / "outputs/VALE3/1", vale3_prices)
 
 
@@ -186,16 +175,16 @@ def seen_until(shared, day):
     (shared / "model.json").write_text(json.dumps(card | {"validation_end": str(day)}))
 
 
-def test_a_training_begins_at_a_shared_model_that_has_seen_no_judged_day(begun, afresh, monkeypatch):
-    monkeypatch.setenv("PREGAO_HOME", str(begun.folder.parents[2]))
+def test_a_training_starts_from_a_shared_model_that_was_not_trained_on_its_test_part(warm, cold, monkeypatch):
+    monkeypatch.setenv("PREGAO_HOME", str(warm.folder.parents[2]))
     served = registry.champion(Symbol.parse(SHARED))
-    assert params(begun)["init"] == f"SHARED version 1 run {served.run_id}"
-    card = TrainedModel.load(begun.folder / "model").card
+    assert params(warm)["init"] == f"SHARED version 1 run {served.run_id}"
+    card = TrainedModel.load(warm.folder / "model").card
     assert card.typical_volatility == served.model.card.typical_volatility
-    assert not same(weights(begun), weights(afresh))
+    assert not same(weights(warm), weights(cold))
 
 
-def test_it_begins_with_the_shared_weights_at_a_part_of_the_learning_rate(shared, home, vale3_prices):
+def test_a_warm_start_has_the_shared_weights_and_a_smaller_learning_rate(shared, home, vale3_prices):
     pipeline = Pipeline(small_config(vale3_prices, "train.learning_rate_factor=0.1"), home)
     data, start = pipeline.data(pipeline.download())
     module = prepare(pipeline.config, data.panel, home, start).module
@@ -207,12 +196,12 @@ def test_it_begins_with_the_shared_weights_at_a_part_of_the_learning_rate(shared
     ("day", "overrides", "reason"),
     [
         ("2024-10-15", [], "it was trained on closes up to 2024-10-15, but the test set starts on 2024-09-"),
-        ("2024-06-28", ["model.hidden_size=5"], "it is another network"),
-        ("2024-06-28", ["data.lookback=21"], "it is another network"),
-        ("2024-06-28", ["data.inputs=history"], "it is another network"),
+        ("2024-06-28", ["model.hidden_size=5"], "its network differs in model"),
+        ("2024-06-28", ["data.lookback=21"], "its network differs in model"),
+        ("2024-06-28", ["data.inputs=history"], "its network differs in model"),
     ],
 )
-def test_beside_a_shared_model_that_does_not_fit_it_begins_afresh_and_says_so(
+def test_a_shared_model_that_does_not_fit_is_not_used_and_the_log_says_why(
     shared, home, prices, caplog, day, overrides, reason
 ):
     caplog.set_level("INFO")
@@ -224,40 +213,40 @@ def test_beside_a_shared_model_that_does_not_fit_it_begins_afresh_and_says_so(
 
 
 @pytest.mark.parametrize(("days_before", "fits"), [(0, False), (1, True)])
-def test_the_first_judged_day_is_one_that_it_must_not_have_seen(shared, home, prices, days_before, fits):
+def test_the_first_day_of_the_test_part_must_not_be_known_to_the_shared_model(shared, home, prices, days_before, fits):
     pipeline = Pipeline(small_config(prices, "train.init=none"), home)
     border = pd.Timestamp(pipeline.data(pipeline.download())[0].panel.borders[1])
     seen_until(shared, (border - pd.Timedelta(days=days_before)).date())
     assert (start_of(home, prices) is not None) is fits
 
 
-def test_without_a_shared_model_a_training_begins_afresh_unless_it_must_not(afresh, home, prices):
-    assert params(afresh)["init"] == "none"
-    with pytest.raises(InvalidChoice, match=r"there is none; python train\.py experiment=ibovespa makes one"):
+def test_without_a_shared_model_a_training_starts_from_random_weights_or_is_refused(cold, home, prices):
+    assert params(cold)["init"] == "none"
+    with pytest.raises(InvalidChoice, match=r"it does not exist; python train\.py experiment=ibovespa trains it"):
         start_of(home, prices, "train.init=shared")
 
 
-def test_a_damaged_shared_model_stops_no_training_but_one_that_must_begin_there(shared, home, prices):
+def test_a_damaged_shared_model_stops_a_training_only_if_it_must_start_from_it(shared, home, prices):
     (shared / "model.safetensors").write_bytes(b"damaged")
     assert start_of(home, prices) is None
     with pytest.raises(InvalidChoice, match="cannot be loaded"):
         start_of(home, prices, "train.init=shared")
 
 
-def test_init_none_does_not_look_at_the_shared_model(afresh, shared, home, vale3_prices):
-    beside = run(home / "outputs/VALE3/1", vale3_prices, "train.init=none")
-    assert same(weights(afresh), weights(beside))
-    assert (params(beside)["init"], list(registry.champions())) == ("none", ["VALE3"])
+def test_init_none_ignores_the_shared_model(cold, shared, home, vale3_prices):
+    found = run(home / "outputs/VALE3/1", vale3_prices, "train.init=none")
+    assert same(weights(cold), weights(found))
+    assert (params(found)["init"], list(registry.champions())) == ("none", ["VALE3"])
 
 
-def test_a_fine_tuned_run_is_reproduced_from_the_configuration_that_it_left(begun, shared, home):
-    config = parse(TrainConfig, json.loads((begun.folder / "config.json").read_text()))
+def test_a_warm_start_is_reproduced_from_config_json(warm, shared, home):
+    config = parse(TrainConfig, json.loads((warm.folder / "config.json").read_text()))
     assert config.train.init == "shared"
     folder = home / "outputs/VALE3/1"
     folder.mkdir(parents=True)
     again = Pipeline(config, folder).run()
-    assert same(weights(begun), weights(again))
-    assert np.array_equal(begun.evaluation.forecasts["model"], again.evaluation.forecasts["model"])
+    assert same(weights(warm), weights(again))
+    assert np.array_equal(warm.evaluation.forecasts["model"], again.evaluation.forecasts["model"])
 
 
 class Interrupt(Callback):
@@ -266,20 +255,20 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
 
 
-def test_a_fine_tuning_that_was_interrupted_goes_on_to_the_same_weights(begun, shared, home, vale3_prices):
+def test_an_interrupted_warm_start_resumes_to_the_same_weights(warm, shared, home, vale3_prices):
     folder = home / "outputs/VALE3/interrupted"
     folder.mkdir(parents=True)
     with pytest.raises(KeyboardInterrupt):
         Pipeline(small_config(vale3_prices), folder, [Interrupt()]).run()
     checkpoint = f"ckpt_path={folder}/checkpoints/last.ckpt"
     resumed = run(home / "outputs/VALE3/resumed", vale3_prices, checkpoint)
-    assert same(weights(begun), weights(resumed))
-    with pytest.raises(BadCheckpoint, match=r"initialised from SHARED of run \w+; .*, now it is"):
+    assert same(weights(warm), weights(resumed))
+    with pytest.raises(BadCheckpoint, match=r"initialised from SHARED of run \w+; .*, is now"):
         run(home / "outputs/VALE3/other", vale3_prices, checkpoint, "train.init=none")
 
 
 @pytest.mark.slow
-def test_a_network_of_points_that_begins_at_another_has_a_width_of_its_own(home, prices, tmp_path):
+def test_a_warm_start_of_the_absolute_model_calibrates_its_width_again(home, prices, tmp_path):
     others = tmp_path / "others"
     others.mkdir()
     random_walk(seed=1).to_csv(others / "PETR4.csv", index=False)

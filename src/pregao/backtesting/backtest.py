@@ -1,4 +1,4 @@
-"""Walk-forward backtest: at rolling origins, models refitted on what was known forecast what followed."""
+"""Walk-forward backtest: at rolling origins, models refitted on past prices forecast the following closes."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -42,14 +42,14 @@ from pregao.training.steps import build_data, download, fit, prepare
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
-"""Called with the number of finished parts, the number of all parts, and the name of the next one."""
+"""Called with the number of finished parts, the number of all parts, and the name of the next part."""
 
 NETWORKS = ("shared", "own")
 
 
 @dataclass(frozen=True)
 class BacktestResult:
-    """The result of a backtest."""
+    """The result of a backtest; `seconds` is its duration."""
 
     folder: Path
     walk: WalkForward
@@ -57,11 +57,11 @@ class BacktestResult:
 
 
 class Backtest:
-    """Forecasts from past days, by models that know only what was known then.
+    """Forecasts from past days, by models that were fitted on earlier prices only.
 
     Args:
-        config: the choices that decide it.
-        folder: gets its files; the folder of an interrupted backtest is resumed.
+        config: all settings.
+        folder: for its files; an interrupted backtest in this folder is resumed.
         progress: called before each part.
     """
 
@@ -74,17 +74,17 @@ class Backtest:
         self.models = list(dict.fromkeys(config.models))
         self._refuse_unknown()
         self.first, end = parse_dates(config.first_cutoff, config.end, name="first_cutoff")
-        # A session that has not finished everywhere would be there when an interrupted backtest is resumed.
+        # An unfinished session could be complete, with another close, when the backtest is resumed.
         finished = min(last_finished_session(symbol.calendar) for symbol in self.symbols)
         self.end = finished if end is None else min(end, finished)
         self.dates = parse_dates(config.start, str(self.end))
         self.downloader = Downloader(config.source.name, config.source.path, price=config.data.price)
 
     def run(self) -> BacktestResult:
-        """Make every part that the folder does not have, and score all of them.
+        """Compute the parts that are missing in the folder, and score all parts.
 
         Raises:
-            PregaoError: no stock is left, no model made a forecast, or the folder is another backtest's.
+            PregaoError: no stock is left, no model made a forecast, or the folder has another backtest.
             KeyboardInterrupt: ctrl-C; finished parts are kept.
         """
         started = perf_counter()
@@ -104,7 +104,8 @@ class Backtest:
                 if files.read(period.number, model) is None:
                     files.write(period.number, model, *self.part(origins, period, model))
             self.progress(len(parts), len(parts), "scores")
-            walk = self._gather(files, origins, [f"{stock} is left out: {why}" for stock, why in left_out.items()])
+            absent = [f"{stock} is left out: {reason}" for stock, reason in left_out.items()]
+            walk = self._collect(files, origins, absent)
             walk.forecasts.to_parquet(self.folder / "forecasts.parquet", index=False)
             walk.scores.to_csv(self.folder / "scores.csv", index=False, float_format="%.6f")
             plots.backtest(walk, self.folder / "backtest.png")
@@ -113,30 +114,30 @@ class Backtest:
         return BacktestResult(self.folder, walk, perf_counter() - started)
 
     def origins(self, prices: Prices) -> RollingOrigins:
-        """The origins of these histories; raises InvalidChoice where there is none, or nothing to learn from."""
+        """The rolling origins; raises InvalidChoice if there are none, or no history before the first."""
         data, first = self.config.data, pd.Timestamp(self.first)
         begin, end = (pick(table["date"].iloc[at] for table in prices.values()) for pick, at in ((min, 0), (max, -1)))
         if first <= begin:
             raise InvalidChoice(
-                f"first_cutoff={self.first}: the prices begin on {day(begin)}, and a model learns from what lies "
-                "before the first cutoff. Choose a later first_cutoff, or an earlier start."
+                f"first_cutoff={self.first}: the prices begin on {day(begin)}, and models need prices before the "
+                "first cutoff. Choose a later first_cutoff, or an earlier start."
             )
         origins = RollingOrigins(
             prices, data.lookback, data.horizon, first, self.config.refit_every, self.config.history
         )
         if not origins.periods:
             raise InvalidChoice(
-                f"first_cutoff={self.first}: the prices end on {day(end)}, and no forecast from that day on has "
-                f"{data.horizon} closes to be judged by. Choose an earlier first_cutoff, or a later end."
+                f"first_cutoff={self.first}: the prices end on {day(end)}, and no forecast from first_cutoff on has "
+                f"{data.horizon} closes to be scored with. Choose an earlier first_cutoff, or a later end."
             )
         return origins
 
     def part(self, origins: RollingOrigins, period: Period, model: str) -> tuple[pd.DataFrame, list[str]]:
-        """One model's forecasts of one period, and the failures as sentences."""
+        """One model's forecasts in one period, and a sentence per failure."""
         history, (seen, cutoffs) = origins.history(period), origins.inputs(period)
         forecast = self._network if model in NETWORKS else self._baseline
         found, failures = forecast(model, history, seen, cutoffs, period)
-        tables = [_tidy(origins.truths(period, stock), model, quantiles) for stock, quantiles in found.items()]
+        tables = [_long_table(origins.truths(period, stock), model, quantiles) for stock, quantiles in found.items()]
         return pd.concat(tables or [pd.DataFrame(columns=COLUMNS)], ignore_index=True), failures
 
     def _baseline(
@@ -156,7 +157,7 @@ class Backtest:
     ) -> tuple[dict[str, np.ndarray], list[str]]:
         if model == "shared":
             try:
-                return self._fitted(history, seen, cutoffs, period), []
+                return self._fit_forecast(history, seen, cutoffs, period), []
             except PregaoError as error:
                 return {}, [_failure(model, "all stocks", period, error)]
         found: dict[str, np.ndarray] = {}
@@ -164,18 +165,18 @@ class Backtest:
         for stock in seen:
             try:
                 own = {stock: history[stock]} if stock in history else {}
-                found |= self._fitted(own, {stock: seen[stock]}, cutoffs, period)
+                found |= self._fit_forecast(own, {stock: seen[stock]}, cutoffs, period)
             except PregaoError as error:
                 failures.append(_failure(model, stock, period, error))
         return found, failures
 
-    def _fitted(self, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period) -> dict[str, np.ndarray]:
-        """Train on the history, and forecast from the cutoffs; quantiles [n, horizon, 7] by stock."""
+    def _fit_forecast(self, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period) -> dict[str, np.ndarray]:
+        """Train on the history and forecast at the cutoffs; returns quantiles [n, horizon, 7] by stock."""
         data = self.config.data
         if not history:
             start, size = self.dates[0], data.lookback + data.horizon
-            why = "windows for train and for validation"
-            raise TooFewSessions("the history", start, period.refit.date(), 0, 2 * size, why)
+            reason = "windows for training and validation"
+            raise TooFewSessions("the history", start, period.refit.date(), 0, 2 * size, reason)
         split = partial(borders_before, test=period.refit.to_datetime64(), train=1 - self.config.validation)
         windows = build_data(self.config, history, split, needed=("train", "validation"))
         with TemporaryDirectory() as folder:
@@ -187,11 +188,13 @@ class Backtest:
         unknown = [name for name in self.models if name not in (*NETWORKS, *BASELINES)]
         if unknown:
             allowed = ", ".join((*NETWORKS, *BASELINES))
-            raise InvalidChoice(f"models: {', '.join(unknown)}: there is no such model. Allowed: {allowed}.")
+            raise InvalidChoice(f"models: {', '.join(unknown)}: unknown. Allowed: {allowed}.")
         if SHARED in [symbol.ticker for symbol in self.symbols]:
-            raise UnknownStock(SHARED, "a backtest", SHARED, "It is the model of many stocks: stocks=[VALE3,PETR4].")
+            raise UnknownStock(
+                SHARED, "a backtest", SHARED, "It is the model of many stocks. Give stocks=[VALE3,PETR4]."
+            )
 
-    def _gather(self, files: BacktestFolder, origins: RollingOrigins, failures: list[str]) -> WalkForward:
+    def _collect(self, files: BacktestFolder, origins: RollingOrigins, failures: list[str]) -> WalkForward:
         kept = [files.read(period.number, model) for model in self.models for period in origins.periods]
         found = [part for part in kept if part is not None]
         failures = failures + [failure for _, failed in found for failure in failed]
@@ -205,38 +208,38 @@ class Backtest:
         return replace(walk, failures=(*failures, *self._missing(walk)))
 
     def _missing(self, walk: WalkForward) -> list[str]:
-        """Sentences on what the table leaves out; raises InvalidChoice where it would be empty."""
-        absent = [f"{model} made no forecast and is in no table." for model in self.models if model not in walk.models]
-        judged, made = len(walk.aligned[walk.models[0]].y), len(walk.forecasts[["stock", "cutoff"]].drop_duplicates())
-        if not judged:
+        """A sentence per missing model or forecast; raises InvalidChoice if the score table would be empty."""
+        absent = [f"{model} made no forecast and is not scored." for model in self.models if model not in walk.models]
+        scored, made = len(walk.aligned[walk.models[0]].y), len(walk.forecasts[["stock", "cutoff"]].drop_duplicates())
+        if not scored:
             raise InvalidChoice(
-                f"models: {', '.join(walk.models)} have no forecast of the same stock and day, so that nothing "
-                f"compares ({walk.failures[0]}) Leave one of them out."
+                f"models: {', '.join(walk.models)} have no forecast of the same stock and day, so that they "
+                f"cannot be compared ({walk.failures[0]}) Leave one of them out."
             )
-        unjudged = f"{made - judged} of {made} forecasts are not judged: not every model made them."
-        return absent + [unjudged] * (judged < made)
+        incomplete = f"{made - scored} of {made} forecasts are not scored: some models did not make them."
+        return absent + [incomplete] * (scored < made)
 
     @property
     def currency(self) -> str | None:
-        """Of all stocks; None where they have several."""
+        """The currency of all stocks; None if they have several."""
         currencies = {symbol.currency for symbol in self.symbols}
         return currencies.pop() if len(currencies) == 1 else None
 
 
 @contextmanager
 def log_how_to_resume(folder: Path) -> Iterator[None]:
-    """Log how to resume after ctrl-C, a full disk or a tracker out of reach."""
+    """Log how to resume after ctrl-C, a full disk or an unreachable MLflow server."""
     try:
         yield
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt) or isinstance(refusal(error), StorageError | TrackingUnavailable)
         if stopped and BacktestFolder(folder).has_parts():
-            logger.warning("What is finished is kept; to go on, give the same command hydra.run.dir=%s", folder)
+            logger.warning("Finished parts are kept. To resume, repeat the command with hydra.run.dir=%s", folder)
         raise
 
 
 def _overall(walk: WalkForward) -> dict[str, float]:
-    """The scores over all stocks and steps, as `mape.last_close`."""
+    """The scores over all stocks and steps, by names such as `mape.last_close`."""
     scores = walk.scores
     rows = scores[(scores["stock"] == "all") & (scores["step"] == "all")].drop(columns=["stock", "step"])
     return {
@@ -246,7 +249,7 @@ def _overall(walk: WalkForward) -> dict[str, float]:
     }
 
 
-def _tidy(windows: Windows, model: str, quantiles: np.ndarray) -> pd.DataFrame:
+def _long_table(windows: Windows, model: str, quantiles: np.ndarray) -> pd.DataFrame:
     n, horizon = windows.targets.shape
     flat = quantiles.reshape(n * horizon, -1)
     table: dict[str, Any] = {

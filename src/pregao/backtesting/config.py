@@ -9,7 +9,7 @@ from pregao.training.config import FitConfig
 
 
 class BacktestConfig(FitConfig):
-    """Everything that decides a walk-forward backtest."""
+    """All settings of a walk-forward backtest."""
 
     first_cutoff: Text
     refit_every: Annotated[int, Field(gt=0, le=1200)]

@@ -1,4 +1,4 @@
-"""The folder of a backtest: its choices and its finished parts, so that it can be resumed."""
+"""The folder of a backtest: its settings and finished parts, so that it can be resumed."""
 
 import json
 import logging
@@ -18,27 +18,27 @@ from pregao.models.choices import current
 
 logger = logging.getLogger(__name__)
 
-_REMEDY = "leave hydra.run.dir out to begin a new one."
+_REMEDY = "leave hydra.run.dir out to start a new one."
 
 
 @dataclass(frozen=True)
 class BacktestFolder:
-    """Files of one backtest."""
+    """The files of one backtest."""
 
     path: Path
 
     def claim(self, choices: Mapping[str, Any], end: date) -> date:
-        """Start the folder with this backtest's choices, or check that it has them.
+        """Write the settings to a new folder, or compare them with those of an existing one.
 
         Args:
-            choices: of the backtest.
-            end: the last day of a backtest that starts now.
+            choices: the settings of the backtest.
+            end: the last day of a new backtest.
 
         Returns:
-            The last day, which stays the same when the backtest is resumed.
+            The last day; a resumed backtest keeps its first value.
 
         Raises:
-            InvalidChoice: it is a backtest with other choices, or damaged.
+            InvalidChoice: the folder has other settings, or is damaged.
         """
         state = self._read_state()
         if not state:
@@ -49,44 +49,44 @@ class BacktestFolder:
         other = [name for name in choices if before.get(name) != choices[name]]
         if other:
             raise InvalidChoice(
-                f"{self.path} holds a backtest with other choices ({', '.join(other)}). Give those again to go on with "
-                f"it, or {_REMEDY}"
+                f"{self.path} has a backtest with other settings ({', '.join(other)}). Give the same to resume it, or "
+                f"{_REMEDY}"
             )
         return date.fromisoformat(state["end"])
 
     def check_prices(self, prices: Mapping[str, pd.DataFrame]) -> None:
-        """Refuse to resume with other prices: each part has to be scored by the closes that all parts saw."""
+        """Refuse to resume with other prices, because all parts must use the same closes."""
         state, now = self._read_state(), _fingerprint(prices)
         known = state.get("prices")
         if known is None:
             self._write_state(state | {"prices": now})
         elif known != now:
             raise InvalidChoice(
-                f"{self.path} holds a backtest of other prices: the source has changed since. Go on with the prices "
-                f"that it was begun with, or {_REMEDY}"
+                f"{self.path} has a backtest of other prices: the source has changed. Resume with the same prices, or "
+                f"{_REMEDY}"
             )
 
     def read(self, number: int, model: str) -> tuple[pd.DataFrame, list[str]] | None:
-        """A model's forecasts of a period and the failures; None if there are none, or damaged ones."""
+        """A model's forecasts in a period and the failures; None if the part is missing or damaged."""
         file = self._part(number, model)
         if not file.exists():
             return None
         try:
             table = pd.read_parquet(file)[COLUMNS]
             return table, list(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError) as error:  # pyarrow's own are of these kinds
-            logger.warning("%s is damaged (%s) and made again.", file, first_line(error, 100))
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are subclasses of these
+            logger.warning("%s is damaged (%s) and is computed again.", file, first_line(error, 100))
             return None
 
     def write(self, number: int, model: str, table: pd.DataFrame, failures: list[str]) -> None:
-        """Write a part; once its file exists, it is complete."""
+        """Write a part. Its .parquet file is written last, so a part with this file is complete."""
         file = self._part(number, model)
         file.with_suffix(".json").write_text(json.dumps(failures), encoding="utf-8")
         with atomic_write(file) as temporary:
             table.to_parquet(temporary, index=False)
 
     def has_parts(self) -> bool:
-        """Whether a part is done."""
+        """Whether a part is finished."""
         return any((self.path / "parts").glob("*.parquet"))
 
     def _part(self, number: int, model: str) -> Path:
@@ -100,7 +100,7 @@ class BacktestFolder:
         except FileNotFoundError:
             return {}
         except (ValueError, TypeError, KeyError):
-            raise InvalidChoice(f"{file} is damaged, so that nobody knows whose parts lie here; {_REMEDY}") from None
+            raise InvalidChoice(f"{file} is damaged, so the settings of its parts are unknown; {_REMEDY}") from None
 
     def _write_state(self, state: Mapping[str, Any]) -> None:
         with atomic_write(self.path / "backtest.json") as file:

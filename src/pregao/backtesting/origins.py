@@ -1,4 +1,4 @@
-"""Rolling origins: the prices known at each refit and forecast, and, from a separate call, the closes that followed."""
+"""Rolling origins: prices known at each refit and forecast; a separate call returns the closes that followed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Prices = Mapping[str, pd.DataFrame]
 """Tables `date close …` by ticker."""
 
 Cutoffs = Mapping[str, np.ndarray]
-"""The days on which forecasts are made, datetime64, by ticker."""
+"""The days of the forecasts, datetime64, by ticker."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """The cutoffs from `refit` on and before `end`, for models that know the closes before `refit`."""
+    """The cutoffs in [refit, end); their models are fitted on closes before `refit`."""
 
     number: int
     refit: pd.Timestamp
@@ -30,11 +30,11 @@ class RollingOrigins:
 
     Args:
         prices: tables `date close …` by ticker.
-        lookback: closes that a forecast sees.
-        horizon: closes that it forecasts.
+        lookback: number of closes in a window's input.
+        horizon: number of closes in a forecast.
         first: the first cutoff.
-        months: between refits.
-        years: of history before a refit; None for all.
+        months: months between refits.
+        years: years of history before a refit; None for all.
     """
 
     def __init__(
@@ -54,20 +54,20 @@ class RollingOrigins:
         self.periods = [period for period in whole if any(len(self.truths(period, stock)) for stock in prices)]
 
     def history(self, period: Period) -> dict[str, pd.DataFrame]:
-        """The prices that a model may learn from: closes before the refit."""
+        """The prices that a model may be fitted on: closes before the refit."""
         begin = pd.Timestamp.min if self.years is None else period.refit - pd.Timedelta(days=365.25 * self.years)
         cut = {name: t[(t["date"] < period.refit) & (t["date"] >= begin)] for name, t in self._prices.items()}
         return {name: table.reset_index(drop=True) for name, table in cut.items() if len(table)}
 
     def inputs(self, period: Period) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
-        """The prices up to each stock's last cutoff, and the cutoffs, for stocks that have some in the period."""
+        """The prices up to each stock's last cutoff, and the cutoffs, by stock with a cutoff in the period."""
         cutoffs = {name: self.truths(period, name).cutoffs for name in self._prices}
         cutoffs = {name: days for name, days in cutoffs.items() if len(days)}
         seen = {name: self._prices[name][self._prices[name]["date"] <= days[-1]] for name, days in cutoffs.items()}
         return seen, cutoffs
 
     def truths(self, period: Period, stock: str) -> Windows:
-        """The windows of the period's cutoffs, with the closes that followed each of them."""
+        """The windows of the period's cutoffs; their targets are the closes that followed."""
         windows = self._windows[stock]
         mask = (windows.cutoffs >= period.refit.to_datetime64()) & (windows.cutoffs < period.end.to_datetime64())
         return windows.where(mask)

@@ -1,4 +1,4 @@
-"""The picture of a backtest."""
+"""The plot of a backtest."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from pregao.backtesting.scores import ALL, GARCH, WalkForward, saved
+from pregao.backtesting.scores import ALL, GARCH, WalkForward, pinball_saved
 from pregao.evaluation.report import NAIVE
 from pregao.prices.figure import GREEN, INK, RED, picture
 from pregao.quantiles import LEVELS, at
@@ -15,7 +15,7 @@ PALETTE = (GREEN, RED, "#3a5a9b", "#8a6d1f", "#7a3b7a", "#4f8f8b", "#999999", "#
 
 
 def backtest(walk: WalkForward, path: Path) -> None:
-    """Pinball saved by half-year, coverage by stock, skill against last close per step, calibration."""
+    """Draw pinball saved per half-year, coverage per stock, skill against last close per step, and calibration."""
     colours = dict(zip(walk.models, PALETTE * 3, strict=False))
     with picture(path, 11, 7.5) as figure:
         axes = figure.subplots(2, 2)
@@ -35,7 +35,7 @@ def _saved_by_half_year(axis: Axes, walk: WalkForward, colours: dict[str, str]) 
     times = np.unique(halves)
     for model, colour in colours.items():
         own = walk.aligned[model]
-        figures = [saved(own.where(halves == time), other.where(halves == time)) for time in times]
+        figures = [pinball_saved(own.where(halves == time), other.where(halves == time)) for time in times]
         if model != against:
             axis.plot(times, figures, "o-", color=colour, ms=4, lw=1.2, label=model)
     axis.axhline(0, color=INK, lw=0.8, ls=":")
@@ -58,7 +58,7 @@ def _coverage_by_stock(axis: Axes, walk: WalkForward, colours: dict[str, str]) -
 
 
 def _skill_per_step(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
-    """Of the MAPE; errors themselves would be one line, so alike are they."""
+    """The skill of the MAPE; the curves of the MAPE itself would overlap."""
     steps = np.arange(1, walk.aligned[walk.models[0]].y.shape[1] + 1)
     scores = walk.scores[(walk.scores["stock"] == ALL) & (walk.scores["step"] != ALL)]
     for model, colour in colours.items():
@@ -78,5 +78,5 @@ def _all_calibrations(axis: Axes, walk: WalkForward, colours: dict[str, str]) ->
         below = 100 * (own.y[..., None] <= own.quantiles).mean(axis=(0, 1))
         axis.plot(nominal, below - nominal, "o-", color=colour, ms=4, lw=1.2, label=model)
     axis.axhline(0, color=INK, lw=0.8, ls=":")
-    axis.set_title("closes below each quantile, less what it should be, points", loc="left")
+    axis.set_title("closes below each quantile, minus its nominal share, points", loc="left")
     axis.set_xlabel("quantile, %")

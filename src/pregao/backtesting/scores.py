@@ -1,4 +1,4 @@
-"""Scores of a backtest, from its table of forecasts: metrics, savings against baselines, tests of the difference."""
+"""Scores of a backtest: metrics, pinball saved against baselines, and significance tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from pregao.quantiles import LEVELS, MEDIAN
 
 QUANTILES = [f"q{round(100 * level):02d}" for level in LEVELS]
 COLUMNS = ["stock", "model", "cutoff", "date", "step", "y", "y_hat", *QUANTILES]
-"""Of forecasts.parquet: one row a stock, model, cutoff and step; prices in the stock's currency."""
+"""Columns of forecasts.parquet: one row per stock, model, cutoff and step; prices in the stock's currency."""
 
 GARCH = "GJR-GARCH"
 ALL = "all"
@@ -26,7 +26,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class AlignedForecasts:
-    """One model's forecasts of the windows that every model has, in the order of stock and cutoff."""
+    """One model's forecasts of the windows that all models have, sorted by stock and cutoff."""
 
     stocks: np.ndarray
     cutoffs: np.ndarray
@@ -35,11 +35,11 @@ class AlignedForecasts:
 
     @cached_property
     def losses(self) -> Float[np.ndarray, " n"]:
-        """Pinball loss by window."""
+        """Pinball loss per window."""
         return pinball_by_window(self.y, self.quantiles)
 
     def by_origin(self) -> Float[np.ndarray, "origins stocks"]:
-        """Pinball loss, NaN where a stock has no window at an origin."""
+        """Pinball loss per origin and stock; NaN where a stock has no window."""
         table = pd.DataFrame({"cutoff": self.cutoffs, "stock": self.stocks, "loss": self.losses})
         wide: np.ndarray = table.pivot(index="cutoff", columns="stock", values="loss").to_numpy()
         return wide
@@ -54,9 +54,9 @@ class WalkForward:
     """A backtest's forecasts.
 
     Attributes:
-        forecasts: columns `COLUMNS`.
-        currency: of the errors; None where stocks have several.
-        failures: what could not be fitted or forecast, a sentence each.
+        forecasts: table with the columns `COLUMNS`.
+        currency: currency of the errors; None if the stocks have several.
+        failures: one sentence per fit or forecast that failed.
     """
 
     forecasts: pd.DataFrame
@@ -65,12 +65,12 @@ class WalkForward:
 
     @cached_property
     def models(self) -> list[str]:
-        """In the order that they were asked for."""
+        """The models in the order of the forecasts."""
         return list(dict.fromkeys(self.forecasts["model"]))
 
     @cached_property
     def aligned(self) -> dict[str, AlignedForecasts]:
-        """By model, on the windows that all models have, so that their scores compare."""
+        """The forecasts by model, on the windows that all models have, so that their scores are comparable."""
         found = self.forecasts
         horizon = int(found["step"].max())
         counts = found.groupby(["stock", "cutoff"], observed=True)["model"].transform("size")
@@ -87,11 +87,11 @@ class WalkForward:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """One row per stock (and for all of them), model and step (and for all of them).
+        """One row per stock, model and step; `all` is the mean over stocks or steps.
 
-        Errors are in the stock's currency (none over stocks of several) and in percent. `pinball` is of the log return,
-        × 1000; `against_naive` and `against_garch` say how much less of it there is, in percent, `p_naive` and
-        `p_garch` how likely such a difference is by chance (Diebold–Mariano, HAC; over all steps).
+        `rmse` and `mae` are in the stock's currency (NaN over several currencies), `mape` in percent. `pinball` is of
+        the log return, × 1000; `against_naive` and `against_garch` are the percent saved of it, `p_naive` and `p_garch`
+        the p-values of the difference (Diebold–Mariano, HAC; over all steps).
         """
         first = self.aligned[self.models[0]]
         by_step = [self._rows(ALL, step) for step in (ALL, *range(1, first.y.shape[1] + 1))]
@@ -102,7 +102,7 @@ class WalkForward:
         return pd.DataFrame(rows)
 
     def terminal_table(self) -> Table:
-        """Models as rows, the windows of the scores in the title."""
+        """A table with one row per model."""
         first = self.aligned[self.models[0]]
         count = len(set(first.stocks))
         stocks = f"{count} stocks" if count > 1 else str(first.stocks[0])
@@ -110,10 +110,10 @@ class WalkForward:
             f"{stocks}: {len(first.y)} forecasts, made {day(first.cutoffs.min())} to {day(first.cutoffs.max())}, "
             f"each of {first.y.shape[1]} steps"
         )
-        of_each = ", from the stock with the fewest to that with the most" if count > 1 else ""
+        range_of_stocks = "; each: lowest and highest by stock" if count > 1 else ""
         caption = (
-            f"skill: MAPE saved against last close · 80 %, 90 %: closes inside the band{of_each} · "
-            f"% less: pinball saved against {GARCH} · p: of that difference by chance (Diebold–Mariano)"
+            f"skill: MAPE saved against last close · 80 %, 90 %: closes inside the band{range_of_stocks} · "
+            f"% less: pinball saved against {GARCH} · p: p-value of that difference (Diebold–Mariano)"
         )
         figures = ["MAPE %", "skill %", "80 %", "90 %", *["each"] * (count > 1), "pinball", "% less", "p"]
         table = narrow_table(title, caption, figures, edge=False)
@@ -137,7 +137,7 @@ class WalkForward:
         last_close = parts[NAIVE].quantiles[:, 0, MEDIAN] if NAIVE in parts else None
         found: list[dict[str, object]] = []
         for model, scores in score_table(y, {name: part.quantiles for name, part in parts.items()}, last_close).items():
-            del scores["skill_rmse"]  # the stocks of the highest prices would decide it
+            del scores["skill_rmse"]  # stocks with high prices would dominate it
             if stock == ALL and self.currency is None:
                 scores["rmse"] = scores["mae"] = np.nan
             about = {"stock": stock, "model": model, "step": step, "windows": len(y)}
@@ -146,18 +146,18 @@ class WalkForward:
 
 
 def _against(parts: Mapping[str, AlignedForecasts], model: str, tested: bool) -> dict[str, float]:
-    """Pinball saved against last close and GJR-GARCH, in percent, and the p-values of these differences."""
+    """Pinball saved against last close and GJR-GARCH, in percent, and the p-values of the differences."""
     found = {}
     for name, column in ((NAIVE, "naive"), (GARCH, "garch")):
         both = (parts[model], parts[name]) if name in parts else None
-        # The mean over stocks of what is saved on each: a stock that moves more counts no more for it.
-        found[f"against_{column}"] = saved(*both) if both else np.nan
+        # The mean over stocks of the percent saved: volatile stocks have the same weight as others.
+        found[f"against_{column}"] = pinball_saved(*both) if both else np.nan
         found[f"p_{column}"] = _p_value(*both) if both and tested and name != model else np.nan
     return found
 
 
-def saved(own: AlignedForecasts, other: AlignedForecasts) -> float:
-    """Percent of the other's pinball; of many stocks the mean, without those on which the other lost nothing."""
+def pinball_saved(own: AlignedForecasts, other: AlignedForecasts) -> float:
+    """Percent saved of the other's pinball, as the mean over stocks on which the other's loss is above 0."""
     losses = pd.DataFrame({"stock": own.stocks, "own": own.losses, "other": other.losses})
     means = losses.groupby("stock", observed=True).mean()
     ratios = (means["own"] / means["other"])[means["other"] > 0]

@@ -13,7 +13,7 @@ COMMANDS = {
     "dashboard": "the pages in the browser",
     "prices": "report on the prices of a stock",
 }
-"""The modules of this package that are commands."""
+"""The commands; each is a module of this package."""
 
 HELP = """pregao COMMAND [key=value …]
 
@@ -22,12 +22,12 @@ HELP = """pregao COMMAND [key=value …]
   pregao train stock=PETR4 start=2018-01-01
   pregao predict stock=PETR4
 
-The settings of a command, its choices and its exit codes: pregao COMMAND --help.
+Settings, choices and exit codes of a command: pregao COMMAND --help.
 """
 
 
 def main() -> None:
-    """Run the command that the first argument names."""
+    """Run the command in the first argument."""
     name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if name in COMMANDS:
         if name == "prices" and len(sys.argv) > 1 and not sys.argv[1].startswith("-") and "=" not in sys.argv[1]:

@@ -1,4 +1,4 @@
-"""The command backtest: the model and the baselines in a walk-forward."""
+"""The command backtest: a walk-forward comparison of the models with baselines."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from pregao.config import parse
 
 @command("backtest")
 def main(cfg: DictConfig) -> None:
-    """Backtest walk-forward: forecast from every past session with data known by then, and score against baselines.
+    """Backtest walk-forward: forecast from each past session with earlier data only, and compare with baselines.
 
       python backtest.py stock=VALE3
       python backtest.py panel=ibovespa source=csv source.path=DIR
       python backtest.py 'stocks=[VALE3,PETR4]' refit_every=3 history=5 'models=[own, last close, GJR-GARCH]'
 
-    Interrupted? The same command with hydra.run.dir=FOLDER, the folder that it named, resumes it.
-    Leaves outputs/backtest/<time>/ with forecasts.parquet, scores.csv, backtest.png, and an MLflow run.
+    To resume an interrupted backtest, repeat the command with hydra.run.dir=FOLDER, the folder in its log.
+    Writes outputs/backtest/<time>/ with forecasts.parquet, scores.csv, backtest.png, and an MLflow run.
     """
     config = parse(BacktestConfig, cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
 
-    # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
+    # Late: torch and MLflow take seconds to import, which --help and a refusal do not need.
     from pregao.backtesting.backtest import Backtest, log_how_to_resume
     from pregao.cli.progress import parts_progress
     from pregao.cli.terminal import show_backtest

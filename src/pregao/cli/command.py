@@ -1,4 +1,4 @@
-"""Run a task as a command: Hydra composes its settings, a refusal is one sentence, exit codes 0, 1, 2, 130, 143."""
+"""Run a function as a command: Hydra composes its settings, a refusal is one sentence, exit codes 0, 1, 2, 130, 143."""
 
 import functools
 import gc
@@ -27,8 +27,8 @@ REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
 
 STARTED = time.time()
 
-# Imports make many objects that live to the end; at Python's default of 700, the collector scans them again and again,
-# which takes 10 % of a command.
+# Imports create many permanent objects. With Python's default of 700 the collector scans them repeatedly, which takes
+# 10 % of the time of a command.
 gc.set_threshold(100_000)
 
 logger = logging.getLogger(__name__)
@@ -37,11 +37,11 @@ Task = Callable[[DictConfig], None]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: code that cleans up after ctrl-C cleans up after this too."""
+    """SIGTERM; a KeyboardInterrupt, so that the cleanup after ctrl-C also runs."""
 
 
 def run_folder(stock: str) -> str:
-    """Return the folder of a stock's runs, named by the Symbol, so that no argument can lead outside outputs/."""
+    """Return the folder of a stock's runs; the name is a parsed Symbol, so it cannot lead outside outputs/."""
     return str(settings().outputs / Symbol.parse(stock).ticker)
 
 
@@ -50,10 +50,10 @@ OmegaConf.register_new_resolver("outputs", lambda: str(settings().outputs), repl
 
 
 def command(name: str) -> Callable[[Task], Callable[[], None]]:
-    """Turn a task into a command whose settings are conf/<name>.yaml and whose --help is the task's docstring."""
+    """Make a command of a function: its settings are conf/<name>.yaml, its --help is the docstring."""
 
     def decorate(task: Task) -> Callable[[], None]:
-        entry = hydra.main(version_base=None, config_path=str(CONF), config_name=name)(_refusing(task))
+        entry = hydra.main(version_base=None, config_path=str(CONF), config_name=name)(_exit_on_refusal(task))
 
         @functools.wraps(task)
         def program() -> None:
@@ -65,8 +65,8 @@ def command(name: str) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
-def _refusing(task: Task) -> Task:
-    """End the command on a refusal, before Hydra reports it as a crash, and remove the run folder."""
+def _exit_on_refusal(task: Task) -> Task:
+    """On a refusal, remove the run folder and exit before Hydra reports a crash."""
 
     @functools.wraps(task)
     def wrapped(cfg: DictConfig) -> None:
@@ -83,38 +83,38 @@ def _refusing(task: Task) -> Task:
                 logger.error("%s", refused)
                 if code == 0:
                     return
-                raise  # the other jobs run; Hydra then names the one that was refused
+                raise  # other jobs still run; Hydra reports the refused job
             sys.exit(say(refused, code))
 
     return wrapped
 
 
 def _can_resume(error: Exception) -> bool:
-    """Whether the folder holds finished work that the same command continues: the tracker is away, the disk full."""
+    """Whether the folder has finished work to resume after an MLflow failure or a full disk."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if any((folder / "parts").glob("*.parquet")):  # of a backtest
+    if any((folder / "parts").glob("*.parquet")):  # a backtest
         return isinstance(refusal(error), TrackingUnavailable | StorageError)
     return isinstance(refusal(error), TrackingUnavailable) and (folder / "checkpoints/last.ckpt").is_file()
 
 
 def _remove(folder: Path) -> None:
-    # hydra.run.dir= may name a folder of the user's, with much else in it.
+    # hydra.run.dir= may be an existing folder with files of the user.
     if any(path.lstat().st_mtime < STARTED for path in folder.rglob("*")):
         return
     remove_folder(folder, settings().outputs)
 
 
 def _exit_code(entry: Callable[[], None]) -> int:
-    # Without it Hydra turns every exception into exit code 1. Assigned: the user's shell may hold a 0.
+    # Without it Hydra turns each exception into exit code 1. Overwritten, because the shell may have set 0.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # A log that finds the disk full would print a traceback at each of its lines.
+    # On a full disk, logging would print a traceback per log line.
     logging.raiseExceptions = False
     signal.signal(signal.SIGTERM, _terminate)
     try:
         entry()
     except Terminated:
         return say("Terminated; the served model is unchanged.", TERMINATED)
-    except KeyboardInterrupt as stop:  # a run that can be continued gives the sentence that says how
+    except KeyboardInterrupt as stop:  # a run that can be resumed gives its own sentence
         return say(str(stop) or "Interrupted; the served model is unchanged.", INTERRUPTED)
     except Exception as error:
         refused = sentence(error)

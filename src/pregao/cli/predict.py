@@ -1,4 +1,4 @@
-"""The command predict: the forecast of a served model."""
+"""The command predict: a forecast with the served model."""
 
 from omegaconf import DictConfig
 
@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     """
     config = parse(PredictConfig, cfg)
 
-    # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
+    # Late: torch and MLflow take seconds to import, which --help and a refusal do not need.
     from pregao.cli.terminal import show_forecast
     from pregao.forecasting.compose import forecast_closes, forecast_stock
     from pregao.forecasting.writer import ForecastWriter

@@ -1,4 +1,4 @@
-"""The sentence on the terminal for an input that is refused, Hydra's refusals of an override included."""
+"""The sentence on the terminal for a refused input, including overrides that Hydra refuses."""
 
 from difflib import get_close_matches
 
@@ -9,11 +9,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from pregao.errors import causes, refusal
 
 NOT_A_GROUP = "Config group override must be"
-"""The start of the only refusal that Hydra raises as a bare ValueError: model=5."""
+"""Start of the message of model=5, which Hydra raises as a ValueError."""
 
 
 def sentence(error: Exception) -> str | None:
-    """Return what the user reads, or None if the error is a defect of the program."""
+    """Return the sentence for the user, or None if the error is a bug."""
     refused = refusal(error)
     if refused is not None:
         return str(refused)
@@ -33,7 +33,7 @@ def _unreadable(error: OverrideParseException) -> str:
 
 
 def _unknown_choice(error: Exception) -> str:
-    """Hydra's reason; for a mistyped key, the nearest one that exists."""
+    """Return Hydra's reason; for an unknown key, the most similar key and the allowed ones."""
     keys = (ConfigKeyError, ConfigAttributeError)
     missing = next((cause for cause in causes(error) if isinstance(cause, keys)), None)
     if missing is None or missing.full_key is None or not isinstance(missing.parent_node, DictConfig):

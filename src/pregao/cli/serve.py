@@ -12,14 +12,14 @@ def main(cfg: DictConfig) -> None:
     """Serve forecasts, trainings and statistics over HTTP; the documentation is at /docs.
 
       python serve.py
-      python serve.py port=8080 host=0.0.0.0               PREGAO_API_KEY=… asks clients for X-API-Key
+      python serve.py port=8080 host=0.0.0.0               with PREGAO_API_KEY=… clients need X-API-Key
       python serve.py source=csv source.path=DIR           your own prices: DIR/STOCK.csv with date,close
 
-    SIGTERM and ctrl-C end it with exit code 0, and cancel a training.
+    SIGTERM and ctrl-C stop the server with exit code 0, and cancel a running training.
     """
     config = parse(ServeConfig, cfg)
 
-    # Late: LitServe takes a second that --help and a refused choice must not wait for.
+    # Late: LitServe takes a second to import, which --help and a refusal do not need.
     from pregao.api.server import serve
 
     serve(config)

@@ -1,4 +1,4 @@
-"""The Hydra callback of a sweep, named in conf/train.yaml: it runs in the process that started the sweep."""
+"""The Hydra callback of sweeps, set in conf/train.yaml; it runs in the process that started the sweep."""
 
 import logging
 import signal
@@ -18,14 +18,14 @@ Result = TypeVar("Result")
 
 
 class SweepCallback(Callback):
-    """Checks a sweep before its first job, and shows its table after the last."""
+    """Checks a sweep before its first job and prints its table after the last."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
-        """Refuse what no job could run; after this, ctrl-C names the command that continues the sweep."""
+        """Refuse settings that no job can use, and let ctrl-C print the command that resumes the sweep."""
         from pregao.tuning.sweep import begin
 
-        folder = _or_exit(begin, config)
-        message = f"Interrupted; the served model is unchanged. The same command with hydra.sweep.dir={folder} goes on."
+        folder = _run_or_exit(begin, config)
+        message = f"Interrupted; the served model is unchanged. To resume, repeat it with hydra.sweep.dir={folder}"
 
         def interrupt(signum: int, frame: object) -> None:
             raise KeyboardInterrupt(message)
@@ -33,8 +33,8 @@ class SweepCallback(Callback):
         signal.signal(signal.SIGINT, interrupt)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
-        """Show one table; if a job failed, the command fails."""
-        _or_exit(_show, config)
+        """Print the table; the command fails if a job failed."""
+        _run_or_exit(_show, config)
 
 
 def _show(config: DictConfig) -> None:
@@ -47,8 +47,8 @@ def _show(config: DictConfig) -> None:
         raise swept.failure
 
 
-def _or_exit(step: Callable[[DictConfig], Result], config: DictConfig) -> Result:
-    """Run a step, or end the program: Hydra turns an exception of a callback into a warning and continues."""
+def _run_or_exit(step: Callable[[DictConfig], Result], config: DictConfig) -> Result:
+    """Exit on an exception, because Hydra only logs exceptions of callbacks and continues."""
     try:
         return step(config)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Tables on the terminal, and JSON for programs."""
+"""Results on the terminal: tables, and JSON for programs."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pregao.forecasting.compose import Forecast, iso
 
-if TYPE_CHECKING:  # predict.py must not wait for Lightning
+if TYPE_CHECKING:  # predict.py must not import Lightning
     from pregao.backtesting.backtest import BacktestResult
     from pregao.training.pipeline import Result
     from pregao.tuning.search import SearchResult
@@ -22,21 +22,21 @@ SWEPT = {
     "coverage_90": "in 90 %",
     "pinball": "pinball",
 }
-"""Test metrics in the table of a sweep, and their headings."""
+"""Test metrics in the table of a sweep, with their headings."""
 
 
 def show_result(result: "Result") -> None:
-    """Print the table of model and baselines, whether the model is served, and the run folder as the last line."""
+    """Print the scores, whether the model is served, and as the last line the run's folder."""
     console = Console(highlight=False)
     console.print(result.evaluation.terminal_table())
     state = "is served now" if result.verdict.promoted else "is registered, not served"
     console.print(f"{result.stock} version {result.version} {state}: {result.verdict.reason}.")
-    # Plain, so that a program can take the last line as a path, however narrow the terminal is.
+    # Not wrapped, so that programs can read the last line as a path in a narrow terminal too.
     console.out(str(result.folder))
 
 
 def show_backtest(outcome: "BacktestResult") -> None:
-    """Print the table of models, the failures, and the folder as the last line."""
+    """Print the scores, the failures, and as the last line the folder."""
     console = Console(highlight=False)
     console.print(outcome.walk.terminal_table())
     for failure in outcome.walk.failures:
@@ -45,10 +45,10 @@ def show_backtest(outcome: "BacktestResult") -> None:
 
 
 def show_sweep(swept: "SweepResult") -> None:
-    """Print the jobs, best by the validation metric first, the failed jobs, and the folder as the last line."""
+    """Print the jobs (best validation metric first), the failed jobs, and as the last line the folder."""
     console = Console(highlight=False)
     table, metric, settings = swept.table, swept.metric, swept.settings
-    title = f"{len(table)} jobs by {metric}; the test figures beside it choose nothing"
+    title = f"{len(table)} jobs, sorted by {metric}; test metrics are for information only"
     grid = _grid(title, ("job", *settings, metric, *SWEPT.values()))
     done = table[table["reason"].isna()]
     for row in done.to_dict("records"):
@@ -61,7 +61,7 @@ def show_sweep(swept: "SweepResult") -> None:
 
 
 def show_search(found: "SearchResult") -> None:
-    """Print the best ten trials, the command that trains with the best, and the folder as the last line."""
+    """Print the best ten trials, the command that trains with the best, and as the last line the folder."""
     console = Console(highlight=False)
     counts = found.trials["state"].value_counts()
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -70,12 +70,12 @@ def show_search(found: "SearchResult") -> None:
     for row in found.trials[found.trials["state"] == "complete"].head(10).to_dict("records"):
         grid.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in columns))
     console.print(grid)
-    console.out(found.command or "No trial came to its end: see trials.csv for the reasons.")
+    console.out(found.command or "No trial is complete: see trials.csv for the reasons.")
     console.out(str(found.folder))
 
 
 def _grid(title: str, columns: Sequence[str]) -> Table:
-    """Return an empty table; its headings are settings without their group, broken into lines to fit 80 columns."""
+    """Return an empty table; headings are settings without their group, in several lines to fit 80 columns."""
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
         grid.add_column(name.rpartition(".")[2].replace("_", "\n"), justify="right", no_wrap=True)
@@ -90,7 +90,7 @@ def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
     else:
         console.print(_table(forecast))
         if forecast.recorded is False:
-            console.print("Not recorded: the log of forecasts does not answer.", style="yellow")
+            console.print("Not recorded: the forecast log does not respond.", style="yellow")
 
 
 def _table(forecast: Forecast) -> Table:

@@ -1,4 +1,4 @@
-"""The command train: one training run, or one job of a sweep."""
+"""The command train: a training run, or a sweep of many."""
 
 from pathlib import Path
 
@@ -19,23 +19,21 @@ def main(cfg: DictConfig) -> None:
 
       python train.py                                    VALE3 from 2020 on
       python train.py stock=PETR4 start=2018-01-01 model.hidden_size=64
-      python train.py source=csv source.path=DIR         your own prices: DIR/STOCK.csv with date,close
-      python train.py experiment=quickstart              no network, under a minute
-      python train.py -m stock=VALE3,PETR4 model.hidden_size=20,40       many; in parallel: hydra/launcher=joblib or ray
-      python train.py sweep=grid                         many, as conf/sweep/grid.yaml says
+      python train.py source=csv source.path=DIR         prices from DIR/STOCK.csv with date,close
+      python train.py experiment=quickstart              without network, under a minute
+      python train.py -m stock=VALE3,PETR4 model.hidden_size=20,40       many; parallel: hydra/launcher=joblib or ray
+      python train.py sweep=grid                         the grid of conf/sweep/grid.yaml
 
-    Leaves outputs/<STOCK>/<time>/ and an MLflow run; the last line printed is that folder.
+    Writes outputs/<STOCK>/<time>/ and an MLflow run; the last line printed is that folder.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_job(cfg)
     config = parse(TrainConfig, cfg)
     if config.sweep is not None and config.sweep.space is not None:
-        raise InvalidChoice(
-            "sweep=optuna is a space for tune.py to search: python tune.py. For all of a grid: sweep=grid."
-        )
+        raise InvalidChoice("sweep=optuna is the search space of tune.py: run python tune.py. For a grid: sweep=grid.")
     folder = Path(HydraConfig.get().runtime.output_dir)
 
-    # Late: torch and MLflow take seconds that --help and a refused choice must not wait for.
+    # Late: torch and MLflow take seconds to import, which --help and a refusal do not need.
     from pregao.cli.progress import training_progress
     from pregao.cli.terminal import show_result
     from pregao.training.pipeline import Pipeline

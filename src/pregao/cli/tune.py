@@ -1,4 +1,4 @@
-"""The command tune: a search with Optuna."""
+"""The command tune: a hyper-parameter search with Optuna."""
 
 from pathlib import Path
 
@@ -14,22 +14,22 @@ from pregao.tuning.config import TuneConfig
 
 @command("tune")
 def main(cfg: DictConfig) -> None:
-    """Search with Optuna for the choices with the best validation metric; no model is served.
+    """Search with Optuna for the settings with the best validation metric; no model is served.
 
       python tune.py stock=VALE3 trials=50
       python tune.py stock=PETR4 sweep.metric=val_mape 'sweep.space={data.lookback: "choice(10, 20, 40)"}'
-      python tune.py storage=postgresql://USER:PASSWORD@HOST/DATABASE      any number of these in parallel
+      python tune.py storage=postgresql://USER:PASSWORD@HOST/DATABASE      run several of these in parallel
 
-    Interrupted? The same command resumes it. study=NAME keeps searches apart.
-    Leaves outputs/tune/<time>/ with trials.csv, history.png, importance.png, and MLflow runs; prints the best trial
+    To resume an interrupted search, repeat the command. study=NAME separates searches.
+    Writes outputs/tune/<time>/ with trials.csv, history.png, importance.png, and MLflow runs; prints the best trial
     as a train.py command.
     """
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        raise InvalidChoice("tune.py searches by itself: -m and sweep=grid are train.py's; give sweep.space=… here.")
+        raise InvalidChoice("-m and sweep=grid are for train.py only. Give tune.py its search space: sweep.space=…")
     config = parse(TuneConfig, cfg)
 
-    # Late: torch and Optuna take seconds that --help and a refused choice must not wait for.
+    # Late: torch and Optuna take seconds to import, which --help and a refusal do not need.
     from pregao.cli.progress import parts_progress
     from pregao.cli.terminal import show_search
     from pregao.tuning.search import Search

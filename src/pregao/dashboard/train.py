@@ -17,7 +17,7 @@ from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.training.compose import models, train_config
 from pregao.training.config import TrainConfig
 from pregao.training.job import Job
-from pregao.training.overrides import usual_model
+from pregao.training.overrides import model_name
 
 MOST_SHOWN = 10
 """Finished runs in the list."""
@@ -38,7 +38,7 @@ def main() -> None:
 
 def _form(symbol: Symbol) -> None:
     names = list(models())
-    model = st.selectbox(say("train.model"), names, names.index(usual_model(training_defaults(symbol))))
+    model = st.selectbox(say("train.model"), names, names.index(model_name(training_defaults(symbol))))
     defaults = training_defaults(symbol, model)
     with st.form(f"training of {symbol}", enter_to_submit=False):
         start, end = _dates(defaults)

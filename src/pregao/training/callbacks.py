@@ -9,19 +9,19 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 Report = Callable[[Mapping[str, Sequence[float]], int], None]
-"""Called with values per epoch by name, and the epoch of the first value."""
+"""Called with lists of values per epoch, by metric name, and the epoch (from 0) of the first value."""
 
 SECONDS_BETWEEN_REPORTS = 1.0
-"""A write to a tracker takes as long as ten steps of a small model."""
+"""Writing to the tracker takes as long as ten training steps of a small model."""
 
 
 class LossHistory(Callback):
-    """Collects the losses of each epoch; they are part of a checkpoint, so a resumed run knows all of them.
+    """Collects the losses of each epoch and stores them in checkpoints, so a resumed run has all of them.
 
     Attributes:
-        train: mean over the steps of each epoch.
-        val: of the validation part after each epoch.
-        report: receives new losses while the training runs, at most once a second.
+        train: training loss of each epoch, the mean over its steps.
+        val: validation loss after each epoch.
+        report: called with new losses during training, at most once a second.
     """
 
     def __init__(self) -> None:
@@ -32,14 +32,14 @@ class LossHistory(Callback):
         self._next_report = 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation has run by now."""
+        """Append the losses of the epoch; Lightning has run the validation before this hook."""
         self.train.append(trainer.callback_metrics["train_loss"].item())
         self.val.append(trainer.callback_metrics["val_loss"].item())
         if perf_counter() > self._next_report and trainer.is_global_zero:
             self.flush()
 
     def flush(self) -> None:
-        """Report what is not reported yet."""
+        """Report the losses that have not been reported yet."""
         if self.report is not None and self._reported < len(self.val):
             new = slice(self._reported, None)
             self.report({"history_train_loss": self.train[new], "history_val_loss": self.val[new]}, self._reported)
@@ -51,26 +51,26 @@ class LossHistory(Callback):
         return {"train": list(self.train), "val": list(self.val)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue after the losses of the interrupted run."""
+        """Restore the losses of the interrupted run."""
         self.train, self.val = list(state_dict["train"]), list(state_dict["val"])
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """One file of a run's folder, replaced when there is a better one, or in each epoch.
+    """Keeps one checkpoint file: the best by a metric, or the last.
 
-    ModelCheckpoint forgets the best score when a run resumes in another folder; this one keeps it.
+    ModelCheckpoint loses the best score when a run resumes in another folder; this class keeps it.
 
     Args:
-        folder: of the run's checkpoints.
-        name: of the file, without `.ckpt`.
-        monitor: the metric that has to fall; None writes in each epoch.
+        folder: the folder of the run's checkpoints.
+        name: file name without `.ckpt`.
+        monitor: the metric to minimise; None overwrites the file after each epoch.
     """
 
     def __init__(self, folder: Path, name: str, monitor: str | None = None) -> None:
         super().__init__(folder, name, monitor=monitor, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the score, with the paths of this run's folder."""
+        """Restore the best score, but with paths in this run's folder."""
         assert self.dirpath is not None
         file = str(Path(self.dirpath) / f"{self.filename}.ckpt")
         here = {"dirpath": self.dirpath, "best_model_path": file, "kth_best_model_path": file}

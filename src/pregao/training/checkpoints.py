@@ -1,4 +1,4 @@
-"""Which checkpoint a training may resume from; what it cannot use is refused before anything is tracked."""
+"""Checks of a checkpoint before a training resumes from it, and before an MLflow run starts."""
 
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ def check_checkpoint(path: Path, module: ForecastModule, max_epochs: int, needs_
 
     Args:
         path: `last.ckpt` of the interrupted training.
-        module: the training that would resume.
-        max_epochs: of the training that would resume.
-        needs_best: the training keeps its best weights, so `best.ckpt` has to lie next to the checkpoint.
+        module: the module that would resume.
+        max_epochs: maximum number of epochs of the resumed training.
+        needs_best: whether `best.ckpt` must exist in the same folder, because the training keeps its best weights.
 
     Raises:
-        BadCheckpoint: it is damaged, of another model or of other data, or has all its epochs.
+        BadCheckpoint: it is damaged, belongs to another model or other data, or already has all epochs.
     """
     checkpoint = read_checkpoint(path, path)
     _compare(path, checkpoint, module)
@@ -31,29 +31,29 @@ def check_checkpoint(path: Path, module: ForecastModule, max_epochs: int, needs_
 
 
 def read_checkpoint(file: Path, asked: Path) -> dict[str, Any]:
-    """A checkpoint of Lightning, without unpickling code.
+    """Load a Lightning checkpoint without executing pickled code.
 
     Raises:
         BadCheckpoint: the file is missing or damaged.
     """
     if not file.is_file():
-        raise BadCheckpoint(asked, f"there is no file {file}")
+        raise BadCheckpoint(asked, f"the file {file} does not exist")
     try:
         checkpoint: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
         checkpoint["epoch"] + 1
         {name: value.shape for name, value in checkpoint["state_dict"].items()}
-    except Exception:  # torch's unpickler meets damaged bytes with whatever its next line raises
-        raise BadCheckpoint(asked, f"{file.name} is no checkpoint, or a damaged one") from None
+    except Exception:  # torch documents no exception type for damaged bytes
+        raise BadCheckpoint(asked, f"{file.name} is damaged or not a checkpoint") from None
     return checkpoint
 
 
 def _compare(path: Path, checkpoint: dict[str, Any], module: ForecastModule) -> None:
-    """A training resumes only on the data it started with: other data could contain its test part."""
+    """Require the same network and data: other training data could contain dates of the test set."""
     shapes = {name: value.shape for name, value in module.state_dict().items()}
     if {name: value.shape for name, value in checkpoint["state_dict"].items()} != shapes:
-        raise BadCheckpoint(path, "its weights are of another network")
+        raise BadCheckpoint(path, "its weights belong to another network")
     started, now = checkpoint.get("hyper_parameters", {}), dict(module.hparams)
     other = [name for name in now if started.get(name) != now[name]]
     if other:
-        changes = "; ".join(f"{name} was {started.get(name)}, now it is {now[name]}" for name in other)
-        raise BadCheckpoint(path, f"it was begun with other choices ({changes})")
+        changes = "; ".join(f"{name} was {started.get(name)}, is now {now[name]}" for name in other)
+        raise BadCheckpoint(path, f"it belongs to a training with other settings ({changes})")

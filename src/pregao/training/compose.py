@@ -1,4 +1,4 @@
-"""The configuration of a training that was not started on the command line, composed from conf/."""
+"""Compose from conf/ the configuration of a training that is started over HTTP."""
 
 import re
 import threading
@@ -17,30 +17,30 @@ from pregao.errors import InvalidChoice, first_line
 from pregao.prices.symbols import Symbol
 from pregao.training.config import TrainConfig
 
-_COMPOSING = threading.Lock()  # Hydra keeps one configuration per process
+_COMPOSE_LOCK = threading.Lock()  # Hydra has global state
 
-_PLAIN = re.compile(r"[A-Za-z0-9_. -]{1,80}")
-"""A text without the characters of Hydra's grammar: it can neither list values nor refer to the environment."""
+_PLAIN_TEXT = re.compile(r"[A-Za-z0-9_. -]{1,80}")
+"""Text without Hydra's special characters, so that it cannot be a list of values or an interpolation."""
 
 
 def train_config(
     symbol: Symbol, start: str | None, end: str | None, source: SourceChoices, overrides: Mapping[str, Any]
 ) -> TrainConfig:
-    """The configuration that train.py would compose from these choices, for a model that /predict answers with.
+    """The configuration that train.py would compose from these overrides; only a model that fits /predict is promoted.
 
     Raises:
-        InvalidChoice: a key or a value that conf/ does not allow.
+        InvalidChoice: conf/ does not allow a key or a value.
     """
     chosen = [_override(key, value) for key, value in overrides.items()]
     dates = [f"{key}='{value}'" for key, value in (("start", start), ("end", end)) if value is not None]
     composed = _compose("train", [*chosen, f"stock={symbol}", f"source={source.name}", *dates])
-    # Not as an override: a path may hold characters of Hydra's grammar.
+    # Not as an override: a path may contain special characters of Hydra.
     return parse(TrainConfig, composed).model_copy(update={"source": source, "for_predict": True})
 
 
 @cache
 def models() -> dict[str, dict[str, Any]]:
-    """The models of conf/model by name: `_target_` and choices, unchecked."""
+    """The files of conf/model by name: `_target_` and settings, not validated."""
     names = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
     composed = OmegaConf.to_container(_compose(None, [f"+model@m{n}={name}" for n, name in enumerate(names)]))
     assert isinstance(composed, dict)
@@ -48,17 +48,17 @@ def models() -> dict[str, dict[str, Any]]:
 
 
 def _override(key: str, value: object) -> str:
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+    if isinstance(value, str) and not _PLAIN_TEXT.fullmatch(value):
         raise InvalidChoice(f"{key}={value[:80]!r}: should be letters, digits, spaces and _ . - only.")
-    # A choice that only the model's constructor names is added; whether the model has it is checked with the values.
+    # ++ also adds settings that only the constructor has; `parse` checks later that the model has them.
     added = "++" if key.startswith("model.") else ""
     return f"{added}{key}={'null' if value is None else value}"
 
 
 def _compose(name: str | None, overrides: Sequence[str]) -> DictConfig:
     try:
-        with _COMPOSING:
-            GlobalHydra.instance().clear()  # the command that serves has composed its own configuration
+        with _COMPOSE_LOCK:
+            GlobalHydra.instance().clear()  # serve.py has composed its own configuration
             with initialize_config_dir(str(CONF), version_base=None):
                 return compose(name, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:

@@ -1,4 +1,4 @@
-"""The settings of a training run, checked and typed. No default lives here: hyper-parameters are conf/'s."""
+"""The typed settings of a training run. Default hyper-parameters are in conf/, not here."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -31,7 +31,7 @@ class OptimizerChoices(Choices):
 
 
 class TrainerChoices(Choices):
-    """How long to train and on which device. Those with a default are added by `+trainer.…=`."""
+    """Duration and device of a training. Fields with a default are added by `+trainer.…=`."""
 
     threads: Annotated[Annotated[int, Field(gt=0, le=256)] | None, BeforeValidator(_none_for_auto)]
     max_epochs: PositiveInt
@@ -39,17 +39,17 @@ class TrainerChoices(Choices):
     accelerator: Literal["cpu", "gpu", "auto"]
     gradient_clip_val: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     devices: PositiveInt | None = None
-    strategy: Literal["ddp_fork"] | None = None  # spawned processes would run the whole command again
+    strategy: Literal["ddp_fork"] | None = None  # a spawned process would run the whole command again
     detect_anomaly: bool | None = None
     profiler: Literal["simple", "advanced"] | None = None
 
-    def of_the_trainer(self) -> dict[str, Any]:
-        """The arguments of pytorch_lightning.Trainer, max_epochs among them."""
+    def trainer_arguments(self) -> dict[str, Any]:
+        """The arguments for pytorch_lightning.Trainer."""
         return self.model_dump(exclude={"threads", "patience"}, exclude_none=True)
 
 
 class DataChoices(Choices):
-    """The windows and their price basis."""
+    """Window sizes, input features and price basis."""
 
     lookback: Lookback
     horizon: Horizon
@@ -59,38 +59,37 @@ class DataChoices(Choices):
 
 
 class EvaluationChoices(Choices):
-    """How the windows are split."""
+    """The split into training, validation and test parts."""
 
     split: Literal["date", "reference"]
     train: Fraction
     validation: Fraction
 
     @model_validator(mode="after")
-    def _a_test_part_remains(self) -> "EvaluationChoices":
+    def _test_part_is_not_empty(self) -> "EvaluationChoices":
         if self.train + self.validation >= 1:
-            raise ValueError(f"train={self.train} and validation={self.validation} leave no test part; their sum < 1")
+            raise ValueError(
+                f"train={self.train} and validation={self.validation} leave no test part; allowed: a sum below 1"
+            )
         return self
 
 
-class BeginningChoices(Choices):
-    """Which weights the training of a stock starts from."""
+class WarmStartChoices(Choices):
+    """The initial weights of a stock's training."""
 
     init: Literal["auto", "shared", "none"]
     learning_rate_factor: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class SweepChoices(Choices):
-    """How trainings are compared: by a metric of the validation part, never of the test part.
-
-    `space` is the search space of tune.py.
-    """
+    """The metric that compares trainings, always of the validation part; `space` is the search space of tune.py."""
 
     metric: Literal["val_pinball", "val_mape", "best_val_loss"]
     space: dict[str, Text] | None = None
 
 
 class FitConfig(Choices):
-    """The choices that decide how a model learns from prices; trainings, backtests and searches share them."""
+    """The settings that trainings, backtests and searches share: data, optimiser, trainer and model."""
 
     stock: Text
     stocks: Annotated[list[Text], Field(min_length=1)] | None
@@ -105,10 +104,10 @@ class FitConfig(Choices):
 
     @field_validator("model", mode="before")
     @classmethod
-    def _checked(cls, given: object, info: ValidationInfo) -> object:
-        """`_target_` and the choices of a model, checked by the annotations of its constructor.
+    def _check_model(cls, given: object, info: ValidationInfo) -> object:
+        """Check the model's settings against the annotations of its constructor.
 
-        The check imports torch, which takes a second: a setting before it that is refused anyway does not wait for it.
+        The check imports torch, which takes a second; it is skipped when an earlier field is invalid.
         """
         if not isinstance(given, Mapping) or len(info.data) < list(cls.model_fields).index("model"):
             return given
@@ -117,42 +116,42 @@ class FitConfig(Choices):
         return checked(given)
 
     def network(self, stocks: int) -> dict[str, Any]:
-        """All arguments of a model of this many stocks, `_target_` first."""
-        from pregao.models.choices import with_data  # late, as in _checked
+        """All constructor arguments of the model for this number of stocks, `_target_` first."""
+        from pregao.models.choices import with_data  # late, as in _check_model
 
         data = self.data
         return with_data(self.model, horizon=data.horizon, inputs=data.inputs, lookback=data.lookback, stocks=stocks)
 
     @model_validator(mode="after")
-    def _processes_share_a_batch(self) -> Self:
+    def _batch_is_divisible(self) -> Self:
         rows, devices = self.data.batch_size, self.trainer.devices or 1
         if rows % devices:
             raise ValueError(
-                f"data.batch_size={rows} cannot be shared by trainer.devices={devices}: give a multiple of it"
+                f"data.batch_size={rows} cannot be divided among trainer.devices={devices}: give a multiple of it"
             )
         return self
 
 
 class TrainConfig(FitConfig):
-    """Everything that decides a training run.
+    """All settings of a training run.
 
-    `for_predict` lets only a model be promoted that POST /predict can answer with; it is set for a training over HTTP.
+    With `for_predict`, set for trainings over HTTP, only a model with the window sizes of POST /predict is promoted.
     """
 
     promote: Promote
     if_drifted: bool
     ckpt_path: GivenPath | None
     evaluation: EvaluationChoices
-    train: BeginningChoices
+    train: WarmStartChoices
     sweep: SweepChoices | None = None  # None outside a sweep
     for_predict: bool = False
 
     @model_validator(mode="after")
-    def _many_stocks_make_the_shared_model(self) -> "TrainConfig":
+    def _stocks_are_for_the_shared_model(self) -> "TrainConfig":
         if (self.stocks is not None) != (self.stock.upper() == "SHARED"):
-            raise ValueError("stocks=[…] belongs to stock=SHARED, and to no other: choose experiment=ibovespa")
+            raise ValueError("stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa")
         if self.if_drifted and self.stocks is not None:
-            raise ValueError("if_drifted=true asks about one stock; the shared model has many")
+            raise ValueError("if_drifted=true needs one stock; the shared model has many")
         return self
 
     @property
@@ -160,10 +159,10 @@ class TrainConfig(FitConfig):
         """The first and the last day of the prices.
 
         Raises:
-            InvalidDates: no dates, or in the wrong order.
+            InvalidDates: a date is not valid, or the first is after the last.
         """
         from pregao.data.windows import REFERENCE_END  # late: pandas takes half a second
         from pregao.prices.dates import parse_dates
 
-        # The published comparison ends on a day; later closes would be evaluated with it.
+        # The published comparison ends on this day; later closes would change its test part.
         return parse_dates(self.start, self.end or (REFERENCE_END if self.evaluation.split == "reference" else None))

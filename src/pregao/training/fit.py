@@ -1,4 +1,4 @@
-"""Trainer.fit with early stopping and checkpoints; a model without weights needs no Trainer."""
+"""Trainer.fit with early stopping and checkpoints; a closed-form fit for models without weights."""
 
 import logging
 import math
@@ -26,19 +26,19 @@ from pregao.training.module import ForecastModule
 
 logger = logging.getLogger(__name__)
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-# Lightning 2.6 calls a function of torch 2.13 that is deprecated; a user cannot change that.
+# Lightning 2.6 calls a deprecated function of torch 2.13; users cannot change that.
 warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
 
 AVAILABLE = torch.get_num_threads()
-"""Processors, or what OMP_NUM_THREADS allows."""
+"""The number of processors, or OMP_NUM_THREADS."""
 
-WORTH_TWO_THREADS = 10_000
-"""Windows per step × hidden units. Below it threads wait longer than they compute: benchmarks/speed.md."""
+TWO_THREADS_FROM = 10_000
+"""Windows per step × hidden units. Smaller steps are faster on one thread: benchmarks/speed.md."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Losses by epoch, the epoch (from 0) whose weights were kept, and the seconds inside Trainer.fit."""
+    """Losses per epoch, the epoch (from 0) of the kept weights, and the seconds in Trainer.fit."""
 
     train_loss: list[float]
     val_loss: list[float]
@@ -47,18 +47,18 @@ class Fitted:
 
 
 class Training:
-    """One fit that is ready to start; what it cannot do is refused here, before anything is tracked.
+    """A fit that is ready to start; the constructor refuses invalid settings before an MLflow run starts.
 
     Args:
         module: the model and its optimiser.
-        choices: how long to train, and on what.
-        folder: gets `checkpoints/best.ckpt` and `last.ckpt`.
+        choices: duration and device.
+        folder: `checkpoints/best.ckpt` and `checkpoints/last.ckpt` are written here.
         ckpt_path: a checkpoint to resume from.
         callbacks: further Lightning callbacks, such as a progress bar.
 
     Raises:
         BadCheckpoint: this training cannot resume from `ckpt_path`.
-        InvalidChoice: the Trainer does not take a choice.
+        InvalidChoice: the Trainer refuses a setting.
     """
 
     def __init__(
@@ -80,19 +80,19 @@ class Training:
 
     @property
     def keeps_best(self) -> bool:
-        """Whether the best weights on validation are kept, rather than the last ones."""
+        """Whether the weights with the best validation loss are kept instead of the last ones."""
         return self.choices.patience is not None
 
     def fit(self, data: PricesDataModule, report: Report | None = None) -> Fitted:
-        """Train, and leave the chosen weights in the model: the best on validation; without `patience`, the last.
+        """Train, and load the kept weights: with `patience` the best by validation loss, otherwise the last.
 
         Args:
             data: the windows.
-            report: receives the losses while the training runs.
+            report: called with the losses during training.
 
         Raises:
             Diverged: the last validation loss is not finite.
-            KeyboardInterrupt: ctrl-C.
+            KeyboardInterrupt: the user pressed ctrl-C.
         """
         if not any(weight.requires_grad for weight in self.module.model.parameters()):
             return fit_closed_form(self.module.model, data)
@@ -104,14 +104,14 @@ class Training:
         self._run(data)
         seconds = perf_counter() - started
         if self.trainer.world_size > 1:
-            self._read_losses_of_processes()
+            self._read_losses_of_workers()
         self.losses.flush()
         if not math.isfinite(self.losses.val[-1]):
             raise Diverged(len(self.losses.val), self.module.hparams["learning_rate"])
-        return Fitted(self.losses.train, self.losses.val, self._keep_chosen(), seconds)
+        return Fitted(self.losses.train, self.losses.val, self._load_kept_weights(), seconds)
 
-    def _keep_chosen(self) -> int:
-        """Load the chosen weights; returns their epoch."""
+    def _load_kept_weights(self) -> int:
+        """Load the kept weights and return their epoch."""
         best = self.folder / "best.ckpt"
         if not self.keeps_best:
             shutil.copyfile(self.folder / "last.ckpt", best)
@@ -121,38 +121,38 @@ class Training:
         return int(checkpoint["epoch"])
 
     def _copy_best(self, ckpt_path: Path) -> None:
-        """A resumed run has its own folder, and its best epoch may lie before the interruption."""
+        """Copy best.ckpt of the interrupted run, whose best epoch may be better than all later ones."""
         previous, best = ckpt_path.with_name("best.ckpt"), self.folder / "best.ckpt"
         if previous.resolve() != best.resolve():
             best.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(previous, best)
 
     def _best_threads(self, batch_size: int) -> int:
-        """The number that trainer.threads=auto means: it follows from the size of a step alone."""
+        """The number of threads for trainer.threads=auto; it depends on the size of a step only."""
         work = batch_size * getattr(self.module.model, "hidden_size", 0)
-        threads = min(2 if work >= WORTH_TWO_THREADS and self.trainer.world_size == 1 else 1, AVAILABLE)
+        threads = min(2 if work >= TWO_THREADS_FROM and self.trainer.world_size == 1 else 1, AVAILABLE)
         _log_once(threads)
         return threads
 
-    def _read_losses_of_processes(self) -> None:
-        """Forked processes have trained: their callbacks' state is in the last checkpoint."""
+    def _read_losses_of_workers(self) -> None:
+        """Read the losses from the last checkpoint: the callbacks of forked processes are not in this process."""
         last = torch.load(self.folder / "last.ckpt", weights_only=True, map_location="cpu")
         self.losses.load_state_dict(last["callbacks"][self.losses.state_key])
 
     def _run(self, data: PricesDataModule) -> None:
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # of a resumed run
                 self.trainer.fit(self.module, datamodule=data, ckpt_path=self.ckpt_path, weights_only=True)
         except SystemExit as stop:
-            # Lightning turns ctrl-C into exit code 1; callers need to know that a person interrupted.
+            # Lightning turns ctrl-C into SystemExit(1); callers expect KeyboardInterrupt.
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise stop.__context__ from None
             raise
 
 
 def fit_closed_form(model: ForecastModel, data: PricesDataModule) -> Fitted:
-    """Fit a model without weights; its losses are those after the fit."""
+    """Fit a model without trainable weights; returns its losses after the fit."""
     data.prepare_data()
     data.setup("fit")
     split, stocks = data.panel.split, data.panel.stocks
@@ -165,7 +165,7 @@ def fit_closed_form(model: ForecastModel, data: PricesDataModule) -> Fitted:
 
 @cache
 def _log_once(threads: int) -> None:
-    logger.info("trainer.threads=auto: %d, as measured for a step of this size (benchmarks/speed.md).", threads)
+    logger.info("trainer.threads=auto: %d, the faster choice for steps of this size (benchmarks/speed.md).", threads)
 
 
 def _trainer(choices: TrainerChoices, callbacks: list[Callback]) -> pl.Trainer:
@@ -177,15 +177,15 @@ def _trainer(choices: TrainerChoices, callbacks: list[Callback]) -> pl.Trainer:
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # the datamodule divides its windows itself
-            **choices.of_the_trainer(),
+            use_distributed_sampler=False,  # the data module divides its windows
+            **choices.trainer_arguments(),
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise InvalidChoice(f"trainer: {error}. Allowed are the arguments of pytorch_lightning.Trainer.") from None
 
 
 def _stopping(choices: TrainerChoices, folder: Path) -> list[Callback]:
-    """Checkpoints, the last one after each epoch; with `patience`, early stopping and the best one."""
+    """The callback for last.ckpt; with `patience` also those for early stopping and best.ckpt."""
     last = RunCheckpoint(folder, "last")
     if choices.patience is None:
         return [last]

@@ -1,4 +1,4 @@
-"""A background training as its folder describes it: one JSON file, replaced whole at each change."""
+"""The state of a background training: a JSON file in the job's folder, replaced atomically at each change."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -20,16 +20,16 @@ class Job:
         id: 32 hexadecimal digits.
         stock: the ticker.
         state: queued, running, done, failed or cancelled.
-        created: ISO 8601, UTC.
-        finished: ISO 8601, UTC; None before the end.
+        created: time of creation, ISO 8601, UTC.
+        finished: time of the end, ISO 8601, UTC; None before it.
         progress: 0..1.
-        epoch: finished epochs.
-        epochs: the maximum number of epochs.
-        train_loss: of the last epoch.
-        val_loss: of the last epoch.
-        result: stock, version, run_id, metrics, training_time, promoted and promotion, once it is done.
-        error: why it failed or was cancelled, as a sentence.
-        refusal: the name of the PregaoError that it failed with; None for another failure.
+        epoch: number of finished epochs.
+        epochs: maximum number of epochs.
+        train_loss: training loss of the last epoch.
+        val_loss: validation loss of the last epoch.
+        result: stock, version, run_id, metrics, training_time, promoted and promotion; None before it is done.
+        error: one sentence on why it failed or was cancelled.
+        refusal: class name of the PregaoError that ended it; None for other failures.
     """
 
     id: str
@@ -53,14 +53,14 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> "Job":
-        """Read the job of a folder; raises NoSuchJob."""
+        """Read the job in a folder; raises NoSuchJob if its file is missing or damaged."""
         try:
             return cls(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             raise NoSuchJob(folder.name) from None
 
     def write(self, folder: Path) -> None:
-        """Replace the file of the job."""
+        """Replace the job's file."""
         with atomic_write(folder / "job.json") as file:
             file.write_text(json.dumps(or_null(asdict(self)), indent=1), encoding="utf-8")
 

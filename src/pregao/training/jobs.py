@@ -1,8 +1,8 @@
-"""Background trainings: one at a time on this machine, each in its own process, with progress, cancel and history.
+"""Background trainings: one at a time on this machine, each in a separate process.
 
-The right to train is a lock on a file. The training's process inherits it, so that the lock lasts as long as that
-process, even if the process that started it ends. A second lock, one per job, shows whether the job's process lives.
-The training reads a pipe from its parent: when the parent dies, the training stops and records why.
+A file lock allows one training at a time. The training's process inherits the lock and holds it until it ends, even if
+the process that started it ends first. A second lock per job shows whether the job's process is alive.
+The training reads a pipe from its parent: when the parent dies, the pipe closes and the training stops.
 """
 
 import logging
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_STOP = 4
-"""Time that a cancelled training has to close its files, before it is killed."""
+"""Time between SIGINT and SIGKILL for a cancelled training."""
 
 KEPT = 200
-"""Jobs that are kept; older ones are deleted when a new one starts."""
+"""Maximum number of jobs in the folder; starting a job deletes the oldest ones."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass
 class Jobs:
-    """The trainings of a folder, and the processes of those that this process started."""
+    """The jobs in a folder, and the child processes that this process started."""
 
     folder: Path = field(default_factory=lambda: settings().jobs)
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @contextmanager
     def lock(self) -> Iterator["TrainingLock"]:
-        """Hold the right to start a training; released at the end of the block, unless a training was started.
+        """Hold the training lock for the block; a training started in the block keeps it after the block.
 
         Raises:
-            TrainingRuns: another training runs or is starting.
+            TrainingRuns: another training is running or starting.
         """
         from pregao.training.lock import TrainingLock
 
@@ -64,7 +64,7 @@ class Jobs:
             yield lock
 
     def start(self, lock: "TrainingLock", config: TrainConfig) -> Job:
-        """Start the training, and return without waiting for it."""
+        """Start the training in a new process and return immediately."""
         from pregao.training.lock import TrainingLock
 
         self._delete_old()
@@ -81,22 +81,23 @@ class Jobs:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(lock.descriptor, alive.descriptor),
-                start_new_session=True,  # ctrl-C in the server's terminal is for the server, which cancels its job
+                start_new_session=True,  # ctrl-C in the terminal signals the server only; the server cancels its job
             )
         return job
 
     def read(self, id: str) -> Job:
-        """The state now; a job whose process died without recording its end has failed.
+        """The current state; a job whose process died without a result is marked as failed.
 
         Raises:
-            NoSuchJob: the folder has no such job.
+            NoSuchJob: the folder does not have this job.
         """
         folder = self._folder(id)
         job, gone = Job.read(folder), self.gone(id)
         if gone and not job.ended:
-            job = Job.read(folder)  # it may have ended after the first reading
+            job = Job.read(folder)  # it may have ended after the first read
             if not job.ended:
-                job = mark_dead(folder, job, "failed", "Its process ended without a result: it was killed, or crashed.")
+                reason = "Its process ended without a result: it was killed or crashed."
+                job = mark_dead(folder, job, "failed", reason)
         return job
 
     def all(self) -> list[Job]:
@@ -108,17 +109,17 @@ class Jobs:
         return sorted(found, key=lambda job: job.created, reverse=True)
 
     def running(self) -> Job | None:
-        """The job that has not ended, if there is one."""
+        """The job that has not ended, or None."""
         with suppress(OSError, NoSuchJob):
             alive = (self.read(folder.name) for folder in self._folders() if self._alive(folder))
             return next((job for job in alive if not job.ended), None)
         return None
 
     def cancel(self, id: str, reason: str = "It was cancelled.") -> Job:
-        """Stop a training; its run is KILLED and the served model stays the same. Takes some seconds.
+        """Stop a training; its MLflow run becomes KILLED and the served model does not change. Takes some seconds.
 
         Raises:
-            NoSuchJob: the folder has no such job.
+            NoSuchJob: the folder does not have this job.
         """
         folder = self._folder(id)
         job = self.read(id)
@@ -140,14 +141,14 @@ class Jobs:
                 self._wait(id, SECONDS_TO_STOP)
 
     def gone(self, id: str) -> bool:
-        """Whether the training's process has ended, and no longer holds the lock that the next training needs."""
+        """Whether the training's process has ended and released its locks."""
         if self._alive(self._folder(id)):
             return False
         child = self._children.pop(id, None)
         if child is not None:
             assert child.stdin is not None
             child.stdin.close()
-            child.wait()  # it has closed its files: this takes no time
+            child.wait()  # returns immediately: the process has released its locks
         return True
 
     def _folder(self, id: str) -> Path:
@@ -171,7 +172,7 @@ class Jobs:
         child = self._children.get(folder.name)
         if child is not None:
             child.send_signal(number)
-        elif self._alive(folder):  # while it holds its lock, no other process has its number
+        elif self._alive(folder):  # while it holds its lock, its process id is not reused
             with suppress(OSError, ValueError):
                 os.kill(int((folder / "pid").read_text(encoding="utf-8")), number)
 
@@ -191,7 +192,7 @@ class Jobs:
 
 
 def mark_dead(folder: Path, job: Job, state: str, reason: str) -> Job:
-    """Record the end of a job whose process has died, in its folder and in MLflow."""
+    """Record in the job's folder and in MLflow that its process has died."""
     job = replace(job, state=state, finished=now(), error=reason)
     job.write(folder)
     with suppress(OSError):
@@ -200,6 +201,6 @@ def mark_dead(folder: Path, job: Job, state: str, reason: str) -> Job:
 
         try:
             runs.end_run(Symbol.parse(job.stock), run, "KILLED" if state == "cancelled" else "FAILED")
-        except Exception as error:  # the job has ended even where MLflow is out of reach
+        except Exception as error:  # the job has ended even if MLflow cannot be reached
             logger.warning("The end of the run %s was not recorded in MLflow: %s", run, error)
     return job

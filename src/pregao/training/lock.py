@@ -1,6 +1,6 @@
-"""A lock that a child process inherits: it lasts until every process that has its file open has closed it.
+"""A file lock that child processes inherit: it is released when every process has closed the file.
 
-The only module that imports fcntl, which Windows does not have. It is imported late, so that the rest imports there.
+This is the only module that imports fcntl. It is imported late because Windows has no fcntl.
 """
 
 import fcntl
@@ -9,21 +9,21 @@ from pathlib import Path
 
 
 class TrainingLock:
-    """An open lock file; a child process that inherits `descriptor` holds the lock too."""
+    """An open lock file; a child process that inherits `descriptor` also holds the lock."""
 
     def __init__(self, file: Path) -> None:
         self.descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
 
     def acquire(self) -> bool:
-        """Take the lock; False where another process holds it."""
+        """Take the lock; returns False if another process holds it."""
         return self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def wait(self) -> None:
-        """Take the lock as soon as no other process looks at it."""
+        """Take the lock; waits while another process checks it with `is_held`."""
         self._flock(fcntl.LOCK_EX)
 
     def is_held(self) -> bool:
-        """Whether another process holds the lock; several processes can ask at a time."""
+        """Whether another process holds the lock; several processes can check at the same time."""
         return not self._flock(fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _flock(self, operation: int) -> bool:

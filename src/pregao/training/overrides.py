@@ -1,4 +1,4 @@
-"""The choices of a training that an HTTP client may make: those of conf/ that are harmless, and every model's own."""
+"""The settings that an HTTP client may override in a training: some of conf/, and those of each model."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -25,27 +25,27 @@ COMMON: dict[str, Any] = {
     "trainer.max_epochs": Annotated[PositiveInt, Field(le=1000)],
     "trainer.patience": Annotated[PositiveInt, Field(le=1000)],
 }
-"""What does not depend on the model; narrower than on the command line, where a long training can be wanted."""
+"""Settings that do not depend on the model. The bounds are narrower than on the command line, to limit the duration."""
 
 
 class Overrides(BaseModel):
-    """Hydra's names with their values; what is left out is as train.py has it.
+    """Hydra keys with values; keys that are left out have the defaults of train.py.
 
-    A model of another `data.lookback` than 20 or another `data.horizon` than 10 is registered, and not promoted.
+    A model with `data.lookback` other than 20 or `data.horizon` other than 10 is registered but not promoted.
     """
 
-    # strict: no "64" for 64, no true for 1.
+    # strict: "64" is not accepted for 64, nor true for 1.
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
     def chosen(self) -> dict[str, Any]:
-        """Those that were given."""
+        """The overrides that were given."""
         return self.model_dump(exclude_unset=True, exclude_none=True)
 
 
 def overrides_class() -> type[Overrides]:
-    """Overrides with a field for each choice; a choice of several models allows what any of them allows.
+    """The class Overrides with one field per setting; a setting of several models allows the values of all of them.
 
-    Whether the chosen model has a choice, and allows its value, is checked with the composed configuration.
+    `train_config` checks later whether the chosen model has the setting and allows the value.
     """
     hints: dict[str, list[Any]] = {}
     for name in models():
@@ -57,10 +57,10 @@ def overrides_class() -> type[Overrides]:
 
 
 def model_choices(name: str) -> type[BaseModel]:
-    """The choices of a model of conf/model, as its constructor annotates them.
+    """The settings of a model of conf/model, as annotated in its constructor.
 
     Raises:
-        InvalidChoice: the `_target_` of its file is not a model.
+        InvalidChoice: the `_target_` in its file is not a model.
     """
     try:
         return choices_of(model_class(str(models()[name].get(TARGET))))
@@ -68,16 +68,16 @@ def model_choices(name: str) -> type[BaseModel]:
         raise InvalidChoice(f"conf/model/{name}.yaml: {error}.") from None
 
 
-def usual_model(config: TrainConfig) -> str:
-    """The name in conf/model of a configuration's model; the first one where its choices are no file's."""
+def model_name(config: TrainConfig) -> str:
+    """The file name in conf/model with the model settings of this configuration; the first file if none matches."""
     return next((name for name, choices in models().items() if checked(choices) == config.model), next(iter(models())))
 
 
-def _hint(field: FieldInfo) -> Any:  # noqa: ANN401 - a type, as annotations have it
+def _hint(field: FieldInfo) -> Any:  # noqa: ANN401 - a type annotation
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
-def _either(hints: Sequence[Any]) -> Any:  # noqa: ANN401 - the same
+def _either(hints: Sequence[Any]) -> Any:  # noqa: ANN401 - a type annotation
     if all(get_origin(hint) is Literal for hint in hints):
         return Literal[*(value for hint in hints for value in get_args(hint))]
     return Union[*(hint for place, hint in enumerate(hints) if hint not in hints[:place])]

@@ -1,4 +1,4 @@
-"""Pipeline: download → windows → fit → evaluate → register. train.py and POST /train are this same call."""
+"""Pipeline: download → windows → fit → evaluate → register; used by train.py and POST /train."""
 
 import logging
 import signal
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a run; `left_out` has the reason for each stock of a panel that is missing."""
+    """The result of a run; `left_out` has by stock the reason why it is missing from the panel."""
 
     folder: Path
     evaluation: Evaluation
@@ -45,13 +45,13 @@ class Result:
 
 
 class Pipeline:
-    """One training run: of one stock, or of the model that many stocks share.
+    """One training run, of one stock or of the shared model of many stocks.
 
     Args:
-        config: the choices that decide the run.
-        folder: gets its files; it exists.
+        config: all settings.
+        folder: an existing folder for the files of the run.
         callbacks: further Lightning callbacks, for progress or cancelling.
-        tags: of its MLflow run.
+        tags: tags of the MLflow run.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Pipeline:
         self.left_out: dict[str, str] = {}
 
     def run(self) -> Result:
-        """Run every step.
+        """Run all steps.
 
         Raises:
-            PregaoError: the input was refused; the served model stays the same.
-            KeyboardInterrupt: ctrl-C; the MLflow run is KILLED, the served model stays the same.
+            PregaoError: the input was refused; the served model does not change.
+            KeyboardInterrupt: ctrl-C; the MLflow run is KILLED, the served model does not change.
         """
         started = perf_counter()
         config, folder, symbol = self.config, self.folder, self.symbol
@@ -107,21 +107,21 @@ class Pipeline:
         return Result(folder, evaluation, metrics, symbol.ticker, version, run.run_id, verdict, self.left_out)
 
     def download(self) -> dict[str, pd.DataFrame]:
-        """The prices of each stock; those of many that are refused are named in `left_out`.
+        """The prices per stock; in a panel, refused stocks are put into `left_out`.
 
         Raises:
-            PregaoError: no stock is left.
+            PregaoError: all stocks were refused.
         """
         data = self.config.data
         prices, self.left_out = download(self.downloader, self.stocks, self.dates, data.lookback + data.horizon)
         return prices
 
     def data(self, prices: Mapping[str, pd.DataFrame]) -> tuple[PricesDataModule, WarmStart | None]:
-        """The windows of these prices in three parts, and the shared model that the training starts from.
+        """The windows of these prices in three parts, and the shared model to start from, or None.
 
         Raises:
             TooFewSessions: a part would be empty.
-            InvalidChoice: train.init=shared, and there is no shared model, or none that fits.
+            InvalidChoice: train.init=shared, but the shared model is missing or does not fit.
         """
         rule = border_rule(**self.config.evaluation.model_dump())
         data = build_data(self.config, prices, rule)
@@ -129,11 +129,11 @@ class Pipeline:
         if start is not None:
             data = build_data(self.config, prices, rule, start)
         for stock in prices.keys() - set(data.panel.split.test.stocks):
-            logger.warning("%s is not judged: its history begins or ends outside the parts of the split.", stock)
+            logger.warning("%s is not evaluated: its history has no window in the test part.", stock)
         return data, start
 
     def refuse_unless_drifted(self, prices: pd.DataFrame) -> None:
-        """Refuse to train while the stock's returns are as they were when its model was trained.
+        """Refuse to train if the distribution of the stock's returns has not changed since its model was trained.
 
         Raises:
             NotNeeded: the returns have not drifted.
@@ -141,11 +141,11 @@ class Pipeline:
         try:
             card = registry.champion(self.symbol).model.card
         except (NoModel, CorruptModel) as error:
-            logger.info("Trained without a look at drift: %s", error)
+            logger.info("Drift is not checked: %s", error)
             return
         found = drift(card.returns.get(self.symbol.ticker), prices["close"].to_numpy())
         if found is None:
-            logger.info("Trained without a look at drift: the model's card has no returns of the stock.")
+            logger.info("Drift is not checked: the model card has no returns of the stock.")
         elif found.warning is None:
             raise NotNeeded(self.symbol, found.score, card.trained_at)
         else:
@@ -154,7 +154,7 @@ class Pipeline:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ignore ctrl-C once a model is being served: its run must not be KILLED."""
+    """Ignore ctrl-C and SIGTERM: the run of a model that is now served must not end as KILLED."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

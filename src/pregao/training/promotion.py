@@ -1,4 +1,4 @@
-"""The promotion rule: a served model is never worse by accident."""
+"""The promotion rule: a clearly worse model never replaces the champion."""
 
 import logging
 import math
@@ -25,23 +25,22 @@ from pregao.training.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1.02
-"""A new model may be 2 % worse, relative, before it counts as clearly worse: less is noise between trainings."""
-
+"""A MAPE ratio above this is clearly worse; smaller differences are noise between trainings."""
 
 LOOKBACK, HORIZON = 20, 10
-"""Of the models that POST /predict answers with: its clients give 20 closes and read 10 prices."""
+"""Window sizes of POST /predict: clients send 20 closes and get 10 prices."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a new version is served, and the reason as a sentence's end."""
+    """Whether a new version is served, and the reason as the end of a sentence."""
 
     promoted: bool
     reason: str
 
 
 def not_for_predict(lookback: int, horizon: int) -> str | None:
-    """Why POST /predict does not answer with a model of these sizes, as a sentence's end; None where it does."""
+    """Why POST /predict cannot use a model of these sizes, as the end of a sentence; None if it can."""
     if (lookback, horizon) == (LOOKBACK, HORIZON):
         return None
     return (
@@ -51,70 +50,70 @@ def not_for_predict(lookback: int, horizon: int) -> str | None:
 
 
 def register(run: Run, config: TrainConfig, folder: Path, panel: Panel, evaluation: Evaluation) -> tuple[int, Verdict]:
-    """Register the model of a run's folder, read it back, forecast with it, and decide whether it is to be served.
+    """Register the model of a run's folder, load it again, forecast with it, and decide whether to serve it.
 
     Returns:
-        The version in the registry, and the verdict; nothing is served yet.
+        The version in the registry, and the verdict; the champion is not changed yet.
     """
     symbol = Symbol.parse(config.stock)
-    former = None if config.promote != "auto" else champion_mape(symbol, panel.prices, evaluation.windows)
+    champion = None if config.promote != "auto" else champion_mape(symbol, panel.prices, evaluation.windows)
     version = registry.register(run, symbol, folder / MODEL)
     read_back = registry.load(symbol, version).model
-    rolling = forecast_history(read_back, panel.prices)  # its own: what the registry gives back is checked
+    rolling = forecast_history(read_back, panel.prices)  # again: this checks the registered copy
     forecasts = pd.DataFrame([row for history in rolling.values() for row in read_back.rows(history.last)])
     finite = bool(np.isfinite(forecasts).all(axis=None) and (forecasts["close"] > 0).all())
-    own, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
+    new, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
     unfit = not_for_predict(read_back.card.lookback, read_back.card.horizon) if config.for_predict else None
-    verdict = judge(config.promote, own, former, naive, finite)
+    verdict = decide(config.promote, new, champion, naive, finite)
     return version, verdict if unfit is None else Verdict(False, unfit)
 
 
-def judge(
-    mode: Literal["auto", "always", "never"], mape: float, former: float | None, naive: float, finite: bool
+def decide(
+    mode: Literal["auto", "always", "never"], mape: float, champion: float | None, naive: float, finite: bool
 ) -> Verdict:
-    """Decide by the MAPE, in percent, of the new model, the former champion's and last close's on the same windows.
+    """Decide by the MAPE, in percent, of the new model, the champion and last close on the same windows.
 
-    `former` is None when there is no champion, and NaN when there is one that cannot be compared; `finite` says that a
-    forecast of the new version, read back from the registry, holds positive finite prices only.
+    `champion` is None without a champion, NaN if it cannot be compared. `finite` is whether a forecast of the new
+    version, loaded from the registry, has positive finite prices only.
     """
     if not (finite and math.isfinite(mape)):
         return Verdict(False, "its forecast is not finite")
     if mode != "auto":
         return Verdict(mode == "always", f"promote={mode}")
-    if former is None:
-        return Verdict(True, "there is no former champion to compare with")
-    if math.isnan(former):
-        worse, to = mape > TOLERANCE * naive, f"last close's {naive:.3f} %; the former champion cannot be compared"
+    if champion is None:
+        return Verdict(True, "the stock had no champion")
+    if math.isnan(champion):
+        worse, others = mape > TOLERANCE * naive, f"last close {naive:.3f} %; the previous champion cannot be compared"
     else:
-        worse = mape > TOLERANCE * max(former, naive)
-        to = (
-            f"the former champion's {former:.3f} % and last close's {naive:.3f} % "
-            "(the former champion may have trained on some of these windows)"
+        worse = mape > TOLERANCE * max(champion, naive)
+        others = (
+            f"previous champion {champion:.3f} %, last close {naive:.3f} % "
+            "(the previous champion may have been trained on some of these windows)"
         )
-    return Verdict(not worse, f"{'clearly worse: ' * worse}MAPE {mape:.3f} % against {to}")
+    return Verdict(not worse, f"{'clearly worse: ' * worse}MAPE {mape:.3f} %, {others}")
 
 
-def champion_mape(symbol: Symbol, prices: Mapping[str, pd.DataFrame], judged: Windows) -> float | None:
-    """The served model's MAPE, in percent, on the judged windows; None without one, NaN where it cannot be compared.
+def champion_mape(symbol: Symbol, prices: Mapping[str, pd.DataFrame], windows: Windows) -> float | None:
+    """The champion's MAPE, in percent, on these windows; None without a champion, NaN if it cannot be compared.
 
-    `prices` are the whole histories: the champion's lookback may be another than the windows'.
+    `prices` are whole histories, because the champion may have a longer lookback than the windows.
     """
     try:
-        former = registry.champion(symbol).model
+        champion = registry.champion(symbol).model
     except NoModel:
         return None
     except CorruptModel as error:
-        logger.warning("The former champion is not compared with: %s", error)
+        logger.warning("The champion is not compared: %s", error)
         return math.nan
     parts = []
-    for stock, place in judged.by_stock():
-        cutoffs = judged.cutoffs[place]
-        if len(prices[stock]) < former.card.lookback:
-            logger.warning("The former champion needs a longer history and is not compared with.")
+    for stock, place in windows.by_stock():
+        cutoffs = windows.cutoffs[place]
+        if len(prices[stock]) < champion.card.lookback:
+            logger.warning("The champion is not compared: it needs a longer history.")
             return math.nan
-        own = rolling_forecasts(former, prices[stock], day(judged.dates[place].min()), stock).at(cutoffs)
-        if own.windows.horizon != judged.horizon or len(own.windows) != len(cutoffs):
-            logger.warning("The former champion has another lookback or horizon and is not compared with.")
+        found = rolling_forecasts(champion, prices[stock], day(windows.dates[place].min()), stock).at(cutoffs)
+        if found.windows.horizon != windows.horizon or len(found.windows) != len(cutoffs):
+            logger.warning("The champion is not compared: it has another lookback or horizon.")
             return math.nan
-        parts.append(own.quantiles)
-    return mape(Forecasts(judged.targets, np.concatenate(parts)))
+        parts.append(found.quantiles)
+    return mape(Forecasts(windows.targets, np.concatenate(parts)))

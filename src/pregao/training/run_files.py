@@ -1,4 +1,4 @@
-"""The contents of a run's folder and of its MLflow run: parameters, metrics, tables, picture, model."""
+"""Write the files of a run's folder; collect the parameters and metrics of its MLflow run."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ from pregao.training.warm_start import WarmStart
 def run_params(
     config: TrainConfig, panel: Panel, start: WarmStart | None = None, left_out: Iterable[str] = ()
 ) -> dict[str, object]:
-    """The choices that decided the run, under the names that MLflow promises, then our own."""
+    """The settings of the run, by MLflow parameter name."""
     return {
         "sequence_length": config.data.lookback,
         "future_steps": config.data.horizon,
@@ -56,7 +56,7 @@ def run_params(
 
 
 def run_metrics(evaluation: Evaluation, fitted: Fitted, panel: Panel) -> dict[str, float]:
-    """The metrics of the fit and of the test part, under the names that MLflow and metrics.json promise."""
+    """The metrics of the fit and of the test part, by their names in MLflow and metrics.json."""
     chosen = fitted.chosen
     return {
         "train_loss": fitted.train_loss[chosen],
@@ -72,7 +72,7 @@ def run_metrics(evaluation: Evaluation, fitted: Fitted, panel: Panel) -> dict[st
 
 
 def complete_card(model: TrainedModel, evaluation: Evaluation, panel: Panel) -> TrainedModel:
-    """The model with its test metrics and the usual returns of its stocks on its card."""
+    """The model with test metrics and summaries of its stocks' returns on its card."""
     returns = {stock: summary(known_before(table, panel.borders[0])) for stock, table in panel.prices.items()}
     return replace(model, card=replace(model.card, metrics=or_null(evaluation.metrics), returns=returns))
 
@@ -80,7 +80,7 @@ def complete_card(model: TrainedModel, evaluation: Evaluation, panel: Panel) -> 
 def write_results(
     folder: Path, model: TrainedModel, evaluation: Evaluation, panel: Panel, rolling: Mapping[str, Rolling], many: bool
 ) -> None:
-    """Write the model, the evaluation's tables and picture, and forecast.csv, which names the stocks of `many`."""
+    """Write the model, the evaluation's tables and plot, and forecast.csv, with a column `stock` if there are many."""
     model.save(folder / MODEL)
     evaluation.tables.save(folder)
     plots.report(evaluation, folder / "report.png")
@@ -99,10 +99,7 @@ def write_metrics(folder: Path, metrics: dict[str, float]) -> None:
 
 
 def write_config(folder: Path, config: TrainConfig, panel: Panel, start: WarmStart | None) -> None:
-    """Write config.json: the configuration that repeats this run at any later time.
-
-    It has the last date instead of null, and `shared` or `none` instead of `auto`.
-    """
+    """Write config.json, which reproduces this run later: `end` and `train.init` have the values that were used."""
     train = config.train.model_copy(update={"init": "none" if start is None else "shared"})
     resolved = config.model_copy(update={"end": str(panel.last), "train": train})
     (folder / "config.json").write_text(resolved.model_dump_json(indent=2) + "\n", encoding="utf-8")

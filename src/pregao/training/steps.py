@@ -1,4 +1,4 @@
-"""The steps of a training as functions, which the pipeline, backtests and searches call."""
+"""The steps of a training, shared by the pipeline, backtests and searches."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ logger = logging.getLogger(__name__)
 def download(
     downloader: Downloader, stocks: Sequence[Symbol], dates: tuple[date, date | None], shortest: int
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """The prices of each stock by ticker, and by ticker the reason why one of many is left out.
+    """The prices by ticker, and by ticker the reason why a stock of a panel is left out.
 
     Args:
-        downloader: of the chosen source.
-        stocks: one or many.
-        dates: the first and the last day; None for all there are.
-        shortest: sessions that one of many stocks needs.
+        downloader: reads the chosen source.
+        stocks: one stock, or the stocks of a panel.
+        dates: the first and the last day; None is the latest.
+        shortest: minimum number of sessions of each stock of a panel.
 
     Raises:
         PregaoError: no stock is left.
@@ -55,12 +55,12 @@ def download(
             refused, left_out[symbol.ticker] = error, str(error)
             continue
         if len(stocks) > 1 and len(table) < shortest:
-            left_out[symbol.ticker] = f"{len(table)} sessions, and {shortest} make one window"
+            left_out[symbol.ticker] = f"{len(table)} sessions; one window needs {shortest}"
         else:
             found[symbol.ticker] = table
     if not found:
         raise refused or InvalidChoice(
-            f"stocks: none of them has the {shortest} sessions of one window. Widen start= and end=."
+            f"stocks: no stock has the {shortest} sessions that one window needs. Widen start= and end=."
         )
     for stock, reason in left_out.items():
         logger.warning("%s is left out: %s", stock, reason)
@@ -77,7 +77,7 @@ def build_data(
     """The windows of these prices in three parts.
 
     Raises:
-        TooFewSessions: a part that is needed would be empty.
+        TooFewSessions: a needed part would be empty.
     """
     data = PricesDataModule(
         lambda: prices,
@@ -102,11 +102,11 @@ def prepare(
     ckpt_path: Path | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Training:
-    """The model before its first step, and its Trainer; `folder` gets the checkpoints.
+    """Build the initial model and its Trainer; checkpoints are written to `folder`.
 
     Raises:
         BadCheckpoint: this training cannot resume from `ckpt_path`.
-        InvalidChoice: the Trainer does not take a choice.
+        InvalidChoice: the Trainer refuses a setting.
     """
     torch.manual_seed(config.seed)
     model = build_model(config.network(len(panel.stocks)))
@@ -126,14 +126,14 @@ def prepare(
 def fit(
     config: FitConfig, stock: str, training: Training, data: PricesDataModule, report: Report | None = None
 ) -> tuple[TrainedModel, Fitted]:
-    """Train on the first part, choose the epoch and calibrate on the second.
+    """Train on the training part; choose the epoch and calibrate on the validation part.
 
     Args:
-        config: the choices that `training` was prepared with.
-        stock: the ticker on the model's card.
+        config: the settings given to `prepare`.
+        stock: ticker on the model card.
         training: the result of `prepare`.
         data: the windows.
-        report: receives the losses while the training runs.
+        report: called with the losses during training.
     """
     fitted = training.fit(data, report)
     model, panel = training.module.model.eval(), data.panel
@@ -142,14 +142,14 @@ def fit(
 
 
 def validate(model: TrainedModel, panel: Panel) -> dict[str, float]:
-    """Metrics of the validation part, by which runs are compared: MAPE in percent, pinball of the log return × 1000."""
-    seen = panel.split.validation
-    forecasts = Forecasts(seen.targets, model.quantiles(seen.inputs, seen.volatilities, seen.stocks))
+    """The validation metrics that compare runs: MAPE in percent, pinball loss of the log return × 1000."""
+    part = panel.split.validation
+    forecasts = Forecasts(part.targets, model.quantiles(part.inputs, part.volatilities, part.stocks))
     return {"val_mape": mape(forecasts), "val_pinball": pinball(forecasts)}
 
 
 def evaluate(symbol: Symbol, panel: Panel, rolling: Mapping[str, Rolling]) -> Evaluation:
-    """Evaluate these forecasts of a model, and its baselines, on the test part."""
+    """Evaluate a model's forecasts and the baselines on the test part."""
     return evaluate_model(symbol, panel.split.test, rolling, panel.prices, panel.borders[1])
 
 

@@ -1,4 +1,4 @@
-"""The shared model as the start of a stock's training, where it fits and has not seen the test part."""
+"""Warm start: a stock's training starts from the shared model if it fits and was not trained on the test part."""
 
 import logging
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A served model whose weights a training starts from, and the factor on the learning rate then."""
+    """The served model whose weights a training starts from, and a factor on the learning rate."""
 
     served: Served
     learning_rate_factor: float
 
     @property
     def card(self) -> ModelCard:
-        """The card of the model."""
+        """The model card."""
         return self.served.model.card
 
     def __str__(self) -> str:
@@ -33,10 +33,10 @@ class WarmStart:
 
 
 def warm_start(config: TrainConfig, panel: Panel) -> WarmStart | None:
-    """The shared model, if this training may start from it.
+    """The shared model if this training can start from it, otherwise None.
 
     Raises:
-        InvalidChoice: train.init=shared, and there is none, or none that fits.
+        InvalidChoice: train.init=shared, but the shared model is missing or does not fit.
     """
     if config.train.init == "none" or config.stocks is not None:
         return None
@@ -44,21 +44,21 @@ def warm_start(config: TrainConfig, panel: Panel) -> WarmStart | None:
         served = registry.champion(Symbol.parse(SHARED))
         reason = _unfit(served.model.card, config, panel)
     except NoModel:
-        reason = "there is none; python train.py experiment=ibovespa makes one"
+        reason = "it does not exist; python train.py experiment=ibovespa trains it"
     except CorruptModel as error:
         reason = str(error)
     if reason is None:
         return WarmStart(served, config.train.learning_rate_factor)
     if config.train.init == "shared":
-        raise InvalidChoice(f"train.init=shared: cannot start from the shared model ({reason}). Or train.init=none.")
+        raise InvalidChoice(f"train.init=shared: cannot start from the shared model ({reason}). Use train.init=none.")
     logger.info("Not started from the shared model: %s.", reason)
     return None
 
 
 def _unfit(card: ModelCard, config: TrainConfig, panel: Panel) -> str | None:
-    """Why a training cannot start from this model, or None."""
+    """Why a training cannot start from this model; None if it can."""
     if not same_model(card.network, config.network(len(panel.stocks))) or card.lookback != config.data.lookback:
-        return "it is another network: model.*, data.lookback, data.horizon or data.inputs differ"
+        return "its network differs in model.*, data.lookback, data.horizon or data.inputs"
     test = day(panel.borders[1])
     if card.validation_end >= str(test):
         return f"it was trained on closes up to {card.validation_end}, but the test set starts on {test}"

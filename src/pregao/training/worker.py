@@ -1,4 +1,4 @@
-"""The process of one background training: `python -m pregao.training.worker FOLDER`, started by Jobs.start."""
+"""The process of a background training, started by Jobs.start: `python -m pregao.training.worker FOLDER`."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NICENESS = 19
-"""The processes that answer clients get the processor first."""
+"""The lowest priority, so that the server answers clients first."""
 
 SECONDS_BETWEEN_UPDATES = 0.2
 
@@ -37,7 +37,7 @@ class ParentDied(KeyboardInterrupt):
 
 
 class Worker:
-    """Runs the training of a job's folder, and records its progress and its end there."""
+    """Runs the training of a job, and records its progress and its end in the job's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class Worker:
             self._fail(error)
 
     def update(self, **changes: Any) -> None:  # noqa: ANN401 - Job's fields
-        """Record these fields of the job."""
+        """Change these fields of the job and write its file."""
         self.job = replace(self.job, **changes)
         self.job.write(self.folder)
         self.updated = time.monotonic()
@@ -71,7 +71,7 @@ class Worker:
         raise ParentDied if self.parent_died else KeyboardInterrupt
 
     def _watch_parent(self) -> None:
-        while os.read(sys.stdin.fileno(), 1):  # the parent writes nothing; its death closes the pipe
+        while os.read(sys.stdin.fileno(), 1):  # the parent writes nothing; the pipe closes when it dies
             pass
         self.parent_died = True
         os.kill(os.getpid(), signal.SIGINT)
@@ -95,7 +95,7 @@ class Worker:
         (folder / ".hydra").mkdir()
         OmegaConf.save(json.loads(config.model_dump_json()), folder / ".hydra/config.yaml")
 
-        # Late: it takes seconds, and by now an interruption is recorded.
+        # Late: the import takes seconds, and an interruption during it must be recorded.
         from pregao.training.pipeline import Pipeline
 
         return Pipeline(config, folder, [_progress(self)]).run()
@@ -108,7 +108,7 @@ class Worker:
         refused = refusal(error)
         if refused is None:
             logger.error("The training failed.", exc_info=error)
-            self._end(state="failed", error="An internal error ended the training; its log tells more.")
+            self._end(state="failed", error="An internal error ended the training; see its log.")
         else:
             self._end(state="failed", error=str(refused), refusal=type(refused).__name__)
 
@@ -119,12 +119,12 @@ class Worker:
             return "It was interrupted."
 
 
-def _progress(worker: Worker) -> Any:  # noqa: ANN401 - a Callback, whose class is not imported here
+def _progress(worker: Worker) -> Any:  # noqa: ANN401 - a Callback; its class is imported late
     from pytorch_lightning import LightningModule, Trainer
     from pytorch_lightning.callbacks import Callback
 
     class JobProgress(Callback):
-        """Records the epochs and their losses, at most five a second."""
+        """Records epochs and losses, at most five times a second."""
 
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             done, most = trainer.current_epoch + 1, trainer.max_epochs or 1

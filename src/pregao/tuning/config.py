@@ -9,20 +9,20 @@ from pregao.training.config import SweepChoices, TrainConfig
 
 
 class SweepConfig(Choices):
-    """The settings that a sweep needs before its first job."""
+    """The settings of a sweep that are checked before its first job."""
 
     sweep: SweepChoices
 
 
 class PrunerChoices(Choices):
-    """When a trial is pruned: the arguments of optuna.pruners.MedianPruner."""
+    """The arguments of optuna.pruners.MedianPruner."""
 
     startup_trials: Annotated[int, Field(ge=0)]
     warmup_epochs: Annotated[int, Field(ge=0)]
 
 
 class TuneConfig(TrainConfig):
-    """Everything that decides a search: the settings of its trials, and its own."""
+    """The settings of a search: those of its trials, and of the study."""
 
     sweep: SweepChoices
     trials: PositiveInt
@@ -32,5 +32,5 @@ class TuneConfig(TrainConfig):
 
     @property
     def training(self) -> dict[str, Any]:
-        """The settings of one trial, as TrainConfig takes them."""
+        """The fields of TrainConfig for one trial."""
         return self.model_dump(mode="json", include=set(TrainConfig.model_fields) - {"sweep"})

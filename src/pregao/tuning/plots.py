@@ -1,4 +1,4 @@
-"""Pictures of a search."""
+"""Plots of a search."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from pregao.prices.figure import GREEN, INK, picture
 
 
 def history(numbers: Sequence[int], values: Sequence[float], metric: str, folder: Path) -> None:
-    """history.png: every finished trial, and the best so far."""
+    """Draw history.png: the metric of each complete trial, and the best so far."""
     with picture(folder / "history.png", 8, 4) as figure:
         axis = figure.add_subplot()
         axis.scatter(numbers, values, s=14, color=GREEN, alpha=0.6, label="trial")
@@ -24,9 +24,9 @@ def history(numbers: Sequence[int], values: Sequence[float], metric: str, folder
 
 
 def importance(shares: Mapping[str, float], metric: str, folder: Path) -> None:
-    """importance.png: the share of the metric's variance that each setting accounts for."""
+    """Draw importance.png: the share of the metric's variance per setting."""
     with picture(folder / "importance.png", 8, 4) as figure:
         axis = figure.add_subplot()
         names = list(shares)[::-1]
         axis.barh(names, [100 * shares[name] for name in names], color=GREEN)
-        axis.set(xlabel=f"percent of the variance of {metric}", title="" if names else "two finished trials are needed")
+        axis.set(xlabel=f"percent of the variance of {metric}", title="" if names else "needs two complete trials")

@@ -1,4 +1,4 @@
-"""Search: Optuna chooses by the validation part alone; any number of workers share one storage."""
+"""Search with Optuna by a validation metric; any number of workers share one storage."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ from pregao.training.run_files import run_params
 from pregao.training.steps import build_data, download, fit, prepare, validate
 from pregao.tuning import plots
 from pregao.tuning.config import TuneConfig
-from pregao.tuning.space import distributions, extremes, suggested
+from pregao.tuning.space import distributions, extreme_values, suggest
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 CONNECT = 10
-"""Seconds that a storage has to answer."""
+"""Timeout in seconds."""
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The trials of a study; `command` trains with the best."""
+    """The trials of a study; `command` trains with the best settings."""
 
     folder: Path
     study: str
@@ -57,26 +57,26 @@ class SearchResult:
 
 
 class Pruning(Callback):
-    """Prunes a trial whose validation loss is worse than that of others at the same epoch."""
+    """Prunes a trial whose validation loss is worse than that of other trials at the same epoch."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation has run by now."""
+        """Report the epoch's validation loss; Lightning has run the validation before this hook."""
         self.trial.report(trainer.callback_metrics["val_loss"].item(), trainer.current_epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned
 
 
 class Search:
-    """A worker of a study.
+    """One worker of a study.
 
     Args:
-        config: the choices that decide it.
-        folder: gets its table and pictures; it exists.
-        overrides: the choices of the command line, repeated in the command that trains with the best.
-        progress: called before each trial with the number of trials, the number wanted, and the best so far.
+        config: all settings.
+        folder: an existing folder for the table and the plots.
+        overrides: the command line, repeated in the command that trains with the best settings.
+        progress: called before each trial with the number of ended trials, the number of all, and the best value.
     """
 
     def __init__(
@@ -95,19 +95,19 @@ class Search:
         self.name = config.study or config.stock
         if (config.trainer.devices or 1) > 1:
             raise InvalidChoice(
-                f"trainer.devices={config.trainer.devices}: a trial is given up in one process. Search with "
-                "trainer=cpu or gpu, and with as many tune.py at once as there are processors."
+                f"trainer.devices={config.trainer.devices}: pruning works in one process only. Search with "
+                "trainer=cpu or gpu, and start several tune.py in parallel."
             )
-        for values in extremes(self.space):
-            chosen(config, values)
+        for values in extreme_values(self.space):
+            trial_config(config, values)
         self.symbol = Symbol.parse(config.stock)
         self.downloader = Downloader(config.source.name, config.source.path, price=config.data.price)
 
     def run(self) -> SearchResult:
-        """Run trials until the study has as many as were asked for.
+        """Run trials until the study has `trials` of them.
 
         Raises:
-            PregaoError: the prices or the storage are refused, or the study was begun with other choices.
+            PregaoError: the prices or the storage are refused, or the study has other settings.
             KeyboardInterrupt: ctrl-C; the study keeps its trials.
         """
         stocks = [Symbol.parse(stock) for stock in self.config.stocks or [self.config.stock]]
@@ -122,7 +122,7 @@ class Search:
                     self._trial(study, prices, tags)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
-                    f"Interrupted; study={self.name} keeps its {ended} trials, and the same command goes on with it."
+                    f"Interrupted; study={self.name} keeps its {ended} trials. To resume it, repeat the command."
                 ) from None
             return self._report(study)
 
@@ -135,33 +135,32 @@ class Search:
                 self.config.pruner.startup_trials, n_warmup_steps=self.config.pruner.warmup_epochs
             ),
         )
-        asked = self._asked()
+        new = self._common_settings()
         if "asked" not in study.user_attrs:
-            study.set_user_attr("asked", asked)
-        elif (begun := _current(study.user_attrs["asked"])) != asked:
-            other = ", ".join(sorted(key for key in begun.keys() | asked.keys() if begun.get(key) != asked.get(key)))
+            study.set_user_attr("asked", new)
+        elif (old := _with_current_names(study.user_attrs["asked"])) != new:
+            other = ", ".join(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
             raise InvalidChoice(
-                f"study={self.name}: it was begun with other choices or another space ({other} differ), and its trials "
-                f"cannot be compared with these. Give the same, or another name: study={self.name}-2."
+                f"study={self.name}: it has other settings or another space ({other} differ), so its trials cannot be "
+                f"compared with these. Give the same settings, or another name: study={self.name}-2."
             )
         return study
 
-    def _asked(self) -> dict[str, str]:
-        """The choices that all trials of a study share, and the space, by key."""
-        fixed = flat(
-            chosen(self.config, {}).model_dump(mode="json", exclude={"promote", "source", "ckpt_path", "for_predict"})
-        )
+    def _common_settings(self) -> dict[str, str]:
+        """The settings that all trials of a study share, and the space, by key."""
+        excluded = {"promote", "source", "ckpt_path", "for_predict"}
+        fixed = flat(trial_config(self.config, {}).model_dump(mode="json", exclude=excluded))
         searched = {f"sweep.space.{key}": distribution_to_json(one) for key, one in self.space.items()}
         same = {key: json.dumps(value) for key, value in fixed.items() if key not in self.space}
         return same | searched | {"sweep.metric": self.metric}
 
     def _trial(self, study: Study, prices: Mapping[str, pd.DataFrame], tags: Mapping[str, str]) -> None:
         trial = study.ask()
-        # By the trial's number: workers at one storage draw different values, and one worker the same ones again.
+        # Seeded by the trial number: parallel workers draw different values, and a repeated search the same ones.
         study.sampler = optuna.samplers.TPESampler(seed=self.config.seed + trial.number, multivariate=False)
-        values = {key: suggested(trial, key, one) for key, one in self.space.items()}
+        values = {key: suggest(trial, key, one) for key, one in self.space.items()}
         try:
-            value = self._train(trial, chosen(self.config, values), prices, tags)
+            value = self._train(trial, trial_config(self.config, values), prices, tags)
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
         except PregaoError as error:
@@ -177,7 +176,7 @@ class Search:
     def _train(
         self, trial: Trial, config: TrainConfig, prices: Mapping[str, pd.DataFrame], tags: Mapping[str, str]
     ) -> float:
-        """The validation metric of a training with these choices; the test part is not used."""
+        """Train with these settings and return the validation metric; the test part is not used."""
         pruned = False
         with TemporaryDirectory() as folder:
             data = build_data(config, prices, border_rule(**config.evaluation.model_dump()))
@@ -216,30 +215,30 @@ class Search:
         return SearchResult(self.folder, self.name, self.metric, table, command)
 
     def _command(self, best: Mapping[str, object]) -> str:
-        """The command that trains with the best choices, and with the user's except those of the search itself."""
+        """The train.py command with the best values and the user's overrides, without those of the search."""
         own = ("trials", "study", "storage", "pruner", "sweep", "hydra", "promote", "train.init")
         given = [text for text in self.overrides if not text.lstrip("+~").startswith(own)]
         values = [f"{key}={value}" for key, value in best.items()]
         return shlex.join(["python", "train.py", *given, "train.init=none", *values])
 
 
-def chosen(config: TuneConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of a trial: with these values, without a warm start, never served.
+def trial_config(config: TuneConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of a trial with these values; without a warm start, and never promoted.
 
     Raises:
-        InvalidChoice: they are not allowed.
+        InvalidChoice: a value is not allowed.
     """
     choices = config.training
     choices["promote"] = "never"
-    choices["train"]["init"] = "none"  # only trials of its architecture could start from SHARED
+    choices["train"]["init"] = "none"  # the shared model would fit some trials only
     for key, value in values.items():
         group, _, name = key.partition(".")
         choices[group][name] = value
     return parse(TrainConfig, choices)
 
 
-def _current(asked: Mapping[str, str]) -> dict[str, str]:
-    """What a study of any version has asked, under this version's names of the model's choices."""
+def _with_current_names(asked: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a study, with model settings of older versions renamed."""
     prefix = "model."
     model = {key.removeprefix(prefix): json.loads(text) for key, text in asked.items() if key.startswith(prefix)}
     others = {key: text for key, text in asked.items() if not key.startswith(prefix)}
@@ -257,7 +256,7 @@ def tabulate(trials: Sequence[FrozenTrial], metric: str) -> pd.DataFrame:
 
 
 def _importances(study: Study, done: Sequence[FrozenTrial]) -> dict[str, float]:
-    """By setting, the share of the metric's variance (fANOVA, Hutter et al. 2014); needs two different values."""
+    """The share of the metric's variance per setting (fANOVA, Hutter et al. 2014); empty below two distinct values."""
     if len({trial.value for trial in done}) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
@@ -266,19 +265,19 @@ def _importances(study: Study, done: Sequence[FrozenTrial]) -> dict[str, float]:
 
 @contextmanager
 def _storage(url: str) -> Iterator[RDBStorage]:
-    """The storage of studies; workers that make its tables at once get in each other's way, and try again."""
-    patience: dict[str, Any] = {"connect_timeout": CONNECT} if url.startswith("postgresql") else {}
+    """The storage of studies; retries when another worker creates the tables at the same time."""
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT} if url.startswith("postgresql") else {}
     if url.startswith("sqlite:///"):
-        patience = {"timeout": 60}  # seconds that one worker waits for another's transaction
+        arguments = {"timeout": 60}  # seconds to wait for another worker's transaction
         try:
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StudyUnavailable(url, str(error)) from error
     for attempt in range(3):
         try:
-            storage = RDBStorage(url, engine_kwargs={"connect_args": patience})
+            storage = RDBStorage(url, engine_kwargs={"connect_args": arguments})
             break
-        except Exception as error:  # of SQLAlchemy, Alembic, the driver, or Optuna's own for a foreign database
+        except Exception as error:  # SQLAlchemy's, Alembic's, the driver's, or Optuna's for another database
             if attempt == 2 or "exist" not in str(error):
                 raise StudyUnavailable(url, first_line(error)) from error
             time.sleep(1)

@@ -1,4 +1,4 @@
-"""What a search goes through: ranges as Hydra writes them, read as Optuna's distributions."""
+"""The search space: Hydra's range syntax parsed into Optuna distributions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,24 +14,24 @@ from pregao.errors import InvalidChoice, first_line
 Space = Mapping[str, BaseDistribution]
 
 SEARCHED = ("model", "optimizer", "data", "trainer")
-"""Groups that a space may name; another stock, other dates or another split would be compared with what it is not."""
+"""Groups with searchable settings; trials with different stocks, dates or splits would not be comparable."""
 
 
 def distributions(given: Mapping[str, str] | None) -> dict[str, BaseDistribution]:
-    """A space as Hydra writes ranges: `choice(8, 16)`, `range(1, 4)`, `tag(log, interval(1e-4, 1e-2))`.
+    """Parse a space such as `choice(8, 16)`, `range(1, 4)`, `tag(log, interval(1e-4, 1e-2))` per key.
 
     Raises:
-        InvalidChoice: it is empty, names what cannot be searched, or holds what is no range.
+        InvalidChoice: the space is empty, a key cannot be searched, or a value is not a range.
     """
     if not given:
         raise InvalidChoice(
-            "sweep.space is empty: there is nothing to search. Give it as conf/sweep/optuna.yaml does, or "
+            "sweep.space is empty: there is nothing to search. Give a space as in conf/sweep/optuna.yaml, or "
             "'sweep.space={model.hidden_size: \"choice(20, 40)\"}'."
         )
     for key in given:
         if key.partition(".")[0] not in SEARCHED:
             raise InvalidChoice(
-                f"sweep.space.{key}: it cannot be searched, since trials would not be judged alike. Allowed are "
+                f"sweep.space.{key}: it cannot be searched, because trials would not be comparable. Allowed are "
                 f"settings of {', '.join(SEARCHED)}."
             )
     return {key: _distribution(key, text) for key, text in given.items()}
@@ -53,32 +53,32 @@ def _distribution(key: str, text: str) -> BaseDistribution:
     except (HydraException, ValueError, TypeError) as error:
         reason = first_line(error)
     else:
-        reason = "one value is no range"
+        reason = "one value is not a range"
     raise InvalidChoice(
         f"sweep.space.{key}={text}: {reason}. Allowed are choice(8, 16), range(1, 4), interval(0, 0.5), "
         "tag(log, interval(1e-4, 1e-2))."
     )
 
 
-def suggested(trial: Trial, key: str, one: BaseDistribution) -> Any:  # noqa: ANN401 - a choice may be anything
-    """The trial's value of a setting."""
-    match one:
+def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Any:  # noqa: ANN401 - any type of choice
+    """Ask the trial for the value of a setting."""
+    match distribution:
         case CategoricalDistribution():
-            return trial.suggest_categorical(key, one.choices)
-        case IntDistribution():
-            return trial.suggest_int(key, one.low, one.high, step=one.step, log=one.log)
-        case FloatDistribution():
-            return trial.suggest_float(key, one.low, one.high, log=one.log)
+            return trial.suggest_categorical(key, distribution.choices)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(key, low, high, step=step, log=log)
+        case FloatDistribution(low=low, high=high, log=log):
+            return trial.suggest_float(key, low, high, log=log)
         case _:
-            raise AssertionError(one)
+            raise AssertionError(distribution)
 
 
-def extremes(space: Space) -> Iterator[dict[str, Any]]:
-    """Each key's extreme values, or all of a choice's: what is not allowed is refused before the first trial."""
-    for key, one in space.items():
-        if isinstance(one, CategoricalDistribution):
-            values: Sequence[Any] = one.choices
+def extreme_values(space: Space) -> Iterator[dict[str, Any]]:
+    """The bounds of each range and all values of each choice, to be checked before the first trial."""
+    for key, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            values: Sequence[Any] = distribution.choices
         else:
-            assert isinstance(one, IntDistribution | FloatDistribution)
-            values = (one.low, one.high)
+            assert isinstance(distribution, IntDistribution | FloatDistribution)
+            values = (distribution.low, distribution.high)
         yield from ({key: value} for value in values)

@@ -1,6 +1,6 @@
-"""Many trainings of one command: each job leaves its result in its folder, and one table collects them in the end.
+"""Sweeps: many trainings of one command. Each job writes its result to its folder; one table collects the results.
 
-The table is ordered by a metric of the validation part; the test metrics next to it choose nothing.
+The table is sorted by a validation metric, never by a test metric.
 """
 
 import json
@@ -24,15 +24,15 @@ from pregao.settings import settings
 from pregao.training.config import TrainConfig
 from pregao.tuning.config import SweepConfig
 
-if TYPE_CHECKING:  # a refused choice must not wait for it
+if TYPE_CHECKING:  # late: its import delays a refusal
     import pandas as pd
 
 logger = logging.getLogger(__name__)
 
-OUTCOME = "job.json"
+RESULT_FILE = "job.json"
 
 CONNECT = 5
-"""Seconds that a Ray cluster has to answer."""
+"""Timeout in seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class JobResult:
 
     @staticmethod
     def read(folder: Path) -> "JobResult | None":
-        """Read the result from a job's folder; None without one."""
-        file = folder / OUTCOME
+        """Read the result from a job's folder; None if it has none."""
+        file = folder / RESULT_FILE
         return JobResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     def write(self, folder: Path) -> None:
-        """Keep it, whole or not at all."""
-        with atomic_write(folder / OUTCOME) as file:
+        """Write the result to the job's folder, atomically."""
+        with atomic_write(folder / RESULT_FILE) as file:
             file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The result of a sweep; `settings` are those that differ between its jobs."""
+    """The result of a sweep; `settings` are the keys that differ between its jobs."""
 
     folder: Path
     metric: str
@@ -70,29 +70,29 @@ class SweepResult:
 
 
 def run_job(cfg: DictConfig) -> None:
-    """Run one job of a sweep, in the process that the launcher chose; a failure is a result too, and stops no other."""
+    """Run one job of a sweep in the launcher's process; a failure is recorded and does not stop other jobs."""
     hydra = HydraConfig.get()
     folder, number, overrides = Path(hydra.runtime.output_dir), int(hydra.job.num), list(hydra.overrides.task)
     done = JobResult.read(folder)
     if done is not None and done.overrides == overrides and done.reason is None:
-        logger.info("Job %d is done already: %s", number, " ".join(overrides))
+        logger.info("Job %d is already done: %s", number, " ".join(overrides))
         return
     try:
-        outcome = _trained(cfg, folder, number, overrides)
+        result = _train(cfg, folder, number, overrides)
     except Exception as error:
         refused = refusal(error)
         reason = f"{type(error).__name__}: {error}" if refused is None else str(refused)
         logger.error("Job %d (%s) failed: %s", number, " ".join(overrides), reason, exc_info=refused is None)
-        outcome = JobResult(number, overrides, str(cfg.stock), reason=reason)
-    outcome.write(folder)
+        result = JobResult(number, overrides, str(cfg.stock), reason=reason)
+    result.write(folder)
 
 
-def _trained(cfg: DictConfig, folder: Path, number: int, overrides: list[str]) -> JobResult:
+def _train(cfg: DictConfig, folder: Path, number: int, overrides: list[str]) -> JobResult:
     from pregao.tracking import runs
     from pregao.training.pipeline import Pipeline
 
     config = parse(TrainConfig, cfg)
-    # Jobs with and without a warm start do not compare, and SHARED fits the architecture of some only.
+    # The shared model fits some architectures only; jobs with and without a warm start are not comparable.
     start = config.train.model_copy(update={"init": "none" if config.train.init == "auto" else config.train.init})
     config = config.model_copy(update={"promote": "never", "train": start})
     symbol = Symbol.parse(config.stock)
@@ -102,12 +102,12 @@ def _trained(cfg: DictConfig, folder: Path, number: int, overrides: list[str]) -
 
 
 def begin(config: DictConfig) -> Path:
-    """Refuse choices that no job could use, and make the parent runs; returns the sweep's folder."""
+    """Refuse settings that no job can use, start the parent runs, and return the sweep's folder."""
     parse(SweepConfig, {"sweep": OmegaConf.to_container(config.sweep)})
     folder = Path(config.hydra.sweep.dir)
-    stocks = _swept(config)
-    _same_sweep(config, folder)
-    _connect(config)
+    stocks = _swept_stocks(config)
+    _refuse_another_sweep(config, folder)
+    _connect_to_ray(config)
     from pregao.tracking import runs
 
     for symbol in _symbols(stocks):
@@ -116,76 +116,76 @@ def begin(config: DictConfig) -> Path:
 
 
 def finish(config: DictConfig) -> SweepResult:
-    """Write the table, and end the parent runs."""
+    """Write the table and end the parent runs."""
     from pregao.tracking import runs
 
     folder, metric = Path(config.hydra.sweep.dir), str(config.sweep.metric)
-    outcomes = read_results(folder)
-    table = tabulate(outcomes, metric)
+    results = read_results(folder)
+    table = tabulate(results, metric)
     table.to_csv(folder / "sweep.csv", index=False, float_format="%.6f")
-    for symbol in _symbols([outcome.stock for outcome in outcomes]):
+    for symbol in _symbols([result.stock for result in results]):
         own = table[table["stock"] == symbol.ticker]
         best = own[own["reason"].isna()].head(1)
         tags = {f"best_{name}": best[name].item() for name in ("job", "run_id", metric) if len(best)}
         runs.end_sweep(symbol, folder.name, tags, failed=bool(own["reason"].notna().any()))
-    failed = [outcome for outcome in outcomes if outcome.reason is not None]
-    failure = _failure(failed, outcomes, folder) if failed else None
-    return SweepResult(folder, metric, table, differing(outcomes), failure)
+    failed = [result for result in results if result.reason is not None]
+    failure = _failure(failed, results, folder) if failed else None
+    return SweepResult(folder, metric, table, differing(results), failure)
 
 
-def _failure(failed: Sequence[JobResult], outcomes: Sequence[JobResult], folder: Path) -> JobsFailed:
+def _failure(failed: Sequence[JobResult], results: Sequence[JobResult], folder: Path) -> JobsFailed:
     first, own = failed[0], _choices(failed)[0]
-    settings = [f"{key}={own[key]}" for key in differing(outcomes) if key in own]
+    settings = [f"{key}={own[key]}" for key in differing(results) if key in own]
     return JobsFailed(first.number, settings, str(first.reason), len(failed), folder)
 
 
 def read_results(folder: Path) -> list[JobResult]:
-    """The results of the jobs, in their order."""
-    found = (JobResult.read(file.parent) for file in folder.glob(f"*/{OUTCOME}"))
-    return sorted((outcome for outcome in found if outcome is not None), key=lambda outcome: outcome.number)
+    """The results of the jobs, by job number."""
+    found = (JobResult.read(file.parent) for file in folder.glob(f"*/{RESULT_FILE}"))
+    return sorted((result for result in found if result is not None), key=lambda result: result.number)
 
 
-def tabulate(outcomes: Sequence[JobResult], metric: str) -> "pd.DataFrame":
-    """One row per job, the best by the validation metric first, failed ones last; a column per differing setting."""
+def tabulate(results: Sequence[JobResult], metric: str) -> "pd.DataFrame":
+    """One row per job, best validation metric first, failed jobs last; one column per differing setting."""
     import pandas as pd
 
     rows = [
-        {"job": outcome.number, "stock": outcome.stock}
-        | {key: own.get(key) for key in differing(outcomes)}
-        | {"stock": outcome.stock, metric: None}
-        | (outcome.metrics or {})
-        | {"run_id": outcome.run_id, "reason": outcome.reason}
-        for outcome, own in zip(outcomes, _choices(outcomes), strict=True)
+        {"job": result.number, "stock": result.stock}
+        | {key: own.get(key) for key in differing(results)}
+        | {"stock": result.stock, metric: None}
+        | (result.metrics or {})
+        | {"run_id": result.run_id, "reason": result.reason}
+        for result, own in zip(results, _choices(results), strict=True)
     ]
     table = pd.DataFrame(rows).astype({metric: float})
     return table.sort_values([metric, "job"], na_position="last", ignore_index=True)
 
 
-def differing(outcomes: Sequence[JobResult]) -> list[str]:
+def differing(results: Sequence[JobResult]) -> list[str]:
     """The settings that differ between the jobs."""
-    chosen = _choices(outcomes)
+    chosen = _choices(results)
     keys = dict.fromkeys(key for own in chosen for key in own)
     return [key for key in keys if len({own.get(key) for own in chosen}) > 1]
 
 
-def _choices(outcomes: Sequence[JobResult]) -> list[dict[str, str]]:
-    return [dict(override.split("=", 1) for override in outcome.overrides) for outcome in outcomes]
+def _choices(results: Sequence[JobResult]) -> list[dict[str, str]]:
+    return [dict(override.split("=", 1) for override in result.overrides) for result in results]
 
 
-def _swept(config: DictConfig) -> list[str]:
-    """The stocks that are swept over.
+def _swept_stocks(config: DictConfig) -> list[str]:
+    """The stocks of the sweep.
 
     Raises:
-        InvalidChoice: nothing is swept over.
+        InvalidChoice: no setting has several values.
     """
     params = config.hydra.sweeper.get("params") or {}
     given = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
-    # Of two for the same key the later one holds.
+    # The last override of a key wins.
     overrides = {override.key_or_group: override for override in OverridesParser.create().parse_overrides(given)}
     if not any(override.is_sweep_override() for override in overrides.values()):
         raise InvalidChoice(
-            "The sweep is empty: no setting has two values. Name some: model.hidden_size=20,40, or sweep=grid; "
-            "one training needs no -m."
+            "The sweep is empty: no setting has several values. Give some: model.hidden_size=20,40, or sweep=grid; "
+            "for one training leave out -m."
         )
     stock = overrides.get("stock")
     if stock is not None and stock.is_sweep_override():
@@ -194,7 +194,7 @@ def _swept(config: DictConfig) -> list[str]:
 
 
 def _symbols(stocks: Sequence[str]) -> Iterator[Symbol]:
-    """Those that are tickers; a job with another stock is refused itself."""
+    """The valid tickers, sorted; a job with an invalid ticker is refused later."""
     found = set()
     for stock in stocks:
         try:
@@ -204,32 +204,32 @@ def _symbols(stocks: Sequence[str]) -> Iterator[Symbol]:
     yield from sorted(found, key=lambda symbol: symbol.ticker)
 
 
-def _same_sweep(config: DictConfig, folder: Path) -> None:
-    """Refuse to resume another sweep's folder."""
+def _refuse_another_sweep(config: DictConfig, folder: Path) -> None:
+    """Refuse a folder that has a sweep with other settings."""
     before = folder / "multirun.yaml"
     if not before.is_file():
         return
-    begun = list(OmegaConf.load(before).hydra.overrides.task)
-    if begun != list(config.hydra.overrides.task):
+    started = list(OmegaConf.load(before).hydra.overrides.task)
+    if started != list(config.hydra.overrides.task):
         raise InvalidChoice(
-            f"hydra.sweep.dir={folder}: another sweep was begun there ({' '.join(begun)}). Give the same settings to "
-            "go on with it, or another folder."
+            f"hydra.sweep.dir={folder}: it has another sweep ({' '.join(started)}). Give the same settings to "
+            "resume it, or another folder."
         )
 
 
-def _connect(config: DictConfig) -> None:
-    """Connect to Ray now, if its launcher is chosen: the launcher would wait minutes for a dead cluster."""
+def _connect_to_ray(config: DictConfig) -> None:
+    """Connect if Ray's launcher is chosen: the launcher itself would wait minutes for a dead cluster."""
     if not str(config.hydra.launcher.get("_target_", "")).endswith("RayLauncher"):
         return
     try:
         import ray
     except ModuleNotFoundError:
         raise InvalidChoice("hydra/launcher=ray: Ray is not installed. Install it: pip install '.[ray]'.") from None
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns of a future change
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns of a future change
     given = {str(key): value for key, value in (config.hydra.launcher.ray.init or {}).items()}
-    # Each job has its own log; a cluster of one machine needs no pages.
+    # Each job has a log file; a local cluster does not need a dashboard.
     init = {"log_to_driver": False} | ({} if given.get("address") else {"include_dashboard": False}) | given
-    # Workers have their cluster's environment, not ours.
+    # Workers do not inherit the environment of this process.
     ours = {"PREGAO_HOME": str(settings().home), "MLFLOW_TRACKING_URI": settings().tracking_uri}
     init.setdefault("runtime_env", {"env_vars": ours | {"OMP_NUM_THREADS": "1"}})
     address = str(init.get("address") or "local")
@@ -241,5 +241,5 @@ def _connect(config: DictConfig) -> None:
             raise RayUnavailable(address, str(error)) from error
     try:
         ray.init(**init)
-    except Exception as error:  # Ray has an exception for each of its ways to fail
+    except Exception as error:  # Ray has many exception types
         raise RayUnavailable(address, first_line(error)) from error

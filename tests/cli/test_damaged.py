@@ -1,0 +1,148 @@
+"""Damaged files, full and read-only disks, and an MLflow that does not respond: one sentence, and no other damage."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pandas as pd
+import pytest
+
+from tests.cli.conftest import (
+    champions,
+    closes,
+    folder_of,
+    left,
+    limited,
+    moved,
+    query,
+    quick,
+    remount,
+    sentence,
+    small,
+    statuses,
+)
+
+
+def on(disk, home, monkeypatch):
+    """Copy the home to that disk, and use it."""
+    shutil.copytree(home / "mlruns", disk / "mlruns")
+    monkeypatch.setenv("PREGAO_HOME", str(disk))
+    return moved(home, disk)
+
+
+@pytest.mark.parametrize("name", ["predict", "train", "backtest"])
+def test_a_damaged_database_is_named(command, home, prices, name):
+    (home / "mlruns/mlflow.db").write_bytes(b"this was a database once " * 100)
+    choices = {"predict": (closes(),), "train": small(prices), "backtest": quick(prices)}
+    assert "mlruns/mlflow.db cannot be used (file is not a database)" in sentence(command(name, *choices[name]))
+    assert left(home) == {} or name == "backtest"
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "folder"])
+def test_a_damaged_served_model_is_named(refused, champion, damage):
+    [weights] = champion.glob("mlruns/artifacts/PETR4/models/*/artifacts/artifacts/model/model.safetensors")
+    match damage:
+        case "cut":
+            weights.write_bytes(weights.read_bytes()[:100])
+        case "missing":
+            weights.unlink()
+        case "folder":
+            shutil.rmtree(champion / "mlruns/artifacts/PETR4/models")
+    assert "cannot be loaded" in refused("predict", "stock=PETR4", closes())
+
+
+def test_a_deleted_experiment_is_restored(command, champion, prices):
+    with closing(sqlite3.connect(champion / "mlruns/mlflow.db")) as database:
+        database.execute("update experiments set lifecycle_stage = 'deleted' where name = 'PETR4'")
+        database.commit()
+    done = command("train", *small(prices))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "uri"), [("train", "http://user:secret@127.0.0.1:9"), ("backtest", "bogus://x")])
+def test_an_mlflow_that_does_not_respond_is_named_without_its_password(command, home, prices, monkeypatch, name, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    done = command(name, *(small if name == "train" else quick)(prices))
+    assert sentence(done).startswith(f"MLflow at {uri.replace('user:secret', '…')} cannot be used (")
+    assert "secret" not in done.stderr
+    assert left(home) == {}
+
+
+# disks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "limit"), [("train", 0), ("train", 20_000), ("train", 100_000), ("backtest", 150_000)]
+)
+def test_a_file_that_cannot_grow_is_refused(champion, prices, name, limit):
+    before = left(champion), champions(champion)
+    done = limited(f"{name}.py", *(small if name == "train" else quick)(prices), home=champion, limit=limit)
+    assert "cannot be written" in sentence(done)
+    assert (left(champion), champions(champion)) == before or name == "backtest"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [24, 60, 180, 400])
+def test_a_full_disk_is_refused_and_keeps_the_champion(command, disk, champion, prices, monkeypatch, free):
+    home = on(disk, champion, monkeypatch)
+    remount(disk, f"size={shutil.disk_usage(disk).used // 1024 + free}k")
+    assert "cannot be written" in sentence(command("train", *small(prices)))
+    assert not list(home.glob("outputs/*/*"))
+    remount(disk, "size=64m")
+    assert champions(home) == champions(champion)
+    assert "FINISHED" not in statuses(home)[1:]
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_parts_of_a_backtest(command, disk, home, prices, monkeypatch):
+    on(disk, home, monkeypatch)
+    remount(disk, f"size={shutil.disk_usage(disk).used // 1024 + 150}k")
+    done = command("backtest", *quick(prices))
+    assert "cannot be written" in sentence(done)
+    [folder] = disk.glob("outputs/backtest/*")
+    assert f"hydra.run.dir={folder}" in done.stderr
+    parts = {path: path.stat().st_mtime_ns for path in folder.glob("parts/*.parquet")}
+    assert parts
+    remount(disk, "size=64m")
+    again = command("backtest", *quick(prices), f"hydra.run.dir={folder}")
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in parts} == parts
+    assert len(pd.read_parquet(folder / "forecasts.parquet")) > 0
+
+
+def test_a_read_only_home_is_refused_for_a_training_and_a_backtest_but_forecasts(
+    command, disk, champion, prices, monkeypatch
+):
+    on(disk, champion, monkeypatch)
+    remount(disk, "ro")
+    for name, choices in (("train", small(prices)), ("backtest", quick(prices))):
+        assert "cannot be written (Read-only file system)" in sentence(command(name, *choices))
+    done = command("predict", "stock=PETR4", closes())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_tracker_that_fails_during_a_run_keeps_the_checkpoints(command, home, prices, monkeypatch):
+    from pregao.errors import TrackingUnavailable
+
+    def away(*_):
+        raise TrackingUnavailable("http://nowhere", "no answer")
+
+    monkeypatch.setattr("pregao.tracking.runs.Run.artifacts", away)
+    assert sentence(command("train", *small(prices))).startswith("MLflow at http://nowhere")
+    assert [path.name for path in home.glob("outputs/PETR4/*/checkpoints/last.ckpt")] == ["last.ckpt"]
+    assert query(home, "select status from runs") == [("FAILED",)]
+    done = command("backtest", *quick(prices))
+    [folder] = home.glob("outputs/backtest/*")
+    assert f"To resume, repeat the command with hydra.run.dir={folder}" in done.stderr
+
+
+def test_failures_of_a_backtest_are_on_the_terminal_and_in_its_log(command, home, prices):
+    pd.read_csv(prices / "PETR4.csv").assign(close=20.0).to_csv(prices / "VALE3.csv", index=False)
+    done = command("backtest", *quick(prices, "stocks=[PETR4,VALE3,ITUB4]", "models=[last close,GJR-GARCH]"))
+    assert done.returncode == 0, done.stderr
+    log = (folder_of(done) / "backtest.log").read_text(encoding="utf-8")
+    for text in (" ".join(done.stdout.split()), done.stderr, log):
+        assert "GJR-GARCH, VALE3, refit 2024-07-01: The baseline 'GJR-GARCH' was given" in text
+        assert "ITUB4 is left out: ITUB4: csv knows no such stock" in text

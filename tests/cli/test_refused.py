@@ -1,0 +1,207 @@
+"""Every bad input that we know is one sentence and exit code 2, and leaves nothing behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import closes, left, quick, sentence, small
+from tests.conftest import environment, random_walk
+
+MISTYPED = {
+    "model.hiden_size=40": "model.hiden_size: there is no such setting. Did you mean model.hidden_size? Allowed in",
+    "sorce=csv": "sorce: there is no such setting. Did you mean source? Allowed at the top: source, model",
+    "zzz=1": "zzz: there is no such setting. Allowed at the top",
+    "+foo=bar": "foo: there is no such setting.",
+    "model=lstmm": "In 'train': Could not find 'model/lstmm' Available options in 'model': absolute lstm.",
+    "data=5": "Config group override must be a string or a list. Got int.",
+    "+trainer.max_epochs=3": "Could not append to config. An item is already at 'trainer.max_epochs'.",
+    "stock": "'stock' cannot be read (",
+    "stock=PETR4 VALE3)": "'stock=PETR4 VALE3)' cannot be read (",
+    "ckpt_path=": "ckpt_path='': should be a path, or null for none",
+}
+
+
+@pytest.mark.parametrize("given", MISTYPED)
+def test_a_mistyped_override_is_refused_with_the_allowed_ones(refused, given):
+    said = refused("train", given)
+    assert said.startswith(MISTYPED[given])
+    assert "--help" in said
+
+
+OTHERS = [
+    ("train", "start=2024-06-01 end=2024-01-31", "start=2024-06-01 is after end=2024-01-31."),
+    ("train", "end=tomorrow", "end=tomorrow is "),
+    ("train", "stock=", "stock='' is "),
+    ("train", "source=yahoo source.path=/tmp", "source.path=/tmp is not read with source=yahoo."),
+    ("train", "source=csv", "source=csv needs source.path="),
+    ("train", "source=sample", "VALE3: sample knows no such stock"),
+    ("train", "stock=SHARED", "stocks=[…] belongs to stock=SHARED only"),
+    ("train", "sweep=optuna", "sweep=optuna is the search space of tune.py"),
+    ("train", "-m", "The sweep is empty: no setting has several values."),
+    (
+        "train",
+        "-m seed=1,2 sweep.metric=final_mape",
+        "sweep.metric='final_mape': should be 'val_pinball', 'val_mape' or",
+    ),
+    ("tune", "trainer=ddp", "trainer.devices=2: pruning works in one process only"),
+    ("predict", "format=xml", "format='xml': should be 'table' or 'json'"),
+    ("predict", "stock=SHARED", "SHARED: "),
+    ("serve", "port=80", "port=80: should be greater than or equal to 1024"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "said"), OTHERS, ids=lambda value: value[:30])
+def test_a_choice_that_is_not_allowed_is_refused(refused, name, given, said):
+    assert refused(name, *given.split()).startswith(said)
+
+
+CLOSES = [
+    (closes("nan"), "closes: number 20 of 20 is nan; every close must be a positive, finite price."),
+    (closes("-3.5", "50"), "closes: number 19 of 20 is -3.5;"),
+    (closes("null"), "closes: number 20 of 20 is None;"),
+    ("closes=[1.5,2.5,3.5]", "closes: 3 were given; between 20 and 10,000 are needed"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), CLOSES)
+def test_closes_that_are_not_prices_are_refused_by_their_position(champion, refused, given, said):
+    assert refused("predict", "stock=PETR4", given).startswith(said)
+
+
+def test_a_sweep_of_searches_is_refused(command, home):
+    done = command("tune", "-m", "seed=1,2")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("-m and sweep=grid are for train.py only")
+
+
+OF_PRICES = [
+    ("train", small, ("start=2024-11-22",), "VALE3"),
+    ("train", small, ("stock=PETR9",), "PETR9: csv knows no such stock"),
+    ("train", small, ("stock=SHARED", "stocks=[XPTO3,XPTO4]"), "XPTO4: csv knows no such stock"),
+    ("train", small, ("stock=SHARED", "stocks=[PETR4,../x]"), "stock='../x' is "),
+    (
+        "train",
+        small,
+        ("ckpt_path=/nowhere/last.ckpt",),
+        "ckpt_path=/nowhere/last.ckpt: the file /nowhere/last.ckpt does",
+    ),
+    ("backtest", quick, ("models=[]",), "models=[]: "),
+    ("backtest", quick, ("models=[EWMA,garch]",), "models: garch: unknown. Allowed: "),
+    ("backtest", quick, ("first_cutoff=2024-12-20",), "first_cutoff=2024-12-20: the prices end"),
+    ("backtest", quick, ("first_cutoff=2015-01-05",), "first_cutoff=2015-01-05: the prices begin"),
+    ("backtest", quick, ("stock=PETR9",), "PETR9: csv knows no such stock"),
+    ("backtest", quick, ("refit_evry=3",), "refit_evry: there is no such setting. Did you mean refit_every?"),
+]
+
+
+@pytest.mark.parametrize(("name", "choices", "given", "said"), OF_PRICES, ids=lambda value: str(value)[:30])
+def test_a_choice_that_the_prices_do_not_allow_is_refused(refused, prices, name, choices, given, said):
+    found = refused(name, *choices(prices), *given)
+    assert found.startswith(said) or "25 sessions from 2024-11-22 to 2024-12-30, and at least 95 are needed" in found
+
+
+def test_a_csv_file_with_a_defect_is_refused_with_its_path(refused, prices):
+    (prices / "PETR4.csv").write_text("date,price\n2024-01-02,10\n")
+    said = refused("train", *small(prices))
+    assert str(prices) in said
+    assert "it has no column close (found: date, price)" in said
+
+
+@pytest.mark.parametrize("stock", ["../../../../escaped/here", "/etc/passwd", "A" * 1000, "'VALE٣'", "[VALE3,PETR4]"])
+def test_an_invalid_ticker_is_refused_and_names_no_folder(refused, home, stock):
+    around = set(home.parent.rglob("*"))
+    assert len(refused("train", f"stock={stock}")) < 400
+    assert set(home.parent.rglob("*")) - around <= {home / "outputs"}
+    assert not Path("/escaped").exists()
+
+
+def test_a_refusal_in_a_folder_of_the_user_deletes_nothing_in_it(command, home, tmp_path):
+    own = tmp_path / "thesis"
+    own.mkdir()
+    (own / "chapter1.txt").write_text("years of work", encoding="utf-8")
+    os.utime(own / "chapter1.txt", (0, 0))
+    sentence(command("train", f"hydra.run.dir={own}", "seed=-1"))
+    assert (own / "chapter1.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_a_home_that_is_a_file_is_refused(command, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("PREGAO_HOME", str(tmp_path / "file"))
+    said = sentence(command("train"))
+    assert "Not a directory" in said
+    assert "PREGAO_HOME=/some/folder" in said
+
+
+def test_another_sweep_in_the_folder_is_refused(command, home, tmp_path):
+    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['seed=1,2']}}")
+    said = sentence(command("train", "-m", "seed=2,3", f"hydra.sweep.dir={tmp_path}"))
+    assert said.startswith(f"hydra.sweep.dir={tmp_path}: it has another sweep (seed=1,2)")
+
+
+def test_a_dead_ray_cluster_is_refused(refused):
+    pytest.importorskip("ray", reason="Ray is not installed here")
+    said = refused("train", "-m", "seed=1,2", "hydra/launcher=ray", "+hydra.launcher.ray.init.address=127.0.0.1:9")
+    assert said.startswith("hydra.launcher.ray.init.address=127.0.0.1:9: no Ray cluster answers there (")
+
+
+@pytest.mark.slow
+def test_without_network_and_cache_a_training_is_refused(refused, monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    said = refused("train")
+    assert said.startswith("VALE3: no prices. Tried: ")
+    assert "source=csv source.path=DIR" in said
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_training_that_is_not_needed_ends_with_0_and_a_defect_with_a_trace(command, home, prices, monkeypatch, code):
+    from pregao.errors import NotNeeded
+
+    def run(self):
+        raise NotNeeded("PETR4", 0.5, "2024") if code == 0 else RuntimeError("a defect")
+
+    monkeypatch.setattr("pregao.training.pipeline.Pipeline.run", run)
+    if code:
+        with pytest.raises(RuntimeError, match="a defect"):
+            command("train", *small(prices))
+    else:
+        assert "nothing was trained" in sentence(command("train", *small(prices)), code=0)
+        assert left(home) == {}
+
+
+def test_a_job_of_a_sweep_that_is_refused_names_its_settings(command, home, prices):
+    random_walk(30).to_csv(prices / "VALE3.csv", index=False)
+    done = command("train", "-m", *small(prices), "stock=VALE3,PETR9", "seed=3")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "So job 0 (stock=VALE3) failed, and 1 more failed" in done.stderr.splitlines()[-1]
+
+
+IMPORTED = """
+import json, sys
+from importlib import import_module
+for name, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [name, *arguments]
+    try:
+        import_module(f"pregao.cli.{name}").main()
+    except SystemExit as stop:
+        assert stop.code in (0, 2, None)
+sys.stderr.write(json.dumps(sorted({"mlflow", "torch", "pytorch_lightning", "pandas", "litserve"} & set(sys.modules))))
+"""
+
+
+def test_help_and_a_mistake_import_nothing_that_takes_seconds(home):
+    asked = [("train", "--help"), ("train", "model.hiden_size=40"), ("train", "seed=-1"), ("train", "-m")]
+    asked += [
+        ("backtest", "seed=-1"),
+        ("tune", "seed=-1"),
+        ("predict", "format=xml"),
+        ("serve", "port=80"),
+    ]
+    program = [sys.executable, "-c", IMPORTED, json.dumps(asked)]
+    done = subprocess.run(program, env=environment(home), capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == "[]"
