@@ -126,7 +126,7 @@ def test_the_scores_of_vale3_are_those_that_were_measured():
     measured = {(row[0], row[1]): row for row in rows(REPOSITORY / "benchmarks/reference_split.md")}
     _, _, rmse, naive_rmse, mape, naive_mape, skill, *_ = measured["VALE3", "default"]
     recipe = measured["VALE3", "`experiment=reference`"]
-    for page in (README, REPOSITORY / "docs/judging.md"):
+    for page in (README, REPOSITORY / "docs/results.md"):
         assert f"| **{rmse}** | **{mape}** | **{shown(skill)}** |" in text(page)
         assert f"| {naive_rmse} | {naive_mape} | 0.00 |" in text(page)
         assert f"| {recipe[2]} | {recipe[4]} |" in text(page)
@@ -147,7 +147,7 @@ def test_the_figures_of_the_bands_are_those_that_were_measured(table, names, col
     measured = {row[0]: row for row in reversed(rows(REPOSITORY / "benchmarks" / table))}
     for name in names:
         found = " | ".join(shown(measured[name][column]) for column in columns)
-        assert f"| {found} |" in text(REPOSITORY / "docs/judging.md"), name
+        assert f"| {found} |" in text(REPOSITORY / "docs/results.md"), name
 
 
 def shown(cell):
