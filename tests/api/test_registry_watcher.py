@@ -48,7 +48,7 @@ def test_a_lost_database_leaves_the_models_in_memory_and_is_not_made_again(share
 
     watcher, served = asyncio.run(run())
     assert served.stock == "SHARED"
-    assert "What is in memory is served" in watcher.problems["registry"]
+    assert "The models in memory are served" in watcher.problems["registry"]
     assert caplog.text.count("The registry cannot be read") == 1
 
 
@@ -60,5 +60,5 @@ def test_a_model_that_cannot_be_loaded_is_a_problem_of_its_stock(shared):
         return watcher.problems
 
     problems = asyncio.run(run())
-    assert "SHARED, which ships, cannot be registered" in problems["SHARED"]
+    assert "The shipped model of SHARED cannot be registered" in problems["SHARED"]
     assert str(Symbol.parse("SHARED")) in problems

@@ -39,7 +39,7 @@ async def client_of(prices):
     await forecasts.start()
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-        client.remembered = forecasts.remembered
+        client.cached = forecasts.cached_answer
         yield client
     forecasts.close()
 
@@ -83,9 +83,9 @@ def test_a_stocks_own_model_wins_as_soon_as_it_is_served(shared, many):
     async def ask():
         async with client_of(many) as client:
             former = await predict(client, stock="PETR4")
-            assert client.remembered("PETR4") is not None
+            assert client.cached("PETR4") is not None
             registry.set_champion(Symbol.parse("PETR4"), 1)
-            assert client.remembered("PETR4") is None
+            assert client.cached("PETR4") is None
             return former, await predict(client, stock="PETR4"), await predict(client, stock="petr4.sa")
 
     former, own, again = asyncio.run(ask())
@@ -106,7 +106,7 @@ def test_a_better_shared_model_takes_the_place_of_what_is_remembered(shared, man
             former = await predict(client, stock="PETR4")
             with runs.start_run(symbol, "better") as run:
                 version = registry.register(run, symbol, shutil.copytree(shared, tmp_path / "model"))
-            assert client.remembered("PETR4") is not None, "it is registered, and not served yet"
+            assert client.cached("PETR4") is not None, "it is registered, and not served yet"
             registry.set_champion(symbol, version)
             return former, await predict(client, stock="PETR4")
 

@@ -1,1 +1,1 @@
-"""The HTTP API on LitServe: routes, schemas, middleware, monitoring. Forecasts are made by the package forecasting."""
+"""The HTTP API on LitServe: routes, schemas, middleware, monitoring. It forecasts with the package forecasting."""

@@ -27,7 +27,7 @@ DOCUMENTATION = ("/docs", "/docs/oauth2-redirect", "/openapi.json")
 
 ABOUT = """Forecasts the next 10 daily closes of B3 stocks, with bands, and trains new models on request.
 
-Field names and the success message are those that existing clients know. Errors are one sentence in `detail`."""
+Field names and the success message are those of existing clients. Errors are one sentence in `detail`."""
 
 
 def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
@@ -36,7 +36,7 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     Args:
         app: LitServe's application.
         ask: sends windows to the inference processes.
-        config: of the server.
+        config: the server's.
 
     Raises:
         InvalidChoice: a source that is not allowed.
@@ -53,7 +53,7 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     monitoring.registry.register(ServedStocks(forecasts))
     monitoring.registry.register(ServerProcesses(os.getpid()))  # the HTTP process is forked from this one
     app.state.service = Service(config, forecasts, Trainings(config.source, monitoring), monitoring, log)
-    app.user_middleware.clear()  # LitServe's gzip at its highest level takes longer than all else together
+    app.user_middleware.clear()  # LitServe's gzip at its highest level takes longer than everything else together
     app.add_middleware(
         RequestMiddleware,
         api_key=settings().api_key,
@@ -71,11 +71,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, TrainingRuns):
         body["job"] = error.job
     if isinstance(error, NoModel):
-        body["detail"] = _with_the_call(body["detail"])
+        body["detail"] = _with_http_call(body["detail"])
     return JSONResponse(body, status, headers)
 
 
-def _with_the_call(sentence: str) -> str:
+def _with_http_call(sentence: str) -> str:
     """The sentence with the HTTP call that trains a model, instead of the command."""
     reason, _, command = sentence.partition(" Train one: ")
     stock = command.rpartition("=")[2]
@@ -84,7 +84,7 @@ def _with_the_call(sentence: str) -> str:
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """FastAPI's list, without the input: that may be long, and NaN in it has no JSON."""
+    """FastAPI's list without the input, which may be long or hold NaN, for which JSON has no value."""
     assert isinstance(error, RequestValidationError)
     defects = [{"type": e["type"], "loc": list(e["loc"]), "msg": e["msg"]} for e in error.errors()[:MAX_DEFECTS]]
     return JSONResponse({"detail": defects}, 422)

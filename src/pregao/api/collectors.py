@@ -1,4 +1,4 @@
-"""Metrics that are read at each scrape: served models, newest closes, and the processes of the server."""
+"""Metrics that are read at each scrape: served models, newest closes, the processes of the server."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from pregao.api.forecasts import Forecasts
 
 MAX_STOCKS = 500
-"""The most labels of stocks; B3 lists fewer liquid ones. Beyond it, the last requested ones are shown."""
+"""The maximum number of stock labels; B3 has fewer liquid stocks. The last requested stocks are shown."""
 
 
 class ServedStocks(Collector):
-    """The served models, and how new the closes are that forecasts are made from."""
+    """The served models, and the age of the newest closes."""
 
     def __init__(self, forecasts: "Forecasts") -> None:
         self.forecasts = forecasts
 
     def collect(self) -> Iterator[Metric]:
-        """Timestamps, not ages: Prometheus subtracts them from its own time."""
+        """Timestamps, not ages: Prometheus subtracts them from the current time."""
         ready, problems = self.forecasts.ready, len(self.forecasts.registry.problems)
         yield GaugeMetricFamily("pregao_ready", "1 once the models are loaded", float(ready))
         yield GaugeMetricFamily("pregao_problems", "Problems that /health lists", problems)
@@ -57,26 +57,26 @@ class ServedStocks(Collector):
 
 
 class ServerProcesses(Collector):
-    """Processor time and memory of all processes, the trainings apart.
+    """Processor time and memory of the server and of its trainings.
 
     Args:
-        server: the process that all others come from.
+        server: the process that started all others.
     """
 
     def __init__(self, server: int) -> None:
         self.server = server
 
     def collect(self) -> Iterator[Metric]:
-        """A process that ended is in its parent's time, so that the sums never fall; the HTTP process starts trainings.
+        """A process that ended is counted with its parent, so that sums never fall; the HTTP process starts trainings.
 
-        Their memory is the proportional set size: shared pages are counted once.
+        The memory is the proportional set size: shared pages are counted once.
         """
         here = psutil.Process(os.getpid())
         trainings = here.children(recursive=True)
         servers = set(_family(psutil.Process(self.server))) - {here, *trainings}
-        own, ended = _processor_seconds(here)
+        http, ended = _processor_seconds(here)
         cpu = CounterMetricFamily("pregao_cpu_seconds", "Processor time of all processes", labels=["part"])
-        cpu.add_metric(["server"], own + sum(map(sum, map(_processor_seconds, servers))))
+        cpu.add_metric(["server"], http + sum(map(sum, map(_processor_seconds, servers))))
         cpu.add_metric(["training"], ended + sum(map(sum, map(_processor_seconds, trainings))))
         memory = GaugeMetricFamily("pregao_memory_bytes", "Proportional set size of all processes", labels=["part"])
         memory.add_metric(["server"], _bytes([here, *servers]))
@@ -98,7 +98,7 @@ def _family(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _processor_seconds(process: psutil.Process) -> tuple[float, float]:
-    """Its own, and that of its children that have ended; nothing for a process that has just gone itself."""
+    """Seconds of the process and of its children that ended; zeros for a process that has just ended."""
     try:
         spent = process.cpu_times()
     except psutil.Error:
@@ -113,5 +113,5 @@ def _bytes(processes: Iterable[psutil.Process]) -> int:
             found = process.memory_full_info()
         except psutil.Error:
             continue
-        total += getattr(found, "pss", found.uss)  # only Linux knows the first
+        total += getattr(found, "pss", found.uss)  # only Linux has pss
     return total

@@ -8,7 +8,7 @@ from pregao.config import Choices, SourceChoices, Text
 
 
 class ServeConfig(Choices):
-    """Everything that decides how the API is served."""
+    """The choices of serve.py."""
 
     host: Literal["127.0.0.1", "0.0.0.0", "::"]  # nosec B104
     port: Annotated[int, Field(ge=1024, le=65535)]

@@ -1,4 +1,4 @@
-"""The log of forecasts for asyncio: forecasts are logged before they are answered, and scored once closes are known."""
+"""The log of forecasts for asyncio: a forecast is logged before its response, and scored once its closes are known."""
 
 import asyncio
 import logging
@@ -30,8 +30,8 @@ class ForecastLogService:
     """The log of forecasts of one HTTP process.
 
     Args:
-        poll: seconds between looks for new closes.
-        monitoring: where the scores are shown.
+        poll: seconds between checks for new closes.
+        monitoring: shows the scores.
     """
 
     def __init__(self, poll: float, monitoring: Monitoring) -> None:
@@ -39,12 +39,12 @@ class ForecastLogService:
         self.monitoring = monitoring
         self.writer = ForecastWriter()
         self._settled: dict[tuple[str, PriceBasis], date] = {}
-        # Two threads, so that reading the log does not wait for a write.
+        # Two threads: a read does not wait for a write.
         self._write_thread = ThreadPoolExecutor(1, "forecast writer")
         self._read_thread = ThreadPoolExecutor(1, "accuracy")
 
     async def write(self, record: Record) -> bool:
-        """Write a forecast; whether the log has it."""
+        """Write a forecast; returns whether it is in the log."""
         written = await self._in_thread(self._write_thread, self.writer.write, record)
         self.monitoring.waiting.set(self.writer.waiting)
         return written
@@ -58,10 +58,10 @@ class ForecastLogService:
         return accuracy(await self._in_thread(self._read_thread, self.writer.log.outcomes, stock))
 
     async def watch(self, prices_of: PricesOf) -> None:
-        """Write the forecasts that the log missed, and score those whose closes are known; never ends."""
+        """Write waiting forecasts, and score those whose closes are known; never ends."""
         while True:
             try:
-                await self._look(prices_of)
+                await self._update(prices_of)
             except ForecastsUnavailable:
                 pass  # the writer has logged it
             except Exception:
@@ -73,12 +73,12 @@ class ForecastLogService:
         for thread in (self._write_thread, self._read_thread):
             thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _look(self, prices_of: PricesOf) -> None:
+    async def _update(self, prices_of: PricesOf) -> None:
         await self._in_thread(self._write_thread, self.writer.retry)
         self.monitoring.waiting.set(self.writer.waiting)
         due = await self._in_thread(self._read_thread, self.writer.log.due, datetime.now(UTC).date())
         for stock, price in due:
-            with suppress(PregaoError):  # no prices now: the next look asks again
+            with suppress(PregaoError):  # no prices now: retried at the next update
                 await self._settle(stock, price, await prices_of(Symbol.parse(stock), price))
         for entry in await self.accuracy(None):
             self.monitoring.live(entry)
@@ -86,7 +86,7 @@ class ForecastLogService:
     async def _settle(self, stock: str, price: PriceBasis, prices: pd.DataFrame) -> None:
         last = prices["date"].iloc[-1].date()
         if self._settled.get((stock, price)) == last:
-            return  # these closes have been used
+            return  # these closes were used before
         await self._in_thread(self._write_thread, self.writer.settle, stock, price, prices)
         self._settled[stock, price] = last
 

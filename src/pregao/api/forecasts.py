@@ -1,4 +1,4 @@
-"""The forecasts of the served models, remembered for as long as neither the model nor the prices change."""
+"""The forecasts of the served models, cached until the model or the prices change."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ Network = Callable[[Served, Window], Awaitable[Rows]]
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as JSON, and the time (seconds since the epoch) in which it is current."""
+    """A response as JSON, valid from `since` until `until` (seconds since the epoch)."""
 
     body: bytes
     served: Served
@@ -36,13 +36,13 @@ class Answer:
 
 
 class Forecasts:
-    """Forecasts of this process's served models from its latest prices.
+    """Forecasts of the served models from the latest prices.
 
     Args:
-        config: the source of prices, and when to ask it again.
+        config: the source of prices, and the time between its requests.
         network: runs a model.
-        monitoring: where remembered and computed forecasts are counted.
-        log: where forecasts by stock are logged.
+        monitoring: counts cached and computed forecasts.
+        log: takes the forecasts by stock.
     """
 
     def __init__(self, config: ServeConfig, network: Network, monitoring: Monitoring, log: ForecastLogService) -> None:
@@ -57,7 +57,7 @@ class Forecasts:
         self._window_thread = ThreadPoolExecutor(1, "windows")
 
     async def start(self) -> None:
-        """Load the served models, and make sure that each answers."""
+        """Load the served models, and check that each returns a forecast."""
         await self.registry.start()
         for served in self.registry.served.values():
             await self.network(served, served.model.window([1.0] * served.model.card.lookback))
@@ -70,8 +70,8 @@ class Forecasts:
         self.prices.close()
         self._window_thread.shutdown(wait=False, cancel_futures=True)
 
-    def remembered(self, ticker: str) -> bytes | None:
-        """The answer for a stock, if nothing has changed since it was made."""
+    def cached_answer(self, ticker: str) -> bytes | None:
+        """The stored response for a stock, if neither its model nor its prices have changed."""
         answer = self._answers.get(ticker)
         if answer is None or not answer.since <= time.time() < answer.until or self.registry.changed():
             return None
@@ -84,12 +84,12 @@ class Forecasts:
         """The forecast from a stock's latest closes, logged before it is returned.
 
         Raises:
-            NoModel: no version of this stock is served.
-            PregaoError: no prices, or too few.
+            NoModel: neither a model of this stock nor the shared model is served.
+            PregaoError: the stock has no prices, or too few.
         """
-        remembered = self.remembered(symbol.ticker)
-        if remembered is not None:
-            return remembered
+        cached = self.cached_answer(symbol.ticker)
+        if cached is not None:
+            return cached
         served = await self.registry.model(symbol)
         latest = await self.prices.latest(symbol, served.model.card)
         window = await self._window(symbol, served, latest.prices.table)
@@ -106,8 +106,8 @@ class Forecasts:
         """The forecast after these closes.
 
         Raises:
-            NoModel: no version of this stock is served.
-            InvalidCloses: fewer than the model needs.
+            NoModel: neither a model of this stock nor the shared model is served.
+            InvalidCloses: fewer closes than the model needs.
         """
         served = await self.registry.model(symbol)
         return encode(compose_forecast(symbol, served, await self._rows(served, served.model.window(closes))))
@@ -116,13 +116,13 @@ class Forecasts:
         """A stock's latest prices on a basis.
 
         Raises:
-            PregaoError: no model, or no prices.
+            PregaoError: the stock has no model or no prices.
         """
         card = (await self.registry.model(symbol)).model.card
         return (await self.prices.latest(symbol, replace(card, price=price))).prices.table
 
     async def _window(self, symbol: Symbol, served: Served, prices: pd.DataFrame) -> Window:
-        """The window at the end of the prices, with the online width of its bands."""
+        """The last window of the prices, with the online width of its bands."""
         known = self._windows.get(symbol.ticker)
         if known is not None and known[0] is served and known[1] is prices:
             return known[2]
@@ -137,6 +137,6 @@ class Forecasts:
 
 
 def encode(forecast: Forecast) -> bytes:
-    """The answer of POST /predict."""
+    """The JSON of POST /predict."""
     prices = ", ".join(f"{row['close']:.2f}" for row in forecast.rows)
     return json.dumps(forecast.as_json() | {"preco": f"[{prices}]"}, allow_nan=False).encode()

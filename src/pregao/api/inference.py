@@ -1,7 +1,7 @@
 """Batches windows for the inference processes: requests that arrive during a call are sent together in the next call.
 
-A call through LitServe's queues costs more than the network does, and costs the same for one window as for thirty. The
-windows of a batch are still forecast one by one, so that a forecast does not depend on its batch, to the last bit.
+A call through LitServe's queues takes longer than the network, and as long for one window as for thirty. The windows of
+a batch are forecast one by one, so that a forecast does not depend on its batch, bit for bit.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ MAX_WINDOWS = 32
 """Windows in one batch."""
 
 TRIES = 3
-"""A batch is sent again if its process died: a forecast changes nothing, so sending it twice does no harm."""
+"""A batch whose process died is sent again, which is safe: a forecast has no side effects."""
 
 Ask = Callable[[Batch], Awaitable[list[Rows | None]]]
 """Sends model folders and windows to an inference process; returns rows, None where a folder has no model."""
@@ -36,7 +36,7 @@ class Inference:
 
     Args:
         ask: sends one batch.
-        processes: how many there are; each may have one batch running and one that waits.
+        processes: their number; each may have one running and one waiting batch.
         deadline: seconds for all tries together.
     """
 
@@ -66,7 +66,9 @@ class Inference:
 
     async def _send(self, requests: list[_Request]) -> None:
         try:
-            open_requests = [request for request in requests if not request.rows.done()]  # a client may have gone
+            open_requests = [
+                request for request in requests if not request.rows.done()
+            ]  # its client may have disconnected
             batch = [(request.folder, request.window) for request in open_requests]
             answers = await self._ask_with_retries(batch) if batch else []
             for request, rows in zip(open_requests, answers, strict=True):

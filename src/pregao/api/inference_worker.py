@@ -18,18 +18,17 @@ if TYPE_CHECKING:  # importing torch takes seconds, and the server's starter doe
 
 Rows = list[dict[str, Any]]
 PlainWindow = tuple[list[float], list[float], float, str]
-"""A Window's fields: plain, since LitServe's queues would import torch to unpickle
-the class."""
+"""The fields of a Window; to unpickle the class, LitServe's queues would import torch."""
 Batch = list[tuple[str, PlainWindow]]
-"""Model folders, each with the window that its model sees."""
+"""Model folders, each with the window for its model."""
 
 MODELS_IN_MEMORY = 64
 
 
 class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no types
-    """Runs the network. It knows neither registry nor prices: each request names its model's folder and its window.
+    """Runs the network. It reads neither registry nor prices: each request holds its model's folder and its window.
 
-    So a change of the served model needs no message between the processes: the next request names another folder.
+    A change of the served model needs no message between the processes: the next request has another folder.
     """
 
     def setup(self, device: str) -> None:
@@ -41,7 +40,7 @@ class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no type
         self.window = Window
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes ctrl-C on
         threading.Thread(target=_end_with_the_parent, daemon=True).start()
-        # One thread: a network of this size is several times slower on two.
+        # One thread: a network of this size is several times slower with two.
         torch.set_num_threads(1)
         self.load = lru_cache(MODELS_IN_MEMORY)(TrainedModel.load)
 

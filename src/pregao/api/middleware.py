@@ -1,6 +1,6 @@
-"""The outermost layer of the app: API key, limit of the body's size, deadline, request counters.
+"""The outermost layer of the app: API key, maximum body size, deadline, request counters.
 
-Plain ASGI, since every request passes it: Starlette's BaseHTTPMiddleware would start a task per request.
+Plain ASGI, since it runs for every request: Starlette's BaseHTTPMiddleware would start a task per request.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
-"""Paths that need no key: the documentation is of no use without the list of routes."""
+"""Paths without a key; the documentation needs the list of routes."""
 
 
 class RequestMiddleware:
@@ -30,10 +30,10 @@ class RequestMiddleware:
 
     Args:
         app: the next ASGI layer.
-        api_key: the key that clients must send; None lets every client in.
+        api_key: the key that clients must send; None if no key is needed.
         max_body: bytes.
         deadline: seconds.
-        monitoring: where answers are counted.
+        monitoring: counts the responses.
     """
 
     def __init__(
@@ -46,19 +46,19 @@ class RequestMiddleware:
         self.monitoring = monitoring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with a refusal, or pass the request to the app."""
+        """Refuse the request, or pass it to the app."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
         response = _Response(send)
         try:
-            await self._in_time(scope, receive, response)
+            await self._with_deadline(scope, receive, response)
         finally:
-            status = response.status or 499  # the client went away
+            status = response.status or 499  # the client disconnected
             self.monitoring.answered(scope["method"], _route(scope), status, time.perf_counter() - started)
 
-    async def _in_time(self, scope: Scope, receive: Receive, response: "_Response") -> None:
+    async def _with_deadline(self, scope: Scope, receive: Receive, response: "_Response") -> None:
         try:
             async with asyncio.timeout(self.deadline) as clock:
                 body = await self._body(scope, receive, response)
@@ -103,7 +103,7 @@ class RequestMiddleware:
 
 
 class _Response:
-    """`send`, which remembers the status that was sent; 0 before."""
+    """Wraps `send`, and keeps the status that was sent; 0 before."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -127,30 +127,30 @@ class _Response:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that first returns the body that has been read."""
-    given = False
+    """A `receive` that first returns the body, which has been read."""
+    replayed = False
 
     async def replay() -> Message:
-        nonlocal given
-        if given:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
 
 
 def _may_take_long(scope: Scope) -> bool:
-    """A training that a client waits for, and its events."""
+    """Whether the request waits for a training."""
     path = scope["path"]
     return bool(path == "/train" or path.endswith("/events"))
 
 
 def _bearer(scope: Scope, headers: dict[bytes, bytes]) -> bytes:
-    """The key as Prometheus sends it, which before version 3 has no other header."""
+    """The key in the header of Prometheus, which before version 3 can send no other."""
     return headers.get(b"authorization", b"").removeprefix(b"Bearer ") if scope["path"] == "/metrics" else b""
 
 
 def _route(scope: Scope) -> str:
-    """The route's pattern: unknown addresses must not become labels without end."""
+    """The pattern of the route; one label for all unknown paths, whose number has no limit."""
     return str(getattr(scope.get("route"), "path", "none"))

@@ -1,8 +1,8 @@
-"""Prometheus metrics: requests and their duration, remembered forecasts, outcomes of trainings.
+"""Prometheus metrics: requests and their duration, cached forecasts, outcomes of trainings.
 
-Names are `pregao_` + quantity + unit, seconds and bytes, `_total` for counters. Labels have few values, so that no
-client can add many: routes are patterns, methods and outcomes are lists, stocks are those with prices. Metrics that
-are read at each scrape are in collectors.py.
+Names are `pregao_` + quantity + unit (seconds, bytes), `_total` for counters. The number of label values is limited,
+so that clients cannot add many: routes are patterns, methods and outcomes are fixed lists, stocks need prices.
+Metrics that are read at each scrape are in collectors.py.
 """
 
 from datetime import datetime
@@ -17,11 +17,10 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 TRAINING_BUCKETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 10800)
 
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-"""A client may send any word as its method; others are counted together."""
+"""Other methods, which clients may invent, are counted together."""
 
 OUTCOMES = ("promoted", "kept", "refused", "failed", "cancelled")
 """How a training may end; `kept`: the new model is registered, and the previous one is still served."""
-
 
 LIVE = {
     "mape": "Mean absolute error of past forecasts, relative to the actual closes",
@@ -43,7 +42,7 @@ class Monitoring:
             "pregao_request_seconds", "Time to the whole answer", labels, buckets=BUCKETS, registry=self.registry
         )
         self.remembered = Counter(
-            "pregao_forecasts_remembered", "Forecasts that were answered from memory", registry=self.registry
+            "pregao_forecasts_remembered", "Forecasts that were returned from memory", registry=self.registry
         )
         self.computed = Counter("pregao_forecasts_computed", "Forecasts that a model made", registry=self.registry)
         self.training = Gauge(
@@ -56,7 +55,7 @@ class Monitoring:
             buckets=TRAINING_BUCKETS,
             registry=self.registry,
         )
-        for known in OUTCOMES:  # an alert sees no increase from a series that begins with its first event
+        for known in OUTCOMES:  # an alert misses the first event of a series that did not exist before
             self.training_seconds.labels(known)
         self.drift = Gauge(
             "pregao_drift_score",
@@ -65,7 +64,7 @@ class Monitoring:
             registry=self.registry,
         )
         self.waiting = Gauge(
-            "pregao_forecasts_waiting", "Forecasts that no database has taken yet", registry=self.registry
+            "pregao_forecasts_waiting", "Forecasts that are not in the log yet", registry=self.registry
         )
         self._live = {
             name: Gauge(f"pregao_live_{name}_ratio", about, ("stock", "model"), registry=self.registry)
@@ -74,13 +73,13 @@ class Monitoring:
         self._children = lru_cache(1024)(self._labelled)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answer."""
+        """Count a response."""
         requests, histogram = self._children(method, route, status)
         requests.inc()
         histogram.observe(seconds)
 
     def trained(self, job: Job) -> None:
-        """Count a training that is over."""
+        """Count a training that has ended."""
         assert job.finished is not None
         seconds = datetime.fromisoformat(job.finished) - datetime.fromisoformat(job.created)
         self.training_seconds.labels(outcome(job)).observe(seconds.total_seconds())
@@ -90,18 +89,18 @@ class Monitoring:
         return self.requests.labels(*labels), self.seconds.labels(*labels)
 
     def live(self, entry: dict[str, Any]) -> None:
-        """Show an entry of GET /accuracy; of several versions of a model, the last one is shown."""
+        """Show an entry of GET /accuracy; the last version of a model replaces earlier ones."""
         for name, gauge in self._live.items():
             if entry[name] is not None:
                 gauge.labels(entry["stock"], entry["model"]).set(entry[name] / 100)
 
     def text(self) -> bytes:
-        """Prometheus' exposition format."""
+        """The metrics in Prometheus' exposition format."""
         return generate_latest(self.registry)
 
 
 def outcome(job: Job) -> str:
-    """Which of OUTCOMES a training that is over had."""
+    """The one of OUTCOMES with which a training ended."""
     if job.result is not None:
         return "promoted" if job.result["promoted"] else "kept"
     return "refused" if job.refusal is not None else job.state

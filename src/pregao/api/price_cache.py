@@ -1,4 +1,4 @@
-"""The latest prices of each stock: downloaded once, kept until the next session's close or the next try."""
+"""The latest prices of each stock, kept until the next session's close or the next try."""
 
 import asyncio
 import time
@@ -16,10 +16,10 @@ from pregao.prices.symbols import Symbol
 from pregao.prices.table import PriceBasis
 
 SECONDS_FOR_NEWER_PRICES = 5.0
-"""How long a client waits for newer prices, where older ones are in memory."""
+"""How long a request waits for newer prices where older ones are in memory."""
 
 SECONDS_AFTER_A_REFUSAL = 30.0
-"""How long a source that refused is not asked again, at most."""
+"""The maximum time between two requests to a source that has refused."""
 
 Key = tuple[str, PriceBasis, int, str]
 """Ticker, price basis, lookback and first session that a model needs."""
@@ -27,9 +27,9 @@ Key = tuple[str, PriceBasis, int, str]
 
 @dataclass(frozen=True)
 class Latest:
-    """A source's answer, and the time (seconds since the epoch) in which it counts as the latest.
+    """A source's answer, fresh from `since` until `until` (seconds since the epoch).
 
-    The start counts too: a clock that was a year ahead and is set right would else keep an answer for a year.
+    Without `since`, an answer of a clock that was a year ahead would be kept for a year after its correction.
     """
 
     answer: Prices | PregaoError
@@ -38,7 +38,7 @@ class Latest:
 
     @property
     def fresh(self) -> bool:
-        """Whether it counts as the latest now."""
+        """Whether it is fresh now."""
         return self.since <= time.time() < self.until
 
     @property
@@ -57,28 +57,28 @@ class PriceCache:
     """Latest prices by stock and basis.
 
     Args:
-        source: where prices come from.
-        retry: seconds until stale or missing prices are asked for again.
+        source: of the prices.
+        retry: seconds until stale or missing prices are requested again.
 
     Raises:
         InvalidChoice: a source that is not allowed.
     """
 
     def __init__(self, source: SourceChoices, retry: float) -> None:
-        Downloader(source.name, source.path)  # refuses a wrong choice at the start
+        Downloader(source.name, source.path)  # raises for a wrong choice
         self.source = source
         self.retry = retry
         self._kept: dict[Key, Latest] = {}
         self._downloads: dict[Key, asyncio.Task[Latest]] = {}
-        # Threads apart: a source that hangs must not hold up LitServe, which shares asyncio's threads.
+        # Separate threads: a source that hangs must not block asyncio's, which LitServe uses too.
         self._threads = ThreadPoolExecutor(4, "prices")
 
     async def warm_up(self) -> None:
-        """Load a calendar: the first time takes as long as a hundred forecasts."""
+        """Load a calendar, which takes as long as a hundred forecasts."""
         await asyncio.get_running_loop().run_in_executor(self._threads, calendar.next_close, "BVMF")
 
     async def latest(self, symbol: Symbol, card: ModelCard) -> Latest:
-        """The latest prices, or a refusal; older prices, marked as stale, where newer ones take long or are refused."""
+        """The latest prices or a refusal; older prices, marked as stale, where newer ones are late or refused."""
         key = (symbol.ticker, card.price, card.lookback, card.validation_start)
         kept = self._kept.get(key)
         if kept is not None and kept.fresh:
@@ -91,10 +91,10 @@ class PriceCache:
         await asyncio.wait({download}, timeout=0 if kept.answer.stale else SECONDS_FOR_NEWER_PRICES)
         if download.done():
             return download.result()
-        return replace(kept, answer=replace(kept.answer, stale=True), until=0.0)  # the next request looks again
+        return replace(kept, answer=replace(kept.answer, stale=True), until=0.0)  # the next request tries again
 
     def newest_closes(self) -> dict[str, date]:
-        """The day of the newest close by ticker, of the stocks whose forecast was asked for."""
+        """The day of the newest close of each requested ticker."""
         found: dict[str, date] = {}
         for (ticker, *_), kept in self._kept.copy().items():
             if isinstance(kept.answer, Prices):
@@ -102,13 +102,13 @@ class PriceCache:
         return found
 
     def close(self) -> None:
-        """Stop the threads; one that waits for a source ends with its process."""
+        """Stop the threads; a thread that waits for a source ends with the process."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _download(self, key: Key, symbol: Symbol, card: ModelCard) -> Latest:
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, symbol, card)
-            # A new model may need more of the past; where the source refuses, the prices of the previous one are used.
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, symbol, card)
+            # A new model may need a longer history; if the source refuses, the history of the previous one is used.
             previous = [self._kept.pop(other) for other in list(self._kept) if other[:2] == key[:2]]
             usable = [kept.answer for kept in previous if isinstance(kept.answer, Prices)]
             if isinstance(found.answer, PregaoError) and usable:
@@ -119,7 +119,7 @@ class PriceCache:
         finally:
             del self._downloads[key]
 
-    def _ask(self, symbol: Symbol, card: ModelCard) -> Latest:
+    def _fetch(self, symbol: Symbol, card: ModelCard) -> Latest:
         now = time.time()
         try:
             prices = latest_prices(Downloader(self.source.name, self.source.path, card.price), symbol, card)

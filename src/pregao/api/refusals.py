@@ -1,4 +1,4 @@
-"""Which refusal is which HTTP status, and how it reads: one sentence without a path of the host."""
+"""The HTTP status and the JSON of each refusal: one sentence without paths of the host."""
 
 from typing import Any
 
@@ -43,17 +43,17 @@ FIELD: dict[type[PregaoError], list[str]] = {
 
 
 def status(kind: type[PregaoError]) -> int:
-    """The status of a refusal's class, or of the nearest ancestor in the table."""
+    """The status of a class, or of its nearest ancestor in the table."""
     return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
 
 
 def kind(name: str) -> type[PregaoError]:
-    """The refusal of this name, as a training's record has it."""
+    """The class of this name, which a training's record holds."""
     return next(known for known in STATUS if known.__name__ == name)
 
 
 def body(kind: type[PregaoError], sentence: str) -> dict[str, Any]:
-    """The answer's JSON: one sentence, and for 422 FastAPI's list of one."""
+    """The response's JSON: one sentence, or for 422 FastAPI's list with one entry."""
     detail = sentence_for_clients(sentence)
     if status(kind) != 422:
         return {"detail": detail}

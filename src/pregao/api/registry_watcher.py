@@ -1,4 +1,4 @@
-"""The served models of the HTTP process: loaded at the start, then followed as the registry changes."""
+"""The served models of the HTTP process, which follow the registry."""
 
 import asyncio
 import logging
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 class RegistryWatcher:
     """Served models by ticker.
 
-    What this machine changes is announced by the stamp of a file, and followed before the next answer; what other
-    machines change is found at intervals. Where the registry fails, the models in memory stay.
+    A change by this machine replaces a file, and is followed before the next response; a change by another machine is
+    found at intervals. Where the registry fails, the models in memory stay.
 
     Attributes:
         served: by ticker, SHARED included.
@@ -32,30 +32,30 @@ class RegistryWatcher:
         self._changes = os.fspath(registry.changes())
         self._stamp: object = None
         self._lock = asyncio.Lock()
-        self._looked = asyncio.Event()
-        # A thread apart: a registry that hangs must not hold up LitServe, which shares asyncio's threads.
+        self._started = asyncio.Event()
+        # A separate thread: a registry that hangs must not block asyncio's threads, which LitServe uses too.
         self._thread = ThreadPoolExecutor(1, "registry")
 
     async def start(self) -> None:
-        """Load the served models; the shipped ones are registered where they are not yet."""
+        """Load the served models, and register the shipped ones that are not yet registered."""
         try:
             await self._follow(self._stamp_now())
         finally:
-            self._looked.set()
+            self._started.set()
 
     async def watch(self, poll: float) -> None:
-        """Look every `poll` seconds for changes by other machines; never ends."""
+        """Read the registry every `poll` seconds; never ends."""
         while True:
             await asyncio.sleep(poll)
             await self._follow(None)
 
     async def model(self, symbol: Symbol) -> Served:
-        """The stock's served model, or the shared one, after every change that this machine has announced.
+        """The stock's served model, or the shared one, after every change by this machine.
 
         Raises:
             NoModel: there is neither.
         """
-        await self._looked.wait()  # the port is open before the models are loaded: "no model" would be untrue
+        await self._started.wait()  # the port is open before the models are loaded: "no model" would be wrong
         if self.changed():
             await self._follow(self._stamp_now())
         served = self.in_memory(symbol.ticker)
@@ -64,11 +64,11 @@ class RegistryWatcher:
         return served
 
     def in_memory(self, ticker: str) -> Served | None:
-        """The stock's model, or the shared one, as of the last look."""
+        """The stock's model, or the shared one, as last read."""
         return self.served.get(ticker) or self.served.get(SHARED)
 
     def changed(self) -> bool:
-        """Whether a change has been announced since the last look."""
+        """Whether this machine has changed the registry since it was last read."""
         return self._stamp_now() != self._stamp
 
     def close(self) -> None:
@@ -83,22 +83,22 @@ class RegistryWatcher:
         return found.st_mtime_ns, found.st_ino
 
     async def _follow(self, stamp: object) -> None:
-        """Load what the registry says now, unless another request has just done so for the same stamp."""
+        """Load the registry's models, unless another request has just done so for the same stamp."""
         async with self._lock:
             if stamp is not None and stamp == self._stamp:
                 return
-            now = self._stamp_now()  # before the look: a change during the look is followed next
-            look = asyncio.get_running_loop().run_in_executor(self._thread, self._look)
-            self.served, self.problems = await look
+            now = self._stamp_now()  # before reading: a change meanwhile is followed next
+            loop = asyncio.get_running_loop()
+            self.served, self.problems = await loop.run_in_executor(self._thread, self._read)
             self._stamp = now
 
-    def _look(self) -> tuple[dict[str, Served], dict[str, str]]:
+    def _read(self) -> tuple[dict[str, Served], dict[str, str]]:
         """The served models, and the problems."""
         try:
             if self.served:
-                _refuse_a_lost_database()
+                _raise_if_database_is_missing()
             champions = registry.champions()
-        except Exception as error:  # of MLflow, SQLAlchemy, the network: the models in memory stay
+        except Exception as error:  # MLflow's, SQLAlchemy's, the network's: the models in memory stay
             return dict(self.served), {"registry": self._problem("The registry cannot be read", error)}
         served, problems = dict(self.served), {}
         for stock, (version, run_id) in champions.items():
@@ -114,19 +114,19 @@ class RegistryWatcher:
             if unfit is None:
                 served[stock] = found
             else:
-                served.pop(stock, None)  # it is the champion no longer
+                served.pop(stock, None)  # no longer the champion
                 problems[stock] = self._logged(f"{stock} version {version} is not served: {unfit}.")
         for stock in set(registry.shipped_stocks()) - champions.keys() - served.keys():
             try:
                 served[stock] = registry.champion(Symbol.parse(stock))
             except Exception as error:
-                problems[stock] = self._problem(f"{stock}, which ships, cannot be registered", error)
+                problems[stock] = self._problem(f"The shipped model of {stock} cannot be registered", error)
         for stock in self.served.keys() - champions.keys():
-            problems[stock] = f"{stock}: the registry has no champion any more; the one in memory is served."
+            problems[stock] = f"{stock}: the registry has no champion any more; the model in memory is served."
         return served, problems
 
     def _problem(self, what: str, error: Exception) -> str:
-        return self._logged(f"{what}: {refusal(error) or type(error).__name__}. What is in memory is served.")
+        return self._logged(f"{what}: {refusal(error) or type(error).__name__}. The models in memory are served.")
 
     def _logged(self, sentence: str) -> str:
         if sentence_for_clients(sentence) not in self.problems.values():
@@ -134,8 +134,8 @@ class RegistryWatcher:
         return sentence_for_clients(sentence)
 
 
-def _refuse_a_lost_database() -> None:
-    """Looking into a database that is gone would make a new, empty one."""
+def _raise_if_database_is_missing() -> None:
+    """A connection to a missing database would create an empty one."""
     file = settings().tracking_uri.removeprefix("sqlite:///")
     if file != settings().tracking_uri and not os.path.exists(file):
         raise FileNotFoundError(file)

@@ -53,32 +53,36 @@ TRAIN_EXAMPLES: dict[str, Any] = {
 }
 
 
-async def service(request: Request) -> Service:
-    """The service of the running server."""
+async def get_service(request: Request) -> Service:
+    """The state of the running server."""
     found: Service = request.app.state.service
     return found
 
 
-Here = Annotated[Service, Depends(service)]
+CurrentService = Annotated[Service, Depends(get_service)]
 
 
 def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals that a route documents, with those of the middleware."""
+    """The documented refusals of a route and of the middleware."""
     return {status: {"model": Busy if status == 409 else Detail} for status in (400, 401, 413, 504, *statuses)}
 
 
-key = Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="Where the server has PREGAO_API_KEY set"))
+key = Security(
+    APIKeyHeader(name="X-API-Key", auto_error=False, description="Needed if the server has PREGAO_API_KEY set")
+)
 routes = APIRouter(dependencies=[key])
 open_routes = APIRouter()
 
 
 @routes.post("/predict", response_model=PredictAnswer, responses=refused(404, 503), tags=["forecasts"])
-async def predict(body: Annotated[PredictRequest, Body(openapi_examples=PREDICT_EXAMPLES)], here: Here) -> Response:
-    """The next 10 closes of a stock, or after the closes that are given."""
-    symbol = Symbol.parse(here.config.stock if body.stock is None else body.stock)
+async def predict(
+    body: Annotated[PredictRequest, Body(openapi_examples=PREDICT_EXAMPLES)], service: CurrentService
+) -> Response:
+    """Forecast the next 10 closes of a stock, or those after given closes."""
+    symbol = Symbol.parse(service.config.stock if body.stock is None else body.stock)
     if body.historical_data is not None:
-        return _json(await here.forecasts.of_closes(symbol, body.historical_data))
-    return _json(await here.forecasts.of_stock(symbol))
+        return _json(await service.forecasts.of_closes(symbol, body.historical_data))
+    return _json(await service.forecasts.of_stock(symbol))
 
 
 @routes.post(
@@ -89,28 +93,28 @@ async def predict(body: Annotated[PredictRequest, Body(openapi_examples=PREDICT_
 )
 async def train(
     body: Annotated[TrainRequest, Body(openapi_examples=TRAIN_EXAMPLES)],
-    here: Here,
+    service: CurrentService,
     wait: Annotated[bool, Query(description="false: answer immediately, with the address of the job")] = True,
 ) -> Response:
     """Train a model for a stock, and serve it unless it is clearly worse than the served one."""
-    job = await here.trainings.start(body)
+    job = await service.trainings.start(body)
     if wait:
-        return _ended(await here.trainings.ended(job.id))
+        return _ended(await service.trainings.ended(job.id))
     where = f"/train/{job.id}"
     started = {"job": job.id, "status_url": where, "events_url": f"{where}/events"}
     return JSONResponse(started, 202, headers={"Location": where})
 
 
 @routes.get("/train", response_model=JobList, responses=refused(), tags=["trainings"])
-def jobs(here: Here) -> Response:
-    """The trainings that this machine remembers, newest first."""
-    return JSONResponse({"jobs": [as_json(job) for job in here.trainings.jobs.all()]})
+def jobs(service: CurrentService) -> Response:
+    """The trainings of this machine, newest first."""
+    return JSONResponse({"jobs": [as_json(job) for job in service.trainings.jobs.all()]})
 
 
 @routes.get("/train/{job}", response_model=JobAnswer, responses=refused(404), tags=["trainings"])
-def status(job: str, here: Here) -> Response:
+def status(job: str, service: CurrentService) -> Response:
     """The state of a training."""
-    return JSONResponse(as_json(here.trainings.jobs.read(job)))
+    return JSONResponse(as_json(service.trainings.jobs.read(job)))
 
 
 @routes.get(
@@ -119,28 +123,28 @@ def status(job: str, here: Here) -> Response:
     responses=refused(404) | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     tags=["trainings"],
 )
-async def events(job: str, here: Here) -> Response:
+async def events(job: str, service: CurrentService) -> Response:
     """The state of a training as Server-Sent Events, until it has ended."""
-    here.trainings.jobs.read(job)  # refuses before the answer starts
+    service.trainings.jobs.read(job)  # an unknown job is refused before the stream starts
     return StreamingResponse(
-        here.trainings.events(job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        service.trainings.events(job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
 
 
 @routes.delete("/train/{job}", response_model=JobAnswer, responses=refused(404), tags=["trainings"])
-async def cancel(job: str, here: Here) -> Response:
-    """Stop a training; the served model stays. A training that has ended is not changed."""
-    return JSONResponse(as_json(await here.trainings.cancel(job)))
+async def cancel(job: str, service: CurrentService) -> Response:
+    """Stop a training; the served model stays, and a training that has ended is not changed."""
+    return JSONResponse(as_json(await service.trainings.cancel(job)))
 
 
 @routes.get("/statistics", response_model=Statistics, responses=refused(503), tags=["models"])
 async def all_statistics(
-    here: Here,
+    service: CurrentService,
     stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None,
     limit: Annotated[int | None, Query(ge=1, le=10_000, description="Runs on a page")] = None,
-    page_token: Annotated[str | None, Query(max_length=60, description="next_page_token of the page before")] = None,
+    page_token: Annotated[str | None, Query(max_length=60, description="next_page_token of the previous page")] = None,
 ) -> Response:
-    """Every experiment that MLflow holds, with its runs."""
+    """Every experiment in MLflow, with its runs."""
     page = Page(None if stock is None else Symbol.parse(stock), limit, page_token)
     pieces = [piece async for piece in iterate_in_threadpool(statistics(page))]
     return _json("".join(pieces).encode())
@@ -148,15 +152,15 @@ async def all_statistics(
 
 @routes.get("/accuracy", response_model=Accuracy, responses=refused(503), tags=["forecasts"])
 async def accuracy(
-    here: Here, stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None
+    service: CurrentService, stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None
 ) -> Response:
     """Scores of past forecasts by stock, compared with last close."""
     ticker = None if stock is None else Symbol.parse(stock).ticker
-    return JSONResponse({"accuracy": await here.log.accuracy(ticker), "waiting": here.log.writer.waiting})
+    return JSONResponse({"accuracy": await service.log.accuracy(ticker), "waiting": service.log.writer.waiting})
 
 
 @routes.get("/models", response_model=ModelList, responses=refused(), tags=["models"])
-async def models(here: Here) -> Response:
+async def models(service: CurrentService) -> Response:
     """The served models."""
     entries = [
         {
@@ -166,15 +170,15 @@ async def models(here: Here) -> Response:
             "trained_at": served.model.card.trained_at,
             "metrics": served.model.card.metrics,
         }
-        for _, served in sorted(here.forecasts.registry.served.items())
+        for _, served in sorted(service.forecasts.registry.served.items())
     ]
     return JSONResponse({"models": entries})
 
 
 @routes.get("/info", responses=refused(), tags=["server"])
-async def info(here: Here) -> dict[str, Any]:
+async def info(service: CurrentService) -> dict[str, Any]:
     """Versions and settings of the server."""
-    config = here.config
+    config = service.config
     about = {name: version(name) for name in ("pregao", "litserve", "torch", "mlflow")}
     return {"versions": about, **config.model_dump(include={"stock", "workers", "deadline", "max_body"})}
 
@@ -185,9 +189,9 @@ async def info(here: Here) -> dict[str, Any]:
     response_class=Response,
     tags=["server"],
 )
-def metrics(here: Here) -> Response:
-    """Prometheus' metrics, in a thread: reading the memory of all processes takes milliseconds."""
-    return Response(here.monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+def metrics(service: CurrentService) -> Response:
+    """Prometheus' metrics, collected in a thread since it takes milliseconds."""
+    return Response(service.monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @open_routes.get(
@@ -196,10 +200,10 @@ def metrics(here: Here) -> Response:
     responses={413: {"model": Detail}, 503: {"model": Health}, 504: {"model": Detail}},
     tags=["server"],
 )
-async def health(here: Here) -> Response:
-    """200 once a model answers; other faults are listed as problems."""
-    registry = here.forecasts.registry
-    well = here.forecasts.ready and bool(registry.served)
+async def health(service: CurrentService) -> Response:
+    """200 once a model returns forecasts; other faults are listed as problems."""
+    registry = service.forecasts.registry
+    well = service.forecasts.ready and bool(registry.served)
     body = {
         "status": "ok" if well else "not ready",
         "stocks": sorted(registry.served),
@@ -209,7 +213,7 @@ async def health(here: Here) -> Response:
 
 
 def _ended(job: Job) -> Response:
-    """The answer to a client that waited for a training."""
+    """The response to a client that waited for a training."""
     if job.result is not None:
         return JSONResponse(outcome(job.result))
     sentence = job.error or "The training ended without a result."

@@ -1,4 +1,4 @@
-"""Requests and answers of the API, with examples that work when they are pasted."""
+"""Requests and responses of the API, with working examples."""
 
 from typing import Annotated, Literal
 
@@ -24,7 +24,7 @@ class _Request(BaseModel):
 
 
 class PredictRequest(_Request):
-    """A stock, or closes, or closes of a stock."""
+    """A stock, closes, or closes of a stock."""
 
     stock: Ticker | None = Field(None, description="VALE3 or VALE3.SA, in any case")
     historical_data: Annotated[list[Price], Field(min_length=FEWEST_CLOSES, max_length=MOST_CLOSES)] | None = Field(
@@ -39,7 +39,7 @@ class PredictRequest(_Request):
 
 
 class TrainRequest(_Request):
-    """A training's stock and days, both inclusive."""
+    """The stock, the first and the last day of a training."""
 
     stock: Ticker = Field(description="VALE3 or VALE3.SA, in any case")
     inicio: Day = Field(
@@ -52,7 +52,7 @@ class TrainRequest(_Request):
 
 
 class Answer(BaseModel):
-    """A part of an answer; later versions may add fields."""
+    """A part of a response; later versions may add fields."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -67,7 +67,7 @@ class ServedModel(Answer):
 
 
 class ModelAnswer(ServedModel):
-    """The model that answered."""
+    """The model of the forecast."""
 
     skill_mape: float | None = Field(description="Percent better than last close")
 
@@ -88,7 +88,7 @@ class SourceAnswer(Answer):
     """The source of the closes."""
 
     name: str = Field(description="cache, yahoo, b3, csv or sample")
-    reasons: list[str] = Field(description="Why the sources before it were skipped, one reason per source")
+    reasons: list[str] = Field(description="Why earlier sources were skipped, one reason per source")
 
 
 class PredictAnswer(Answer):
@@ -99,9 +99,9 @@ class PredictAnswer(Answer):
     prediction: float = Field(description="The next close")
     forecast: list[Step]
     as_of: str | None = Field(description="Day of the last close that was used; null for given closes")
-    stale: bool = Field(description="The source was out of reach, and newer closes may exist")
+    stale: bool = Field(description="The source was unavailable, and newer closes may exist")
     recorded: bool | None = Field(
-        description="Whether the log of forecasts has it; false while the log is out of reach. Null for given closes, "
+        description="Whether the forecast is in the log; false while the log is unavailable. Null for given closes, "
         "which are not logged"
     )
     source: SourceAnswer | None = Field(description="Null for given closes")
@@ -110,7 +110,7 @@ class PredictAnswer(Answer):
 
 
 class TrainAnswer(Answer):
-    """A training that is over."""
+    """A training that has ended."""
 
     message: str
     stock: str
@@ -118,12 +118,12 @@ class TrainAnswer(Answer):
     run_id: str
     metrics: dict[str, float | None]
     training_time: float = Field(description="Seconds")
-    promoted: bool = Field(description="Whether the new model is the one served")
+    promoted: bool = Field(description="Whether the new model is served")
     promotion: str = Field(description="Why")
 
 
 class JobStarted(Answer):
-    """A training that was started."""
+    """A training that has started."""
 
     job: str
     status_url: str
@@ -160,7 +160,7 @@ class Detail(Answer):
 
 
 class Busy(Detail):
-    """A refusal, since another training runs."""
+    """A refusal because another training runs."""
 
     job: str | None
 
@@ -178,7 +178,7 @@ class ModelList(Answer):
 
 
 class Scores(Answer):
-    """How forecasts did; percent, and RMSE in the stock's currency."""
+    """The accuracy of past forecasts in percent, RMSE in the stock's currency."""
 
     n: int = Field(description="Forecast closes whose outcome is known")
     rmse: float
@@ -209,14 +209,14 @@ class StockScores(Scores):
 
 
 class Accuracy(Answer):
-    """How past forecasts did."""
+    """The accuracy of past forecasts."""
 
     accuracy: list[StockScores]
     waiting: int = Field(description="Forecasts that are not in the log yet")
 
 
 class Health(Answer):
-    """Whether a model answers, and other problems."""
+    """Whether a model returns forecasts, and other problems."""
 
     status: Literal["ok", "not ready"]
     stocks: list[str]

@@ -31,14 +31,14 @@ from pregao.errors import InvalidChoice
 from pregao.prices.symbols import Symbol
 
 PR_SET_PDEATHSIG = 1
-"""Linux' number of: signal me when my parent dies. See prctl(2)."""
+"""Linux sends the process a signal when its parent dies. See prctl(2)."""
 
 SECONDS_TO_ANSWER_THE_LAST = 6
-"""How long open requests may take after SIGTERM: longer than it takes to cancel a training."""
+"""How long open requests may take after SIGTERM: longer than cancelling a training."""
 
 
 class Server(LitServer):  # type: ignore[misc] # LitServe has no types
-    """LitServe, with the routes of the contract instead of its own."""
+    """LitServe with the routes of the API's contract."""
 
     def __init__(self, config: ServeConfig) -> None:
         self.config = config
@@ -49,38 +49,38 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
             timeout=config.deadline,
             restart_workers=True,
         )
-        self.lost = False
+        self.http_died = False
         self.uvicorn_graceful_timeout = SECONDS_TO_ANSWER_THE_LAST
-        self.monitor_internal = 0.5  # LitServe's spelling: seconds between looks at the inference processes
+        self.monitor_internal = 0.5  # LitServe's name: seconds between checks of the inference processes
 
     def verify_worker_status(self) -> None:
-        """Load what the HTTP process needs while the inference processes start, for which LitServe waits here."""
+        """Load what the HTTP process needs, while LitServe waits for the inference processes."""
         from pregao.api.app import configure_app
         from pregao.tracking import client
 
         client.preload()
         configure_app(self.app, self.ask, self.config)
         super().verify_worker_status()
-        # The HTTP process is forked next: a garbage collection in either would unshare what both only read.
+        # The HTTP process is forked next; a garbage collection would copy the memory that both share.
         gc.collect()
         gc.freeze()
 
     def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:  # noqa: ANN401 - LitServe's
-        """End with the HTTP process: LitServe watches only its inference processes, and would wait for ever."""
+        """Stop when the HTTP process ends: LitServe watches only its inference processes, and would wait forever."""
         started: dict[int, Any] = super()._start_server(*args, **kwargs)
-        threading.Thread(target=self._end_with, args=(started[0],), daemon=True).start()
+        threading.Thread(target=self._stop_after, args=(started[0],), daemon=True).start()
         return started
 
-    def _end_with(self, http: Any) -> None:  # noqa: ANN401 - a process
+    def _stop_after(self, http: Any) -> None:  # noqa: ANN401 - a process
         wait([http.sentinel])
-        http.join(1)  # its files are closed a moment before its exit code is known
-        if http.exitcode not in (None, 0, -signal.SIGTERM, -signal.SIGINT):  # None: its exit code was read elsewhere
-            self.lost = True
-            with suppress(OSError, EOFError):  # the manager has gone too
+        http.join(1)  # its files are closed shortly before its exit code is known
+        if http.exitcode not in (None, 0, -signal.SIGTERM, -signal.SIGINT):  # None: the exit code was read elsewhere
+            self.http_died = True
+            with suppress(OSError, EOFError):  # the manager has ended too
                 self._shutdown_event.set()
 
     async def ask(self, batch: Batch) -> list[Rows | None]:
-        """Send a batch as LitServe's own route does, without its leak where a client disconnects."""
+        """Send a batch like LitServe's route, without its leak when a client disconnects."""
         item, uid = ResponseBufferItem(event=asyncio.Event()), uuid4().hex
         self.response_buffer[uid] = item
         try:
@@ -102,25 +102,25 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
             yield
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for the crash that LitServe's monitor logs when a shutdown has ended its manager first."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """False for the crash that LitServe's monitor logs when a shutdown ends its manager first."""
     lost = record.exc_info is not None and isinstance(record.exc_info[1], OSError | EOFError)
     return not (lost and record.getMessage() == "Monitoring worker crashed")
 
 
-logging.getLogger("litserve.server").addFilter(_is_news)
+logging.getLogger("litserve.server").addFilter(_is_relevant)
 
 
 def serve(config: ServeConfig) -> None:
     """Serve until SIGTERM or ctrl-C.
 
     Raises:
-        PregaoError: a source or a stock that is not allowed.
+        PregaoError: a source, a stock or a port that is not allowed.
     """
     Symbol.parse(config.stock)
-    _refuse_a_taken_port(config.host, config.port)
+    _raise_if_port_is_taken(config.host, config.port)
     server = Server(config)
-    os.register_at_fork(after_in_child=_die_of_signals)
+    os.register_at_fork(after_in_child=_restore_signals)
     try:
         server.run(
             host=config.host,
@@ -134,12 +134,12 @@ def serve(config: ServeConfig) -> None:
         pass
     finally:
         _end_children()
-    if server.lost:
+    if server.http_died:
         sys.stderr.write("The HTTP process died; the server ends.\n")
         sys.exit(1)
 
 
-def _refuse_a_taken_port(host: str, port: int) -> None:
+def _raise_if_port_is_taken(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -152,17 +152,17 @@ def _refuse_a_taken_port(host: str, port: int) -> None:
             ) from None
 
 
-def _die_of_signals() -> None:
-    """Restore the default signals in the HTTP process; the command's own handlers would print a trace there."""
+def _restore_signals() -> None:
+    """Restore the default signal handlers in the HTTP process; those of the command would print a trace."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
-        # An orphan would keep the port, and the server could not be restarted.
+        # An orphan would keep the port, so that no new server could start.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_children() -> None:
-    """End the processes that LitServe left when it was interrupted during its start or its end."""
+    """End the processes that LitServe leaves when its start or its end is interrupted."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for child in multiprocessing.active_children():

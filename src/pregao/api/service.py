@@ -33,7 +33,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Load the served models while the port is open, follow their changes, and leave no training running."""
+        """Load the served models while the port is open, follow their changes, and cancel a training at the end."""
         _on_signals(self.trainings.stop)
         work = (
             self._start(),
@@ -55,14 +55,14 @@ class Service:
         while not self.forecasts.ready:
             try:
                 await self.forecasts.start()
-            except Exception as error:  # the next try may succeed; until then /health says not ready
+            except Exception as error:  # retried; until then /health returns 503
                 known = refusal(error)
                 logger.error("The models are not loaded: %s", known or error, exc_info=None if known else error)
                 await asyncio.sleep(min(LONGEST_PAUSE, self.config.poll))
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
-    """Cancel the training when the signal arrives: uvicorn would wait for open requests first."""
+    """Cancel the training when the signal arrives: uvicorn first waits for open requests."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         previous = signal.getsignal(number)
@@ -71,5 +71,5 @@ def _on_signals(stop: Callable[[], None]) -> None:
             loop.call_soon_threadsafe(stop)
             previous(number, frame)
 
-        with suppress(ValueError):  # not the main thread, which alone gets signals
+        with suppress(ValueError):  # only the main thread gets signals
             signal.signal(number, handle)

@@ -30,14 +30,14 @@ STOPPED = "The server ended while this training ran."
 
 
 class Trainings:
-    """The jobs of this machine, for asyncio."""
+    """The training jobs of this machine, for asyncio."""
 
     def __init__(self, source: SourceChoices, monitoring: Monitoring) -> None:
         self.source = source
         self.monitoring = monitoring
         self.jobs = Jobs()
         self.stopping = asyncio.Event()
-        # Its own threads: asyncio's may be busy.
+        # Separate threads: asyncio's may be busy.
         self._threads = ThreadPoolExecutor(4, "trainings")
         self._watched: set[asyncio.Task[Job]] = set()
 
@@ -45,9 +45,9 @@ class Trainings:
         """Start a training.
 
         Raises:
-            InvalidSymbol: no ticker.
-            InvalidDates: no dates, or a reversed range.
-            InvalidChoice: overrides that do not go together.
+            InvalidSymbol: the stock is not a ticker.
+            InvalidDates: an invalid date, or a reversed range.
+            InvalidChoice: overrides that exclude each other.
             TrainingRuns: another training runs.
         """
         symbol = Symbol.parse(request.stock)
@@ -58,7 +58,7 @@ class Trainings:
             config = await self._in_thread(train_config, symbol, start, end, self.source, overrides)
             job = await self._in_thread(self.jobs.start, lock, config)
         self.monitoring.training.set(1)
-        task = asyncio.create_task(self.ended(job.id))  # also reaps the process of a client that went away
+        task = asyncio.create_task(self.ended(job.id))  # reaps the process even if the client disconnects
         self._watched.add(task)
         task.add_done_callback(self._forget)
         return job
@@ -70,7 +70,7 @@ class Trainings:
             self.monitoring.trained(task.result())
 
     async def ended(self, id: str) -> Job:
-        """The job, once it is over."""
+        """Wait for the job's end."""
         while True:
             job = await self._in_thread(self.jobs.read, id)
             if job.ended and self.jobs.gone(id):
@@ -78,11 +78,11 @@ class Trainings:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
     async def cancel(self, id: str) -> Job:
-        """Stop a job, and wait for its end; a job that has ended is not changed."""
+        """Stop a job and wait for its end; a job that has ended is not changed."""
         return await self._in_thread(self.jobs.cancel, id)
 
     async def events(self, id: str) -> AsyncIterator[str]:
-        """The job as Server-Sent Events: now, at each change, and at its end."""
+        """The state of a job as Server-Sent Events: now and after each change, until its end."""
         sent, at = None, 0.0
         while not self.stopping.is_set():
             job = await self._in_thread(self.jobs.read, id)
@@ -97,7 +97,7 @@ class Trainings:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
     def stop(self) -> None:
-        """Cancel the server's training, in a thread since it takes seconds."""
+        """Cancel this server's training, in a thread since that takes seconds."""
         self.stopping.set()
         self._threads.submit(self.jobs.cancel_own, STOPPED)
 
@@ -110,7 +110,7 @@ class Trainings:
 
 
 def as_json(job: Job) -> dict[str, Any]:
-    """A job under the API's names."""
+    """A job under the names of GET /train."""
     fields = {name: value for name, value in asdict(job).items() if name not in ("id", "refusal")}
     error = None if job.error is None else sentence_for_clients(job.error)
     result = None if job.result is None else outcome(job.result)
@@ -118,6 +118,6 @@ def as_json(job: Job) -> dict[str, Any]:
 
 
 def outcome(result: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a finished training."""
+    """The JSON of a finished training."""
     message = PROMOTED if result["promoted"] else NOT_PROMOTED.format(reason=result["promotion"])
     return {"message": message, **result}

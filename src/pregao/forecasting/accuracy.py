@@ -14,8 +14,8 @@ SUMS = ["n", "squared", "naive_squared", "relative", "naive_relative", "inside_8
 def accuracy(sums: pd.DataFrame) -> list[dict[str, Any]]:
     """Scores by stock, model and version, over all steps and by step, each compared with last close.
 
-    RMSE in the stock's currency, the rest in percent. Forecasts of consecutive sessions share outcomes: few days prove
-    nothing, however many steps they have.
+    RMSE in the stock's currency, the rest in percent. Forecasts of consecutive sessions share outcomes, so that a few
+    days are weak evidence.
 
     Args:
         sums: one row per stock, model, version and step, from `ForecastLog.outcomes`.
@@ -31,12 +31,12 @@ def accuracy(sums: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _scores(sums: dict[Any, Any]) -> dict[str, Any]:
     n = int(sums["n"])
-    own = {"rmse": math.sqrt(sums["squared"] / n), "mape": 100 * sums["relative"] / n}
+    model = {"rmse": math.sqrt(sums["squared"] / n), "mape": 100 * sums["relative"] / n}
     naive = {"rmse": math.sqrt(sums["naive_squared"] / n), "mape": 100 * sums["naive_relative"] / n}
-    skills = {f"skill_{name}": skill(own[name], naive[name]) for name in own}
+    skills = {f"skill_{name}": skill(model[name], naive[name]) for name in model}
     return {
         "n": n,
-        **own,
+        **model,
         **{f"naive_{name}": value for name, value in naive.items()},
         **or_null(skills),
         **{f"coverage_{percent}": 100 * sums[f"inside_{percent}"] / n for percent in (80, 90)},

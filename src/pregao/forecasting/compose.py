@@ -1,4 +1,4 @@
-"""The forecast of a served model, from a stock's latest prices or from given closes: one way for every caller."""
+"""The forecast of a served model, from a stock's latest prices or from given closes; every caller uses this code."""
 
 import math
 from collections.abc import Sequence
@@ -34,14 +34,14 @@ class Forecast:
 
     Attributes:
         symbol: the stock.
-        served: the model that made it.
+        served: the model.
         rows: with the `date` of each session; None for given closes.
-        prices: the latest ones, which it continues; None for given closes.
+        prices: the latest prices; None for given closes.
         drift: distance between the latest returns and those of the training part; None where it is unknown.
-        recorded: whether the log of forecasts has it; None for a forecast that is not logged, as of given closes.
+        recorded: whether the forecast is in the log; None for a forecast that is not logged.
 
     Raises:
-        InvalidCloses: closes so far apart that the forecast is not a finite price.
+        InvalidCloses: the closes are so far apart that the forecast is not a finite price.
     """
 
     symbol: Symbol
@@ -55,8 +55,8 @@ class Forecast:
         values = (row[name] for row in self.rows for name in PRICES)
         if not all(0 < price < math.inf for price in values):
             raise InvalidCloses(
-                f"{self.symbol}: no finite price follows from these closes; they lie too far apart to be those of one "
-                "stock. Check them for a lost decimal point."
+                f"{self.symbol}: the forecast from these closes is not a finite positive price; they are too far apart "
+                "for one stock. Check them for a missing decimal point."
             )
 
     @cached_property
@@ -76,8 +76,8 @@ class Forecast:
 
     @property
     def record(self) -> Record:
-        """Its entry in the log."""
-        assert self.prices is not None, "given closes are not logged: their outcome is unknown"
+        """The forecast as an entry of the log."""
+        assert self.prices is not None, "given closes have no dates, so they are never scored"
         return Record(
             stock=self.symbol.ticker,
             model=self.served.stock,
@@ -90,7 +90,7 @@ class Forecast:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Under the names of POST /predict."""
+        """The forecast under the names of POST /predict."""
         card = self.served.model.card
         return {
             "stock": self.symbol.ticker,
@@ -112,22 +112,22 @@ class Forecast:
 
 
 def compose_forecast(symbol: Symbol, served: Served, rows: Rows, prices: Prices | None = None) -> Forecast:
-    """The forecast of a served model; the command line, the API and the dashboard all make theirs here.
+    """The forecast of a served model, for the command line, the API and the dashboard.
 
     Args:
         symbol: the stock.
         served: the stock's model, or the shared one.
-        rows: the model's, for the window at the end of the prices or of given closes.
-        prices: the latest ones; None for given closes, whose days are unknown.
+        rows: the model's, for the last window of the prices or of given closes.
+        prices: the latest prices; None for given closes, whose days are unknown.
 
     Raises:
-        InvalidCloses: closes so far apart that the forecast is not a finite price.
+        InvalidCloses: the closes are so far apart that the forecast is not a finite price.
     """
     if prices is None:
         return Forecast(symbol, served, [{"date": None, **row} for row in rows])
-    usual = served.model.card.returns.get(symbol.ticker)
+    training_returns = served.model.card.returns.get(symbol.ticker)
     dated = with_dates(rows, symbol, prices.as_of)
-    return Forecast(symbol, served, dated, prices, drift(usual, prices.table["close"].to_numpy()))
+    return Forecast(symbol, served, dated, prices, drift(training_returns, prices.table["close"].to_numpy()))
 
 
 def forecast_stock(
@@ -137,13 +137,13 @@ def forecast_stock(
 
     Args:
         stock: VALE3 or VALE3.SA.
-        source: as `Downloader` knows it.
-        path: the source's.
+        source: a name that `Downloader` knows.
+        path: of the source's files.
         writer: logs the forecast, and scores the stock's past forecasts; None logs nothing.
 
     Raises:
-        NoModel: no version of this stock is served, and no shared model.
-        PregaoError: no prices, or too few.
+        NoModel: neither a model of this stock nor the shared model is served.
+        PregaoError: the stock has no prices, or too few.
     """
     symbol = Symbol.parse(stock)
     served = served_model(symbol)
@@ -163,8 +163,8 @@ def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:
     """The forecast after these closes, oldest first, by this stock's model or the shared one.
 
     Raises:
-        NoModel: no version of this stock is served, and no shared model.
-        InvalidCloses: too few of them, or one that is not a positive finite number.
+        NoModel: neither a model of this stock nor the shared model is served.
+        InvalidCloses: too few closes, or one that is not a positive finite number.
     """
     symbol = Symbol.parse(stock)
     served = served_model(symbol)
@@ -172,31 +172,31 @@ def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:
 
 
 def served_model(symbol: Symbol) -> Served:
-    """The stock's model, or else the shared one.
+    """The stock's model, or the shared model where it has none.
 
     Raises:
-        NoModel: there is neither; names the stocks that have one.
+        NoModel: there is neither; names the stocks that have a model.
     """
     try:
         return registry.champion(symbol)
-    except NoModel as none:
+    except NoModel as error:
         try:
             return registry.champion(Symbol.parse(SHARED))
         except NoModel:
-            raise none from None
+            raise error from None
 
 
 def latest_prices(downloader: Downloader, symbol: Symbol, card: ModelCard) -> Prices:
-    """The prices that a forecast uses: every session since the model's calibration, and those before its first window.
+    """The prices that a forecast needs: sessions since the model's calibration, and before it enough for one window.
 
     Raises:
         InvalidCloses: fewer closes than the model's lookback.
-        PregaoError: as `Downloader.latest`.
+        PregaoError: see `Downloader.latest`.
     """
-    since = len(
+    calibrated = len(
         sessions(symbol.calendar, date.fromisoformat(card.validation_start), last_finished_session(symbol.calendar))
     )
-    prices = downloader.latest(symbol, since + SPAN + card.lookback, least=card.lookback)
+    prices = downloader.latest(symbol, calibrated + SPAN + card.lookback, least=card.lookback)
     _refuse_too_few(symbol, prices.table, card.lookback)
     return prices
 
@@ -216,16 +216,16 @@ def _refuse_too_few(symbol: Symbol, prices: pd.DataFrame, lookback: int) -> None
         last = prices["date"].iloc[-1].date()
         raise InvalidCloses(
             f"{symbol}: {len(prices)} closes up to {last}, and {lookback} are needed for a forecast. "
-            "Ask for a stock with a longer history, or train with a shorter data.lookback=."
+            "Choose a stock with a longer history, or train with a shorter data.lookback=."
         )
 
 
 def with_dates(rows: Rows, symbol: Symbol, after: date) -> Rows:
-    """A model's rows with the dates of the sessions after a day."""
+    """The rows with the dates of the sessions after a day."""
     days = next_sessions(symbol.calendar, after, len(rows))
     return [{"date": day, **row} for day, row in zip(days, rows, strict=True)]
 
 
 def iso(day: date | None) -> str | None:
-    """ISO 8601, or None for given closes."""
+    """ISO 8601, or None."""
     return None if day is None else day.isoformat()

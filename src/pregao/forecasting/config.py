@@ -6,7 +6,7 @@ from pregao.config import Choices, SourceChoices, Text
 
 
 class PredictConfig(Choices):
-    """Everything that decides a forecast."""
+    """The choices of predict.py."""
 
     stock: Text
     closes: list[Any] | None

@@ -28,9 +28,9 @@ def evaluate_model(
     Args:
         symbol: the stock, or SHARED.
         windows: the test set.
-        rolling: the model's forecasts by stock; it was trained on none of the windows' targets.
-        prices: the histories of their stocks.
-        until: the first day that baselines may not be fitted on.
+        rolling: the model's forecasts by stock; the model was not trained on the windows' targets.
+        prices: the history of each stock.
+        until: baselines are fitted on the days before this one.
     """
     parts = [rolling[stock].at(windows.cutoffs[place]).quantiles for stock, place in windows.by_stock()]
     baselines = baseline_forecasts(windows, prices, until)
@@ -41,7 +41,7 @@ def served_on_latest(served: Served, prices: Prices) -> Evaluation:
     """Evaluate a served model on the closes after the last day of its training and calibration.
 
     Raises:
-        TooFewSessions: they do not fill one window.
+        TooFewSessions: these closes are fewer than one horizon.
     """
     model, card, ticker = served.model, served.model.card, prices.symbol.ticker
     table, horizon = prices.table, served.model.card.horizon
@@ -49,8 +49,8 @@ def served_on_latest(served: Served, prices: Prices) -> Evaluation:
     first = date.fromisoformat(card.validation_end) + timedelta(days=1)
     windows = windows.where(windows.dates[:, 0] >= np.datetime64(first))
     if not len(windows):
-        came = int((table["date"] >= pd.Timestamp(first)).sum())
-        why = f"to judge a model that has seen closes until {card.validation_end}"
-        raise TooFewSessions(ticker, first, prices.as_of, came, horizon, why)
+        found = int((table["date"] >= pd.Timestamp(first)).sum())
+        why = f"to evaluate a model that was trained on closes up to {card.validation_end}"
+        raise TooFewSessions(ticker, first, prices.as_of, found, horizon, why)
     rolling = forecast_history(model, {ticker: table})
     return evaluate_model(prices.symbol, windows, rolling, {ticker: table}, np.datetime64(first))

@@ -1,4 +1,4 @@
-"""A model's forecasts at every origin of a stock's history, with the online width that each had at its time."""
+"""A model's forecasts at every origin of a stock's history, each with the online width known at its origin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,9 +20,9 @@ class Rolling:
     """Forecasts at consecutive origins.
 
     Attributes:
-        windows: inputs and actual closes of each forecast; targets are NaN, and dates NaT, for future sessions.
-        widths: factors on the network's bands, from outcomes that were known at each origin.
-        quantiles: of the closes, with these widths.
+        windows: inputs and actual closes of each forecast; future sessions have the target NaN and the date NaT.
+        widths: factors on the network's bands, from outcomes known at each origin.
+        quantiles: of the closes, in the stock's currency, with these widths.
     """
 
     windows: Windows
@@ -31,31 +31,31 @@ class Rolling:
 
     @property
     def last(self) -> Window:
-        """The window of the forecast at the last origin."""
+        """The window of the last origin."""
         windows, width = self.windows, float(self.widths[-1])
         return Window(windows.inputs[-1].tolist(), windows.volatilities[-1].tolist(), width, str(windows.stocks[-1]))
 
     def at(self, cutoffs: np.ndarray) -> "Rolling":
-        """The forecasts that were made on these days."""
+        """The forecasts of these origins."""
         mask = np.isin(self.windows.cutoffs, cutoffs)
         return replace(self, windows=self.windows.where(mask), widths=self.widths[mask], quantiles=self.quantiles[mask])
 
 
 def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | str, stock: object = "") -> Rolling:
-    """Forecasts from every session on whose day before `since` or later a whole window of the table reaches to.
+    """The forecasts whose first session is `since` or later, and always the one after the last session.
 
     Args:
         model: the same one at every origin.
-        prices: `date close …`, at least one lookback long; what lies before `since` feeds volatilities.
-        since: the first session whose close is forecast; of a model's own past, its `validation_start`.
+        prices: `date close …`, at least one lookback long; earlier sessions serve windows and volatilities.
+        since: the first session that is forecast, usually the model's `validation_start`.
         stock: the ticker.
     """
     lookback, horizon = model.card.lookback, model.card.horizon
-    # Sessions that have not come: their closes are unknown, so that the last origins have windows too.
-    coming = pd.DataFrame({"date": [pd.NaT] * horizon, "close": np.nan}).astype({"date": prices["date"].dtype})
+    # Future sessions without closes give the last origins windows too.
+    future = pd.DataFrame({"date": [pd.NaT] * horizon, "close": np.nan}).astype({"date": prices["date"].dtype})
     known = model.volatilities(columns(prices))
     measures = np.concatenate([known, np.full((horizon, known.shape[1]), np.nan)])
-    extended = pd.concat([prices[["date", "close"]], coming], ignore_index=True)
+    extended = pd.concat([prices[["date", "close"]], future], ignore_index=True)
     windows = sliding_windows(extended, lookback, horizon, measures, stock)
     last = windows.cutoffs[-1]
     recent = (windows.dates[:, 0] >= np.datetime64(pd.Timestamp(since))) | (windows.cutoffs == last)
@@ -66,6 +66,6 @@ def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | s
 
 
 def forecast_history(model: TrainedModel, prices: Mapping[str, pd.DataFrame]) -> dict[str, Rolling]:
-    """The model's forecasts at every origin from the validation part on, by stock, with the width of each time."""
+    """The model's forecasts from the start of its validation part, by stock."""
     since = model.card.validation_start
     return {stock: rolling_forecasts(model, table, since, stock) for stock, table in prices.items()}

@@ -1,11 +1,11 @@
-"""A database of past forecasts: each is written once, and scored when its closes are known.
+"""A database of past forecasts; each is written once, and scored when its closes are known.
 
-The key of a forecast is its stock, the model and version that made it, and the day of its last known close; of two
-forecasts with the same key the first one stays. It is scored by the return from that close: dividends change all
-prices of an adjusted history, but not its returns.
+The key of a forecast is its stock, its model and version, and the day of its last known close; of two forecasts with
+the same key the first one is kept. The outcome is the return from that close: dividends change all prices of an
+adjusted history, but not its returns.
 
-These outcomes do not set the width of the served bands: historical.py finds it by replaying the served model at every
-origin, while the log has only the days on which a client asked, by several versions.
+The log does not set the width of the served bands: it holds only the days of requests, from several versions.
+historical.py computes the width from the served model's forecasts at every origin.
 """
 
 import logging
@@ -37,7 +37,7 @@ SECONDS_FOR_A_LOCK = 5
 MOST_ROWS_AT_ONCE = 1000
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-OWN_LOCK = 0x50524547
+ADVISORY_LOCK = 0x50524547
 """PostgreSQL's advisory lock under which one process at a time changes the tables."""
 
 DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
@@ -63,7 +63,7 @@ Key = tuple[str, str, int, date]
 
 @dataclass(frozen=True)
 class Record:
-    """A forecast as it was answered.
+    """A forecast that was returned to a client.
 
     Attributes:
         stock: the ticker.
@@ -72,7 +72,7 @@ class Record:
         run_id: of MLflow.
         as_of: the day of its last known close.
         price: the basis of its prices.
-        last_close: that close, on that basis, on that day.
+        last_close: the close of that day, on that basis.
         rows: `date step close lower_80 upper_80 lower_90 upper_90`, one per step.
     """
 
@@ -87,11 +87,11 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """Stock, model, version and day: of forecasts with the same key the log has one."""
+        """Stock, model, version and day, which are unique in the log."""
         return self.stock, self.model, self.version, self.as_of
 
     def table_rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of the table."""
+        """The rows of the database table."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         about = {name: getattr(self, name) for name in ("stock", "model", "version", "run_id", "as_of", "price")}
         for row in self.rows:
@@ -105,10 +105,10 @@ class ForecastLog:
         uri: sqlite:///FILE or postgresql://USER@HOST/NAME.
 
     Attributes:
-        preparations: how often the tables were checked or created; after a change, written forecasts may be gone.
+        preparations: how often the tables were checked or created; when it grows, written forecasts may be lost.
 
     Raises:
-        ForecastsUnavailable: by every method, where the database does not answer or is not a forecast log.
+        ForecastsUnavailable: from every method, where the database does not answer or is not a forecast log.
     """
 
     def __init__(self, uri: str) -> None:
@@ -118,11 +118,11 @@ class ForecastLog:
         self._prepared: object = None
 
     def add(self, records: Sequence[Record]) -> None:
-        """Write forecasts that are not there yet; each is on the disk when this returns, whole."""
+        """Write new forecasts, each of them whole; they are on the disk when this returns."""
         self._add([row for record in records for row in record.table_rows()])
 
     def due(self, today: date) -> list[tuple[str, PriceBasis]]:
-        """Stocks and price bases with forecasts for today or earlier whose outcome is not known yet."""
+        """Stocks and price bases with unscored forecasts for today or earlier."""
         wanted = (
             sa.select(FORECASTS.c.stock, FORECASTS.c.price)
             .where(~FORECASTS.c.settled, FORECASTS.c.date <= today)
@@ -133,26 +133,25 @@ class ForecastLog:
             return [(row.stock, row.price) for row in connection.execute(wanted)]
 
     def settle(self, stock: str, price: PriceBasis, prices: pd.DataFrame) -> int:
-        """Score the stock's forecasts by a `date close` table on their basis; the number of steps that were.
+        """Score the stock's forecasts with a `date close` table on their price basis; returns the number of steps.
 
-        A session that the table lacks, though it knows later ones, is never scored. Forecasts from before the table's
-        first day wait for a longer one.
+        A session that the table lacks, though it has later ones, gets no outcome. Forecasts from before the table's
+        first day stay unscored until a longer table comes.
         """
         closes = dict(zip(prices["date"].dt.date, prices["close"].tolist(), strict=True))
         first, last = min(closes), max(closes)
-        mine = (FORECASTS.c.stock == stock) & (FORECASTS.c.price == price) & ~FORECASTS.c.settled
-        waiting = sa.select(FORECASTS.c.as_of, FORECASTS.c.date).distinct()
-        waiting = waiting.where(mine, FORECASTS.c.date <= last, FORECASTS.c.as_of >= first)
+        unscored = (FORECASTS.c.stock == stock) & (FORECASTS.c.price == price) & ~FORECASTS.c.settled
+        pairs = sa.select(FORECASTS.c.as_of, FORECASTS.c.date).distinct()
+        pairs = pairs.where(unscored, FORECASTS.c.date <= last, FORECASTS.c.as_of >= first)
         settled = (
             sa.update(FORECASTS)
-            .where(mine, FORECASTS.c.as_of == sa.bindparam("origin"), FORECASTS.c.date == sa.bindparam("day"))
+            .where(unscored, FORECASTS.c.as_of == sa.bindparam("origin"), FORECASTS.c.date == sa.bindparam("day"))
             .values(outcome=sa.bindparam("ratio"), settled=True)
         )
         with self._writing() as connection:
-            pairs = connection.execute(waiting).all()
             found = [
                 {"origin": origin, "day": day, "ratio": _ratio(closes.get(day), closes.get(origin))}
-                for origin, day in pairs
+                for origin, day in connection.execute(pairs).all()
             ]
             if found:
                 connection.execute(settled, found)
@@ -161,7 +160,7 @@ class ForecastLog:
     def outcomes(self, stock: str | None = None) -> pd.DataFrame:
         """Sums of the scored steps, one row per stock, model, version and step, for `accuracy`.
 
-        Prices are those of the day of the forecast: the actual close is `last_close` × the return since then.
+        Errors are in prices of the day of the forecast: the actual close is `last_close` × the return since then.
         """
         c = FORECASTS.c
         actual = c.last_close * c.outcome
@@ -193,16 +192,16 @@ class ForecastLog:
             return pd.DataFrame(connection.execute(query).mappings().all(), columns=list(query.selected_columns.keys()))
 
     def exists(self) -> bool:
-        """Whether the file exists; True for a server, which is not asked."""
+        """Whether the file exists; True for a server, without a query."""
         return self.file is None or self.file.exists()
 
     def check(self) -> None:
-        """Read from the tables: creates them where they are missing, and sets a damaged file aside."""
+        """Read from the tables; creates missing ones, and renames a damaged file."""
         with self._reading() as connection:
             connection.execute(sa.select(FORECASTS.c.step).limit(1))
 
     def move_to(self, other: "ForecastLog") -> None:
-        """Add every forecast of this file to another log, and rename the file to `forecasts.moved-…`."""
+        """Copy every forecast of this file to another log, and rename the file to `forecasts.moved-…`."""
         assert self.file is not None
         with self._reading() as connection:
             for rows in connection.execute(sa.select(FORECASTS)).mappings().partitions(MOST_ROWS_AT_ONCE):
@@ -210,54 +209,54 @@ class ForecastLog:
         moved = self.file.with_name(f"{self.file.stem}.moved-{datetime.now():%Y%m%dT%H%M%S}{self.file.suffix}")
         with suppress(FileNotFoundError):  # another process has just moved it
             os.replace(self.file, moved)
-            logger.warning("The forecasts of %s are in the log now; the file is kept as %s.", self.file, moved)
+            logger.warning("The forecasts of %s were copied to the log; the file is kept as %s.", self.file, moved)
 
     def _add(self, rows: Sequence[dict[str, Any]]) -> None:
         insert = sqlite.insert if self.file is not None else postgresql.insert
         with self._writing() as connection:
             for first in range(0, len(rows), MOST_ROWS_AT_ONCE):
-                few = rows[first : first + MOST_ROWS_AT_ONCE]
-                connection.execute(insert(FORECASTS).on_conflict_do_nothing(), list(few))
+                batch = rows[first : first + MOST_ROWS_AT_ONCE]
+                connection.execute(insert(FORECASTS).on_conflict_do_nothing(), list(batch))
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with self._refusing():
+        with self._translated_errors():
             self._prepare()
             with self._engine.connect() as connection:
                 yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
-        with self._refusing():
+        with self._translated_errors():
             self._prepare()
             with self._engine.execution_options(writes=True).begin() as connection:
                 yield connection
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except (SQLAlchemyError, OSError, ImportError) as error:  # ImportError: the database's driver
             self._prepared = None
             cause = error.orig if isinstance(error, DBAPIError) else error
             if isinstance(cause, sqlite3.DatabaseError) and _error_name(cause).startswith(DAMAGED):
-                self._set_aside(cause)
+                self._rename_damaged(cause)
             raise ForecastsUnavailable(self.uri, first_line(cause or error)) from error
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        # One connection per call, since calls are few: an open one would write to a deleted file or to a lost server.
+        # One connection per call: an open one could write to a deleted file or to a server that is gone.
         if self.file is not None:
             engine = sa.create_engine(self.uri, poolclass=sa.NullPool, connect_args={"timeout": SECONDS_FOR_A_LOCK})
-            sa.event.listen(engine, "connect", _leave_transactions_to_us)
+            sa.event.listen(engine, "connect", _disable_driver_transactions)
             sa.event.listen(engine, "begin", _begin)
             return engine
         try:
             url = sa.make_url(self.uri)
         except ArgumentError:
-            raise ForecastsUnavailable(self.uri, "that is not an address of a database") from None
+            raise ForecastsUnavailable(self.uri, "it is not the address of a database") from None
         if url.get_backend_name() != "postgresql":
-            raise ForecastsUnavailable(self.uri, "known are sqlite:///FILE and postgresql://USER@HOST/NAME")
+            raise ForecastsUnavailable(self.uri, "allowed are sqlite:///FILE and postgresql://USER@HOST/NAME")
         limits = {"connect_timeout": SECONDS_TO_CONNECT, "options": f"-c lock_timeout={SECONDS_FOR_A_LOCK}s"}
         return sa.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sa.NullPool, connect_args=limits)
 
@@ -268,7 +267,7 @@ class ForecastLog:
         if self.file is None:
             self._migrate()
         else:
-            with _alone(self.file):
+            with _file_lock(self.file):
                 self._migrate()
         self._prepared = self._identity()
         self.preparations += 1
@@ -289,13 +288,13 @@ class ForecastLog:
                 return
         with self._engine.execution_options(writes=True).begin() as connection:
             if self.file is None:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OWN_LOCK)))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADVISORY_LOCK)))
             found = _version(connection)
             if found == SCHEMA:  # by another process
                 return
             if found is not None and found > SCHEMA:
                 raise ForecastsUnavailable(
-                    self.uri, f"a newer Pregão made its tables: version {found}, and {SCHEMA} is known here"
+                    self.uri, f"its tables are of a newer Pregão: version {found}, and this one knows {SCHEMA}"
                 )
             from alembic import command
             from alembic.config import Config
@@ -305,16 +304,14 @@ class ForecastLog:
             with ALEMBIC:
                 command.upgrade(config, SCHEMA)
 
-    def _set_aside(self, cause: sqlite3.DatabaseError) -> None:
-        """Rename a damaged file, unless another process has just done so; the next call creates a new one."""
+    def _rename_damaged(self, cause: sqlite3.DatabaseError) -> None:
+        """Rename a damaged file, unless another process has done so; the next call creates a new one."""
         assert self.file is not None
-        with suppress(OSError), _alone(self.file):
+        with suppress(OSError), _file_lock(self.file):
             if _is_damaged(self.file):
-                aside = set_aside(self.file)
+                renamed = set_aside(self.file)
                 self.file.with_name(f"{self.file.name}-journal").unlink(missing_ok=True)
-                logger.warning(
-                    "%s is damaged (%s); it is kept as %s, and a new one is started.", self.file, cause, aside
-                )
+                logger.warning("%s is damaged (%s); it is kept as %s, and replaced.", self.file, cause, renamed)
 
 
 def _ratio(close: float | None, origin: float | None) -> float | None:
@@ -340,19 +337,19 @@ def _is_damaged(file: Path) -> bool:
 
 
 def _error_name(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", ""))  # the driver's own errors have none
+    return str(getattr(error, "sqlite_errorname", ""))  # errors of the driver itself have none
 
 
-def _alone(file: Path) -> AbstractContextManager[None]:
+def _file_lock(file: Path) -> AbstractContextManager[None]:
     """Hold the lock under which one process at a time creates or renames the file."""
     return locked(file.with_name(f".{file.name}.lock"))
 
 
-def _leave_transactions_to_us(connection: Any, record: object) -> None:  # noqa: ANN401 - the driver's
-    """Python's driver would not start a transaction for a change of the tables."""
+def _disable_driver_transactions(connection: Any, record: object) -> None:  # noqa: ANN401 - the driver's
+    """Python's driver would start no transaction for a change of the tables; `_begin` does."""
     connection.isolation_level = None
 
 
 def _begin(connection: sa.Connection) -> None:
-    # Two transactions that read first and then write would wait for each other's lock.
+    # Two transactions that first read and then write would wait for each other's lock.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")

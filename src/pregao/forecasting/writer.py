@@ -1,4 +1,4 @@
-"""Writes each forecast to the log; where the log is out of reach, keeps it in memory and retries."""
+"""Writes each forecast to the log; where the log is unavailable, keeps it in memory and retries."""
 
 import logging
 import time
@@ -18,16 +18,16 @@ from pregao.settings import settings
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_WRITE = 3.0
-"""How long an answer waits for the log: a database that hangs must not hang the forecasts."""
+"""How long a response waits for the log: a database that hangs must not block forecasts."""
 
 SECONDS_BETWEEN_TRIES = 5.0
 
 
 class ForecastWriter:
-    """Writes forecasts to the log, and retries those that it could not write. Threads may share it.
+    """Writes forecasts to the log, and retries those that it could not write. Thread-safe.
 
-    A process that is killed loses the forecasts that wait in its memory; the answer said `recorded: false`. The next
-    process that is asked for the stock before its next close makes the same forecast and writes it.
+    A killed process loses the forecasts that wait in its memory; their responses said `recorded: false`. The next
+    request for the stock before its next close makes the same forecast and writes it.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class ForecastWriter:
 
     @property
     def waiting(self) -> int:
-        """Forecasts that only this process's memory has."""
+        """The number of forecasts that are only in this process's memory."""
         return len(self._waiting)
 
     def write(self, record: Record) -> bool:
-        """Write a forecast; whether the log has it. Never fails, and takes a few seconds at most."""
+        """Write a forecast; returns whether it is in the log. Never raises, and takes a few seconds at most."""
         with self._lock:
             latest = self._latest.get((record.stock, record.model))
             if latest is None or latest.key != record.key:
@@ -57,40 +57,40 @@ class ForecastWriter:
             return record.key not in self._waiting
 
     def retry(self) -> None:
-        """Write every forecast that waits; to be called at intervals."""
+        """Write every waiting forecast; to be called at intervals."""
         with self._lock:
             self._flush()
 
     def settle(self, stock: str, price: PriceBasis, prices: pd.DataFrame) -> None:
         """Score past forecasts; see `ForecastLog.settle`."""
         with self._lock:
-            self._in_time(partial(self.log.settle, stock, price, prices))
+            self._done_in_time(partial(self.log.settle, stock, price, prices))
 
     def _flush(self) -> None:
-        if not self._in_time(partial(self._add, list(self._waiting.values()), list(self._latest.values()))):
+        if not self._done_in_time(partial(self._add, list(self._waiting.values()), list(self._latest.values()))):
             self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES
             return
         self._waiting.clear()
         if self._to_move is not None and self._to_move.exists():
-            self._in_time(partial(self._to_move.move_to, self.log))
+            self._done_in_time(partial(self._to_move.move_to, self.log))
         self._to_move = None
 
     def _add(self, waiting: list[Record], latest: list[Record]) -> None:
         self.log.check()
-        if self.log.preparations != self._preparations:  # it may be a new, empty file: write the latest ones again
+        if self.log.preparations != self._preparations:  # perhaps a new, empty file: write the latest ones again
             waiting = [*waiting, *latest]
         self.log.add(waiting)
         self._preparations = self.log.preparations
 
-    def _in_time(self, work: Callable[[], object]) -> bool:
-        """Whether the log did it within the time that an answer may take."""
+    def _done_in_time(self, work: Callable[[], object]) -> bool:
+        """Run work in a thread; whether it succeeds within SECONDS_TO_WRITE."""
         if self._call is not None and not self._call.done():
-            return False  # the log still hangs in the previous call
+            return False  # the previous call still hangs
         self._call = in_background(work)
         try:
             self._call.result(SECONDS_TO_WRITE)
         except TimeoutError:
-            logger.warning("The log of forecasts does not answer within %g s; it is asked again.", SECONDS_TO_WRITE)
+            logger.warning("The log of forecasts did not answer within %g s; it is retried.", SECONDS_TO_WRITE)
         except ForecastsUnavailable as error:
             logger.warning("%s", error)
         else:

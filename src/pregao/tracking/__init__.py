@@ -1,1 +1,1 @@
-"""MLflow: runs, registry, run table. No other package imports mlflow; nothing here trains or forecasts for a user."""
+"""MLflow: runs, registry, run table. No other package imports mlflow; nothing here trains or forecasts."""

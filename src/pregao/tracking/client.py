@@ -13,23 +13,23 @@ from pregao.settings import TRACKING_URI, settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# Read by MLflow at import: it would report its usage to its makers, and its overhead to the terminal.
+# MLflow reads these at import; its defaults report usage to its makers, and print progress on the terminal.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# Its default makes the user wait four minutes for a server that is down.
+# With its default, a server that is down is an error after four minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 logging.getLogger("alembic").setLevel(logging.WARNING)
-logging.getLogger("urllib3").setLevel(logging.ERROR)  # each retry would be a line; the failure is one sentence
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs a trace of what it raises
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # one line per retry; the failure is one sentence
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs the trace of what it raises
 
 MODEL = "model"
-"""Name of the folder with a TrainedModel, in a run's files and in a registered version's."""
+"""Name of the folder with a TrainedModel, among the files of a run and of a registered version."""
 
 
 def mlflow_client() -> "MlflowClient":
-    """Return a client of the configured store, without asking it anything."""
+    """Return a client of the configured store, without a query."""
     import mlflow
 
     uri, given = settings().tracking_uri, os.environ.get(TRACKING_URI)
@@ -41,24 +41,24 @@ def mlflow_client() -> "MlflowClient":
 
 
 def prepared_client() -> "MlflowClient":
-    """Return a client after a first question, which creates a missing database under a lock.
+    """Return a client after a first query, which creates a missing database under a lock.
 
     Raises:
         StorageError: the database cannot be written.
         TrackingUnavailable: no server answers, or the file is not a database.
     """
     try:
-        # A server creates its own tables, and a lock would make others wait for one that is away.
+        # A server creates its tables itself, and with a lock the others would wait for one that is down.
         with store_lock(), nullcontext() if settings().tracking_uri.startswith("http") else ALEMBIC:
             client = mlflow_client()
             client.search_experiments(max_results=1)
-    except Exception as error:  # of MLflow, SQLAlchemy, the database's driver: each has its own
+    except Exception as error:  # MLflow, SQLAlchemy and the database's driver each have their own
         raise refusal(error) or TrackingUnavailable(settings().tracking_uri, repr(error)[:200]) from error
     return client
 
 
 def store_lock(name: str = ".lock") -> AbstractContextManager[None]:
-    """Hold a lock between processes, where the database is a file of this installation."""
+    """Hold a lock between processes where the database is a file."""
     return locked(settings().mlruns / name) if settings().tracking_uri.startswith("sqlite:") else nullcontext()
 
 
@@ -73,6 +73,6 @@ def every_page(search: Callable[..., Any], *arguments: Any) -> list[Any]:  # noq
 
 
 def preload() -> None:
-    """Import what MLflow imports at the first question to a database: a server does so while it waits."""
+    """Import what MLflow imports at the first query of a database; a server does so while it waits."""
     if "://" in settings().tracking_uri and not settings().tracking_uri.startswith("http"):
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401

@@ -1,8 +1,8 @@
 """MLflow's tables, read directly and never written: the only SQL on them, for SQLite and PostgreSQL.
 
 MLflow's client takes seconds to import and more than a second for a thousand runs. Its tables are not a contract, so
-`connect` checks their version first. For any other version, an empty database or a server it yields None, and the
-caller asks MLflow itself.
+`connect` checks their version first. For another version, an empty database or a server it yields None, and the
+caller uses MLflow's client.
 """
 
 import logging
@@ -72,7 +72,7 @@ def connect() -> Iterator[sa.Connection | None]:
     try:
         engine = _engine(uri)
         if engine.url.get_backend_name() == "sqlite" and not os.path.exists(engine.url.database or ""):
-            yield None  # to connect would create an empty file
+            yield None  # a connection would create an empty file
             return
         with engine.connect() as connection:
             yield connection if _is_known(connection) else None
@@ -82,7 +82,7 @@ def connect() -> Iterator[sa.Connection | None]:
 
 @lru_cache(maxsize=4)
 def _engine(uri: str) -> sa.Engine:
-    # No pool: a connection that is kept would still read a file that has been replaced.
+    # No pool: an open connection would still read a file that has been replaced.
     engine = sa.create_engine(uri, poolclass=sa.NullPool, execution_options={"postgresql_readonly": True})
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only = ON"))
@@ -107,9 +107,9 @@ def _warn_once(found: str) -> None:
 
 
 def champions(connection: sa.Connection) -> dict[str, Version]:
-    """Return the version that each registered model's alias `champion` names."""
-    same = [_VERSIONS.c[name] == _ALIASES.c[name] for name in ("workspace", "name", "version")]
-    query = _versions().join(_ALIASES, sa.and_(*same)).where(_ALIASES.c.alias == CHAMPION)
+    """Return the version with the alias `champion` of each registered model."""
+    equal = [_VERSIONS.c[name] == _ALIASES.c[name] for name in ("workspace", "name", "version")]
+    query = _versions().join(_ALIASES, sa.and_(*equal)).where(_ALIASES.c.alias == CHAMPION)
     return {row.name: _version(row) for row in connection.execute(query)}
 
 
@@ -151,9 +151,9 @@ def runs(
     """Return active runs, newest first, under the names of GET /statistics.
 
     Args:
-        connection: of `connect`.
+        connection: from `connect`.
         stock: the name of the experiment; None for all.
-        after: start (milliseconds) and id of the run that these follow; None for the newest.
+        after: start (milliseconds) and id of the run before the first of these; None for the newest runs.
         limit: the maximum number; None for all.
     """
     chosen = _chosen(stock, after, limit)
@@ -161,7 +161,7 @@ def runs(
     for kind, table in _OF_RUNS.items():
         of_page = sa.select(table).where(table.c.run_uuid.in_(sa.select(chosen.subquery().c.run_uuid)))
         for run_id, key, value, *is_nan in connection.execute(of_page):
-            if run_id in found:  # a run can start between two of the queries
+            if run_id in found:  # a run can start between two queries
                 found[run_id][kind][key] = None if any(is_nan) else value
     return list(found.values())
 

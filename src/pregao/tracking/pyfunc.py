@@ -12,7 +12,7 @@ from pregao.models.trained import TrainedModel
 
 
 class ForecastModel(PythonModel):
-    """Closes in, oldest first; a table of the next closes out."""
+    """Predicts a table of the next closes from closes, oldest first."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load safetensors and json."""

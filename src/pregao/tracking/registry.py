@@ -1,7 +1,7 @@
 """The model registry: the versions of a stock's model, and the one that is served.
 
-The champions of a local registry are read from its tables in milliseconds (database.py). MLflow's client, which takes
-seconds to import, reads every other registry and makes all changes.
+The champions of a local registry are read from its tables in milliseconds (database.py). MLflow's client, whose import
+takes seconds, reads other registries and makes all changes.
 """
 
 import json
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 CODE = Path(__file__).with_name("pyfunc.py")
 
 NEEDED = ("torch", "safetensors", "pandas")
-"""What a registered model needs from a package index.
+"""The requirements of a registered model.
 
-Pregão itself is not among them: no index has it, and whoever took its name there could run code here.
+Pregão is not among them: no package index has it, and a stranger who registered its name could run code here.
 """
 
 
@@ -52,7 +52,7 @@ def champion(symbol: Symbol) -> Served:
     """Return the stock's served model; a shipped one is registered at its first use.
 
     Raises:
-        NoModel: names the stocks that have one.
+        NoModel: the stock has no model; names the stocks that have one.
         CorruptModel: its files are damaged.
     """
     found = _champions(symbol.ticker).get(symbol.ticker)
@@ -75,7 +75,7 @@ def load(symbol: Symbol, version: int) -> Served:
 
 
 def champions() -> dict[str, tuple[int, str]]:
-    """Return version and run of each stock's served model, as the registry has them now."""
+    """Return version and run of each stock's served model, from the registry."""
     return {ticker: (found.version, found.run_id) for ticker, found in _champions().items()}
 
 
@@ -85,7 +85,7 @@ def served_stocks() -> list[str]:
 
 
 def shipped_stocks() -> list[str]:
-    """Return the tickers whose trained model comes with the repository."""
+    """Return the tickers with a model in the repository."""
     found = []
     for card in settings().models.glob(f"*/{CARD}"):
         with suppress(InvalidSymbol):
@@ -94,7 +94,7 @@ def shipped_stocks() -> list[str]:
 
 
 def changes() -> Path:
-    """Return a file that is replaced whenever a process of this machine changes which models are served."""
+    """Return the file that is replaced whenever a process of this machine changes a champion."""
     return settings().mlruns / "champions.changed"
 
 
@@ -106,7 +106,7 @@ def set_champion(symbol: Symbol, version: int) -> None:
 
 
 def register(run: "Run", symbol: Symbol, folder: Path) -> int:
-    """Register a saved TrainedModel as the stock's next version, not yet served, and return its number."""
+    """Register a saved TrainedModel as the stock's next version, without serving it, and return its number."""
     import mlflow
     from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
@@ -114,7 +114,7 @@ def register(run: "Run", symbol: Symbol, folder: Path) -> int:
 
     client = mlflow_client()
     with mlflow.start_run(run_id=run.run_id), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it wants an input example, and seconds to run it
+        warnings.simplefilter("ignore", UserWarning)  # it asks for an input example, whose run takes seconds
         logged = mlflow.pyfunc.log_model(
             name=MODEL,
             python_model=str(CODE),
@@ -125,16 +125,16 @@ def register(run: "Run", symbol: Symbol, folder: Path) -> int:
             ),
             pip_requirements=[f"{name}=={installed(name)}" for name in NEEDED],
         )
-    # MLflow finishes the run when the block ends; its metrics and its tags follow.
+    # MLflow has finished the run with the block, but more metrics and tags follow.
     client.update_run(run.run_id, status="RUNNING")
-    with suppress(MlflowException):  # it exists
+    with suppress(MlflowException):  # it exists already
         client.create_registered_model(symbol.ticker)
     version = client.create_model_version(symbol.ticker, logged.model_uri, run.run_id, model_id=logged.model_id)
     return int(version.version)
 
 
 def _register_shipped(symbol: Symbol) -> Version:
-    """Register the model that comes with the repository, once, even where several processes try.
+    """Register the model of the repository, once, also where several processes try.
 
     Raises:
         CorruptModel: its files are damaged.
@@ -173,7 +173,7 @@ def _downloaded(symbol: Symbol, version: Version) -> Path:
 
 
 def _champions(ticker: str | None = None) -> Mapping[str, Version]:
-    """Return the served versions by ticker, of one stock or of all: from MLflow's tables, or else from its client."""
+    """Return the served versions by ticker: from MLflow's tables, or from its client, which may ask for one stock."""
     with database.connect() as connection:
         if connection is not None:
             return database.champions(connection)

@@ -1,4 +1,4 @@
-"""The runs of an MLflow whose tables are not read directly: from its REST API, or from a process with its client."""
+"""The runs of an MLflow without readable tables: from its REST API, or from a process with its client."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ SECONDS = 60
 
 
 def read(stock: str | None) -> Rows:
-    """Return the active experiments and runs, or those of a stock.
+    """Return the active experiments and runs, of a stock or all.
 
     Raises:
         StorageError: MLflow's database cannot be written.
@@ -37,7 +37,7 @@ def read(stock: str | None) -> Rows:
             try:
                 return _from_server(stock)
             except HTTPError as error:
-                if error.code not in (401, 403):  # the many kinds of keys and passwords are the client's part
+                if error.code not in (401, 403):  # the client knows all kinds of keys and passwords
                     raise
         return _from_process(stock)
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:  # ValueError: not JSON
@@ -72,7 +72,7 @@ def _pages(kind: str, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _from_process(stock: str | None) -> Rows:
-    """Read in a process of its own: MLflow's client would stay in this one's memory with 190 MB."""
+    """Read in a separate process: MLflow's client would stay in this one's memory with 190 MB."""
     command = [sys.executable, "-m", "pregao.tracking.remote", *([stock] if stock else [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -93,12 +93,12 @@ def with_client(stock: str | None) -> Rows:
 
 def _row(info: dict[str, Any], metrics: dict[str, Any], params: dict[str, str], tags: dict[str, str]) -> dict[str, Any]:
     names = ("run_id", "experiment_id", "artifact_uri", "status", "start_time", "end_time")
-    finite = or_null({name: float(value) for name, value in metrics.items()})  # a server writes NaN as a text
+    finite = or_null({name: float(value) for name, value in metrics.items()})  # a server writes NaN as text
     return run_row(*(info.get(name) for name in names)) | {"metrics": finite, "params": params, "tags": tags}
 
 
 def _main(stock: str | None = None) -> None:
-    """Write the answer, or the refusal, as the last line of the output."""
+    """Write the result or the error as the last line of the output."""
     try:
         experiments, runs = with_client(stock)
         answer: dict[str, Any] = {"experiments": experiments, "runs": runs}

@@ -15,7 +15,7 @@ from pregao.tracking import database, remote
 
 @dataclass(frozen=True)
 class Page:
-    """Which runs: of one stock, at most so many, after the last one of the page before."""
+    """Selects runs: of one stock, at most `limit`, after the last run of the previous page."""
 
     stock: Symbol | None = None
     limit: int | None = None
@@ -26,13 +26,13 @@ class Page:
         """Start (milliseconds) and id of the last run of the previous page.
 
         Raises:
-            InvalidChoice: no answer held this token.
+            InvalidChoice: the token is not one of GET /statistics.
         """
         if self.token is None:
             return None
         start, _, run_id = self.token.partition("-")
         if not (start.isascii() and start.isdigit() and len(start) < 19 and run_id.isalnum() and len(run_id) == 32):
-            raise InvalidChoice("page_token is none that an answer held. Take next_page_token of the page before.")
+            raise InvalidChoice("page_token is not valid. Allowed is the next_page_token of the previous page.")
         return int(start), run_id
 
 
@@ -44,7 +44,7 @@ def statistics(page: Page) -> Iterator[str]:
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
-        InvalidChoice: the page's token is none that an answer held.
+        InvalidChoice: the page's token is not valid.
     """
     experiments, runs = _read(page)
     more = page.limit is not None and len(runs) > page.limit
@@ -64,10 +64,9 @@ def statistics(page: Page) -> Iterator[str]:
 
 
 def table(page: Page = EVERYTHING) -> pd.DataFrame:
-    """One row a run, newest first: `stock run_id status started seconds`, its parameters, tags and metrics.
+    """One row per run, newest first: `stock run_id status started seconds`, its parameters, tags and metrics.
 
-    `started` is UTC. A run without a parameter, tag or metric that another one has holds NaN there; parameters and tags
-    are texts.
+    `started` is UTC; parameters and tags are texts. A parameter, tag or metric that a run lacks is NaN.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
@@ -91,7 +90,7 @@ def table(page: Page = EVERYTHING) -> pd.DataFrame:
 
 
 def _read(page: Page) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the experiments, and the runs, newest first: one more than the page holds, if there are more."""
+    """Return the experiments and the runs, newest first; one run beyond the limit shows that a next page exists."""
     after, stock = page.after, None if page.stock is None else page.stock.ticker
     limit = None if page.limit is None else page.limit + 1
     with database.connect() as connection:
@@ -99,11 +98,11 @@ def _read(page: Page) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             return database.experiments(connection, stock), database.runs(connection, stock, after, limit)
     experiments, runs = remote.read(stock)
     experiments.sort(key=lambda experiment: int(experiment["experiment_id"]))
-    runs.sort(key=_age)
+    runs.sort(key=_order)
     if after is not None:
-        runs = [run for run in runs if _age(run) > (-after[0], after[1])]
+        runs = [run for run in runs if _order(run) > (-after[0], after[1])]
     return experiments, runs[:limit]
 
 
-def _age(run: dict[str, Any]) -> tuple[int, str]:
+def _order(run: dict[str, Any]) -> tuple[int, str]:
     return -(run["start_time"] or 0), run["run_id"]

@@ -1,4 +1,4 @@
-"""MLflow's runs: what a training, a sweep or a backtest logs, and what is read back of it."""
+"""MLflow's runs: what a training, a sweep or a backtest logs, and reading it back."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,13 +31,13 @@ class Run:
         mlflow_client().log_batch(self.run_id, params=[Param(name, str(value)) for name, value in params.items()])
 
     def metrics(self, metrics: Mapping[str, float | None]) -> None:
-        """Log final figures; those that are not finite are left out, since databases refuse them."""
+        """Log final metrics; values that are not finite are left out, since databases refuse them."""
         now = _now()
         rows = [Metric(name, value, now, 0) for name, value in or_null(metrics).items() if value is not None]
         mlflow_client().log_batch(self.run_id, metrics=rows)
 
     def history(self, epochs: Mapping[str, Sequence[float]], first: int = 0) -> None:
-        """Log one value per epoch and name, from the epoch `first` on."""
+        """Log one value per epoch and name, starting at the epoch `first`."""
         now = _now()
         rows = [Metric(name, v, now, epoch) for name, values in epochs.items() for epoch, v in enumerate(values, first)]
         for start in range(0, len(rows), 1000):  # MLflow's limit for one batch
@@ -83,12 +83,12 @@ def end_run(symbol: Symbol, name: str, status: str) -> None:
 
 
 def child_tags(symbol: Symbol, sweep_id: str) -> dict[str, str]:
-    """Return the tags of a run of a sweep or search; its parent, one per stock, is created if it is missing."""
+    """Return the tags of a run of a sweep or search; creates the parent run, one per stock, if it is missing."""
     return {"sweep_id": sweep_id, "mlflow.parentRunId": sweep_parent(symbol, sweep_id).run_id}
 
 
 def sweep_parent(symbol: Symbol, sweep_id: str) -> Run:
-    """Return the open parent of a sweep's runs of a stock."""
+    """Return the parent of a sweep's runs of a stock, opened again or created."""
     client = prepared_client()
     experiment = _experiment(symbol.ticker)
     wanted = f"tags.sweep_id = '{sweep_id}' AND tags.sweep_role = 'parent'"

@@ -1,1 +1,1 @@
-"""The tables of forecast_log.py and how they came to be, for alembic."""
+"""Alembic's migrations of the forecast log's tables."""

@@ -1,7 +1,7 @@
-"""Alembic runs this for each change of the tables, inside the transaction that log.py opens."""
+"""Alembic runs this for each migration, inside the transaction that log.py opens."""
 
 from alembic import context
 
-# A table of its own: MLflow, which may live in the same database, has alembic's usual one.
+# A separate version table: MLflow may use alembic's default one in the same database.
 context.configure(connection=context.config.attributes["connection"], version_table="forecasts_version")
 context.run_migrations()
