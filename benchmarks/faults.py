@@ -22,7 +22,7 @@ from machine import machine
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.conftest import random_walk
-from tests.faults.storm import Storm, Supervised, lost, made_up
+from tests.faults.storm import Storm, Supervised, lost, wrong_forecasts
 
 TABLE = Path(__file__).with_suffix(".md")
 REQUESTS = 10_000
@@ -103,8 +103,8 @@ def storm_of(folder: Path, tables: dict[str, pd.DataFrame]) -> list[str]:
         f"| answers, to 6 clients in {time.monotonic() - started:.0f} s | {storm.answers:,} | ≥ {REQUESTS:,} |",
         f"| of these, 503 with a message | {refusals:,} | – |",
         f"| wrong answers, and 5xx other than 503 with a message | {len(storm.wrong)} | 0 |",
-        f"| answered forecasts that the log lacks or has otherwise (of {len(storm.told)}) | {len(lost(storm))} | 0 |",
-        f"| forecasts that no complete registered model makes | {len(made_up(storm, tables))} | 0 |",
+        f"| forecasts that the log lacks or has otherwise (of {len(storm.recorded)}) | {len(lost(storm))} | 0 |",
+        f"| forecasts that no complete registered model makes | {len(wrong_forecasts(storm, tables))} | 0 |",
         f"| restart to first answer, median of {len(restarts)} | {median(restarts):.1f} s | ≤ 5 s |",
         f"| restart to first answer, slowest | {max(restarts):.1f} s | – |",
     ]

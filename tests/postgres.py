@@ -1,7 +1,8 @@
-"""A PostgreSQL of the tests' own, on a port of its own, from Debian's package."""
+"""A private PostgreSQL server from Debian's package."""
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,17 +11,18 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 class Postgres:
-    """A private cluster; its server refuses to run as root, and then runs as nobody."""
+    """A cluster on a free port; its server refuses to run as root, and then runs as nobody."""
 
     def __init__(self):
         if not PROGRAMS:
             pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
-        self.folder = Path(tempfile.mkdtemp(prefix="pregao-postgres-"))  # pytest's own are closed to other users
+        self.folder = Path(tempfile.mkdtemp(prefix="pregao-postgres-"))  # other users cannot enter pytest's folders
         self.user = "nobody" if os.geteuid() == 0 else None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -37,24 +39,28 @@ class Postgres:
         assert done.returncode == 0, done.stderr
 
     def start(self):
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         self.run("pg_ctl", "-D", self.data, "-o", options, "-l", self.data / "log", "-w", "start")
         return self
 
     def stop(self, how="fast"):
         self.run("pg_ctl", "-D", self.data, "-m", how, "-w", "stop")
 
+    def kill(self):
+        os.kill(int((self.data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+
     def remove(self):
-        if (self.data / "postmaster.pid").exists():
-            with contextlib.suppress(AssertionError):  # a test has killed it
-                self.stop("immediate")
+        with contextlib.suppress(AssertionError):  # a test may have killed it
+            self.stop("immediate")
         shutil.rmtree(self.folder)
 
-    def signal(self, number):
-        os.kill(int((self.data / "postmaster.pid").read_text().splitlines()[0]), number)
-
-    def kill(self):
-        self.signal(signal.SIGKILL)
+    def database(self, name, template="template1"):
+        """The address of a new database."""
+        name = re.sub(r"\W", "_", name).lower()
+        uri = self.uri.replace("postgresql:", "postgresql+psycopg:")
+        with sa.create_engine(uri, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
+            connection.execute(sa.text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        return self.uri.replace("/postgres", f"/{name}")
 
 
 @pytest.fixture(scope="session")

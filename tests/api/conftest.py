@@ -1,23 +1,36 @@
-"""A real server in a subprocess, on prices that are made here."""
+"""The API on a free port: its app in a thread of this process, or serve.py in a subprocess as a user runs it."""
 
+import asyncio
 import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
+from hydra import compose, initialize_config_dir
 
+from pregao.api.app import configure_app
+from pregao.api.config import ServeConfig
+from pregao.cli import command as cli
+from pregao.config import parse
+from pregao.models.trained import TrainedModel, Window
 from pregao.settings import REPOSITORY
-from tests.conftest import random_walk
+from tests.conftest import environment, random_walk
 
 SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2}
 RANGE = {"inicio": "2015-01-01", "fim": "2024-12-30"}
 LONG = {"model.hidden_size": 4, "trainer.max_epochs": 1000, "trainer.patience": 1000, "promote": "never"}
+POLL = "poll=0.2"
+NEVER = "poll=86400"  # another test may use another home when the app reads the registry again
 
 
 def training(stock="VALE3", **changes):
@@ -30,86 +43,61 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class Server:
-    """serve.py as a user runs it."""
+def port_is_free(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
-    def __init__(self, home, prices, *overrides, **environment):
-        self.home, self.port = home, free_port()
-        self.log = home / "server.log"
-        home.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "PREGAO_HOME": str(home), "OMP_NUM_THREADS": "1", **environment}
-        env.pop("MLFLOW_TRACKING_URI", None)
-        source = ["source=csv", f"source.path={prices}"]
-        command = [sys.executable, str(REPOSITORY / "serve.py"), f"port={self.port}", "poll=1", *source, *overrides]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
 
-    def wait(self, seconds=120):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with contextlib.suppress(httpx.TransportError):
-                if self.client.get("/health").status_code == 200:
-                    return self
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
+def cancel_all(client):
+    for job in client.get("/train").json()["jobs"]:
+        client.delete(f"/train/{job['job']}")
 
-    def family(self, pid=None):
-        pid = pid or self.process.pid
-        try:
-            threads = list(Path(f"/proc/{pid}/task").iterdir())
-            children = [child for thread in threads for child in (thread / "children").read_text().split()]
-        except OSError:
-            return []
-        return [pid, *(other for child in children for other in self.family(int(child)))]
 
-    def command_lines(self):
-        found = {}
-        for pid in self.family():
-            with contextlib.suppress(OSError):
-                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+def begin(client):
+    """A long training whose first epoch is over."""
+    job = client.post("/train?wait=false", json=training(overrides=LONG)).json()["job"]
+    until(lambda: client.get(f"/train/{job}").json(), lambda job: job["epoch"] >= 1)
+    return job
 
-    def job(self, id):
-        return self.client.get(f"/train/{id}").json()
 
-    def until(self, id, condition, seconds=60):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            job = self.job(id)
-            if condition(job):
-                return job
-            time.sleep(0.05)
-        raise AssertionError(job)
+def until(ask, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition(answer := ask()):
+        assert time.monotonic() < end, answer
+        time.sleep(0.05)
+    return answer
 
-    def until_predicted(self, stock, condition, seconds=30):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            told = self.client.post("/predict", json={"stock": stock}).json()
-            if condition(told):
-                return told
-            time.sleep(0.1)
-        raise AssertionError(told)
 
-    def stop(self, number=signal.SIGTERM, seconds=15):
-        """Seconds from the signal to the last process gone."""
-        processes, started = self.family(), time.monotonic()
-        self.process.send_signal(number)
-        self.process.wait(seconds)
-        while any(Path(f"/proc/{pid}").exists() for pid in processes):
-            assert time.monotonic() < started + seconds, self.log.read_text()
-            time.sleep(0.05)
-        self.client.close()
-        return time.monotonic() - started
+def serve_config(*overrides):
+    with initialize_config_dir(str(cli.CONF), version_base=None):
+        return parse(ServeConfig, compose("serve", list(overrides)))
 
-    def end(self):
-        if self.process.poll() is None:
-            for pid in self.family():
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-            self.process.wait()
-        self.client.close()
+
+load = lru_cache(TrainedModel.load)
+
+
+async def forecast(batch):
+    """The work of the inference process, in this process."""
+    return await asyncio.to_thread(lambda: [load(Path(folder)).rows(Window(*seen)) for folder, seen in batch])
+
+
+@contextlib.contextmanager
+def client_of(prices, *overrides):
+    """A client of the app in this process, with the prices of a folder and the environment's home."""
+    app = FastAPI(lifespan=lambda app: app.state.service.running())
+    configure_app(app, forecast, serve_config(NEVER, "source=csv", f"source.path={prices}", *overrides))
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+            until(lambda: server.started and app.state.service.forecasts.ready, bool)
+            client.service = app.state.service
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture(scope="session")
@@ -121,30 +109,119 @@ def folder_of_prices(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory, folder_of_prices):
-    """One for all tests that leave it as it was, but for further versions of its models."""
-    started = Server(tmp_path_factory.mktemp("api") / "home", folder_of_prices)
+def shipped_client(tmp_path_factory, folder_of_prices):
+    """The app in a home with the models that ship."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("api") / "home"
+        patch.setenv("PREGAO_HOME", str(home))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with client_of(folder_of_prices) as client:
+            client.home = home
+            yield client
+
+
+@pytest.fixture
+def client(shipped_client, monkeypatch):
+    """The same for all tests that leave it unchanged but for further versions of its models."""
+    monkeypatch.setenv("PREGAO_HOME", str(shipped_client.home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return shipped_client
+
+
+def family(pid):
+    """A process and its descendants."""
     try:
-        yield started.wait()
-    finally:
-        started.end()
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [child for thread in threads for child in (thread / "children").read_text().split()]
+    except OSError:
+        return []
+    return [pid, *(other for child in children for other in family(int(child)))]
+
+
+def role(pid, server):
+    """The role of a process of a server; None for one that has just ended."""
+    with contextlib.suppress(OSError):
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        if pid == server:
+            return "starter"
+        if b"pregao.training.worker" in line:
+            return "training"
+        if b"spawn_main" in line:
+            return "inference"
+        if any("eventpoll" in link for link in links):
+            return "HTTP"
+    return None
+
+
+class Server:
+    """serve.py as a user runs it."""
+
+    def __init__(self, home, *overrides, program=REPOSITORY / "serve.py", log=None, **variables):
+        self.home, self.port = Path(home), free_port()
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.log = log or self.home / "server.log"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.command = [sys.executable, str(program), f"port={self.port}", "poll=1", *overrides]
+        self.environment = {**environment(home), **variables}
+        self.client = httpx.Client(base_url=self.url, timeout=120)
+        self.start()
+
+    def start(self):
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                self.command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def is_ready(self):
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(httpx.TransportError):
+            return self.client.get("/health").status_code == 200
+        return False
+
+    def wait(self):
+        until(self.is_ready, bool, 120)
+        return self
+
+    def family(self):
+        return family(self.process.pid)
+
+    def process_of(self, wanted):
+        """The number of one of its processes; None while there is none."""
+        return next((pid for pid in self.family() if role(pid, self.process.pid) == wanted), None)
+
+    def kill(self, wanted):
+        """SIGKILL to one of its processes; whether there was one."""
+        pid = self.process_of(wanted)
+        if pid is not None:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        return pid is not None
+
+    def stop(self, number=signal.SIGTERM, seconds=15):
+        """Send a signal, and wait until its last process has ended."""
+        processes = self.family()
+        self.process.send_signal(number)
+        self.process.wait(seconds)
+        until(lambda: any(Path(f"/proc/{pid}").exists() for pid in processes), lambda some: not some, seconds)
+
+    def end(self):
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.client.close()
 
 
 @pytest.fixture
 def start(tmp_path, folder_of_prices):
-    """A server of the test's own."""
-    started = []
+    """Starts servers that end with the test."""
+    with contextlib.ExitStack() as stack:
 
-    def run(*overrides, home=None, wait=True, **environment):
-        server = Server(home or tmp_path / "home", folder_of_prices, *overrides, **environment)
-        started.append(server)
-        return server.wait() if wait else server
+        def run(*overrides, home=tmp_path / "home", wait=True, **variables):
+            source = ("source=csv", f"source.path={folder_of_prices}")
+            server = Server(home, *source, *overrides, **variables)
+            stack.callback(server.end)
+            return server.wait() if wait else server
 
-    yield run
-    for server in started:
-        server.end()
-
-
-@pytest.fixture
-def client(server):
-    return server.client
+        yield run

@@ -1,14 +1,15 @@
+"""Every bad request is refused with a sentence, and leaves no file."""
+
 import json
 
 import pytest
 
 from pregao.api.schemas import CLOSES
-from tests.api.conftest import RANGE, training
+from tests.api.conftest import training
 
 JSON = {"content-type": "application/json"}
-
-TICKERS = ["../../etc/passwd", "VALE3/..", "VA'E3", 'VA"E3', "VALE3\0", "VÄLE3", "ſALE3", "A" * 1000, "", " ", "*"]
-TICKERS += ["%2e", "VALE3;DROP TABLE runs", "${stock}"]
+TICKERS = ["", "*", "VALE3\0", "ſALE3", "A" * 1000, "VA'E3", "../../etc/passwd", "${stock}", "http://127.0.0.1:9/"]
+BODIES = [b"", b"{", b"null", b"[]", b'"VALE3"', b"1e999", b"{stock: 3}", b"\0", b"\xff\xfe", b"[" * 100_000]
 
 
 def refused(answer, status=422):
@@ -20,96 +21,55 @@ def refused(answer, status=422):
     return detail
 
 
-@pytest.mark.parametrize("stock", TICKERS)
-@pytest.mark.parametrize("path", ["/predict", "/train"])
-def test_a_nasty_ticker_is_refused(client, path, stock):
-    refused(client.post(path, json={"stock": stock, **(RANGE if path == "/train" else {})}))
+def files(home):
+    return {path for path in home.rglob("*") if "mlruns" not in path.parts}
 
 
-@pytest.mark.parametrize("stock", TICKERS)
-def test_a_nasty_ticker_is_refused_by_statistics(client, stock):
+@pytest.mark.parametrize("stock", TICKERS, ids=ascii)
+def test_a_hostile_ticker_is_refused_by_every_route_and_leaves_no_file(client, stock):
+    before = files(client.home)
+    refused(client.post("/predict", json={"stock": stock}))
+    refused(client.post("/predict", json={"stock": stock, "historical_data": CLOSES}))
+    refused(client.post("/train?wait=false", json=training(stock)))
     refused(client.get("/statistics", params={"stock": stock}))
+    refused(client.get("/accuracy", params={"stock": stock}))
+    assert files(client.home) == before
 
 
 @pytest.mark.parametrize("path", ["/predict", "/train"])
-@pytest.mark.parametrize("body", [b"", b"{", b"[1, 2", b"null", b"[]", b'"VALE3"', b"1e999", b"{stock: 3}", b"\0"])
-def test_a_body_that_is_no_object_is_refused(client, path, body):
-    refused(client.post(path, content=body, headers=JSON))
+def test_a_body_that_is_not_a_json_object_is_refused(client, path):
+    for body in BODIES:
+        answer = client.post(path, content=body, headers=JSON)
+        refused(answer, 400 if len(body) == 100_000 else 422)  # 400: too deep for the parser
+    for kind in ("text/plain", "multipart/form-data", ""):
+        refused(client.post(path, content=b'{"stock": "VALE3"}', headers={"content-type": kind}))
 
 
-@pytest.mark.parametrize("path", ["/predict", "/train"])
-@pytest.mark.parametrize("body", [b"\xff\xfe", b"[" * 100_000, b'{"stock":' * 50_000, b'{"stock": "\xff"}'])
-def test_a_body_that_cannot_be_read_is_refused(client, path, body):
-    answer = client.post(path, content=body, headers=JSON)
-    assert answer.status_code in (400, 422)
-    assert "detail" in answer.json()
+def test_a_body_of_five_megabytes_is_refused(client):
+    for path in ("/predict", "/train", "/nothing", "/statistics"):
+        refused(client.post(path, content=b"x" * 5_000_000), 413)
+        refused(client.post(path, content=(b"x" * 100_000 for _ in range(50))), 413)
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-@pytest.mark.parametrize("path", ["/predict", "/train"])
-def test_another_content_type_is_refused(client, path, kind):
-    answer = client.post(path, content=json.dumps({"stock": "VALE3"}).encode(), headers={"content-type": kind})
-    assert answer.status_code in (400, 422)
-
-
-@pytest.mark.parametrize("path", ["/predict", "/train", "/nothing", "/statistics"])
-def test_five_megabytes_are_refused(client, path):
-    refused(client.post(path, content=b"x" * 5_000_000, headers=JSON), 413)
-
-
-def test_five_megabytes_without_a_length_are_refused(client):
-    chunks = (b"x" * 100_000 for _ in range(50))
-    refused(client.post("/predict", content=chunks, headers=JSON), 413)
-
-
-@pytest.mark.parametrize(
-    ("closes", "position"),
-    [
-        ([*CLOSES[:19], 0], 19),
-        ([-1, *CLOSES[1:]], 0),
-        ([*CLOSES, "55"], 20),
-        ([None, *CLOSES], 0),
-        ([True, *CLOSES], 0),
-        ([*CLOSES, [1]], 20),
-    ],
-)
-def test_a_close_that_is_no_price_is_refused_with_its_position(client, closes, position):
-    [defect] = refused(client.post("/predict", json={"historical_data": closes}))
-    assert defect["loc"] == ["body", "historical_data", position]
-
-
-@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_what_is_not_finite_is_refused_with_its_position(client, word):
-    body = f'{{"historical_data": [{", ".join(["50.0"] * 7 + [word] + ["50.0"] * 20)}]}}'
+@pytest.mark.parametrize("close", [0, -1, float("nan"), float("inf"), "55", None, True, [1]], ids=str)
+def test_a_close_that_is_not_a_price_is_refused_with_its_position(client, close):
+    body = json.dumps({"historical_data": [*CLOSES[:7], close, *CLOSES]})
     [defect] = refused(client.post("/predict", content=body, headers=JSON))
     assert defect["loc"] == ["body", "historical_data", 7]
 
 
-@pytest.mark.parametrize("closes", [[1e-300, 1e300] * 10, [1.7e308] * 20 + [5e-324], [5e-324, 1.7e308] * 10])
-def test_closes_that_lead_nowhere_are_refused(client, closes):
+@pytest.mark.parametrize("closes", [[1e-300, 1e300] * 10, [1.7e308] * 20 + [5e-324]], ids=["jumps", "a fall"])
+def test_closes_without_a_finite_forecast_are_refused(client, closes):
     refused(client.post("/predict", json={"historical_data": closes}))
 
 
-@pytest.mark.parametrize("number", [0, 1, 19, 10_001])
-def test_too_few_and_too_many_closes_are_refused(client, number):
-    refused(client.post("/predict", json={"historical_data": [50.5] * number}))
+@pytest.mark.parametrize(("number", "status"), [(0, 422), (19, 422), (20, 200), (10_000, 200), (10_001, 422)])
+def test_twenty_to_ten_thousand_closes_are_accepted(client, number, status):
+    assert client.post("/predict", json={"historical_data": [50.5] * number}).status_code == status
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"stock": None},
-        {"stock": 3},
-        {"stock": ["VALE3"]},
-        {"stock": {"a": 1}},
-        {"stock": "VALE3", "horizon": 5},
-        {"historical_data": "50"},
-        {"historical_data": {"0": 50}},
-        {"historical_data": 50},
-    ],
-)
-def test_other_fields_and_types_are_refused(client, body):
+@pytest.mark.parametrize("body", [{}, {"stock": None}, {"stock": 3}, {"stock": "VALE3", "horizon": 5}], ids=str)
+def test_a_request_without_a_stock_or_with_another_field_is_refused(client, body):
     refused(client.post("/predict", json=body))
 
 
@@ -117,63 +77,34 @@ def test_other_fields_and_types_are_refused(client, body):
     "changes",
     [
         {"inicio": "2024-13-01"},
-        {"inicio": "01/02/2020"},
-        {"inicio": "2020-1-1"},
         {"inicio": "2024-01-01", "fim": "2020-01-01"},
         {"inicio": "2999-01-01", "fim": "2999-12-31"},
-        {"inicio": 20200101},
         {"inicio": None},
         {"fim": "' OR 1=1"},
-        {"fim": "x" * 1000},
+        {"unknown": 1},
         {"overrides": {"model.hidden_size": 0}},
-        {"overrides": {"model.hidden_size": "40"}},
-        {"overrides": {"model.hidden_size": True}},
-        {"overrides": {"model.hidden_size": 5000}},
-        {"overrides": {"model.hidden_size": 10**9}},
-        {"overrides": {"model.cell": "${oc.env:HOME}"}},
-        {"overrides": {"model": "lstm,absolute"}},
-        {"overrides": {"model": "../x"}},
         {"overrides": {"model._target_": "os.system"}},
-        {"overrides": {"data.lookback": 1}},
-        {"overrides": {"data.horizon": 251}},
-        {"overrides": {"trainer.max_epochs": 10**9}},
-        {"overrides": {"model.nothing": 1}},
-        {"overrides": {"hydra.run.dir": "/tmp"}},
-        {"overrides": {"source.path": "/etc"}},
         {"overrides": {"ckpt_path": "/etc/passwd"}},
-        {"overrides": {"experiment": "../../x"}},
-        {"overrides": {"seed": -1}},
-        {"overrides": [1]},
         {"overrides": {"model": "absolute", "model.shrinkage": 0.5}},
         {"overrides": {"optimizer.learning_rate": float("nan")}},
-        {"unknown": 1},
+        {"stock": "SHARED"},
     ],
+    ids=str,
 )
-def test_a_training_that_makes_no_sense_is_refused(client, changes):
-    body = json.dumps(training(**changes))
-    refused(client.post("/train?wait=false", content=body, headers=JSON))
+def test_a_training_with_invalid_choices_is_refused(client, changes):
+    refused(client.post("/train?wait=false", content=json.dumps(training(**changes)), headers=JSON))
 
 
-def test_the_shared_model_is_no_stock(client):
+def test_what_does_not_exist_is_not_found(client):
+    assert "knows no such stock" in refused(client.post("/predict", json={"stock": "XPTO3"}), 404)
     assert "It is the model of many stocks." in refused(client.post("/predict", json={"stock": "SHARED"}), 404)
-    [defect] = refused(client.post("/train?wait=false", json=training("SHARED")))
-    assert defect["msg"].startswith("stocks=[…] belongs to stock=SHARED")
-
-
-@pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=x", "limit=99999", "page_token=x", "page_token=1-2"])
-def test_a_page_that_makes_no_sense_is_refused(client, query):
-    refused(client.get(f"/statistics?{query}"))
-
-
-@pytest.mark.parametrize("job", ["x", "0" * 32, "..%2f..%2fetc", "%00", "a" * 1000])
-def test_an_unknown_job_is_not_found(client, job):
-    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
-        answer = client.request(method, f"/train/{job}{path}")
-        assert answer.status_code == 404
-        assert "detail" in answer.json()
-
-
-def test_unknown_addresses_and_methods_are_told_in_json(client):
+    for job in ("x", "0" * 32, "..%2f..%2fetc", "%00", "a" * 1000):
+        for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
+            refused(client.request(method, f"/train/{job}{path}"), 404)
     refused(client.get("/nothing"), 404)
     refused(client.get("/predict"), 405)
-    refused(client.put("/train"), 405)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=10001", "page_token=x"])
+def test_an_invalid_page_is_refused(client, query):
+    refused(client.get(f"/statistics?{query}"))

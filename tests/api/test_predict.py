@@ -1,122 +1,153 @@
+import json
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from pregao.api.schemas import CLOSES
-from tests.api.conftest import training
+from pregao.forecasting.compose import forecast_closes, forecast_stock
+from pregao.forecasting.writer import ForecastWriter
+from pregao.models.trained import TrainedModel
+from pregao.prices.symbols import Symbol
+from pregao.tracking import registry
+from tests.api.conftest import POLL, client_of, until
+from tests.conftest import random_walk, with_ranges
+from tests.forecasting.conftest import register
+from tests.models.test_trained import trained_model
 
 
-def closes(folder):
-    return pd.read_csv(folder / "VALE3.csv")["close"].tolist()
+def predict(client, **body):
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
 
 
-def test_a_stock_is_forecast_with_every_promised_field(client):
-    answer = client.post("/predict", json={"stock": "VALE3"})
-    assert answer.status_code == 200
-    told = answer.json()
+def test_a_forecast_has_every_promised_field(client):
+    found = predict(client, stock=" vale3.SA ")
     fields = {"stock", "preco", "prediction", "forecast", "as_of", "stale", "recorded", "source", "model", "drift"}
-    assert fields <= set(told)
-    assert [row["step"] for row in told["forecast"]] == list(range(1, 11))
+    assert fields <= set(found)
+    assert [row["step"] for row in found["forecast"]] == list(range(1, 11))
     names = {"date", "step", "close", "lower_80", "upper_80", "lower_90", "upper_90"}
-    assert all(set(row) == names for row in told["forecast"])
-    assert told["forecast"][0]["date"] == "2025-01-02"
-    assert told["as_of"] == "2024-12-30"
-    assert told["recorded"] is True
-    assert told["source"] == {"name": "csv", "reasons": []}
-    assert set(told["drift"]) == {"score", "warning"}
-    assert told["drift"]["score"] > 0
-    assert {"stock", "version", "run_id", "trained_at", "skill_mape"} == set(told["model"])
+    assert all(set(row) == names for row in found["forecast"])
+    assert {"stock", "version", "run_id", "trained_at", "skill_mape"} == set(found["model"])
+    assert (found["stock"], found["recorded"], found["source"]) == ("VALE3", True, {"name": "csv", "reasons": []})
+    assert found["drift"]["score"] > 0
+    assert isinstance(found["preco"], str)
+    prices = [float(price) for price in found["preco"].strip("[]").split(", ")]
+    assert prices == pytest.approx([row["close"] for row in found["forecast"]], abs=0.005)
 
 
-def test_preco_is_a_text_of_ten_prices(client):
-    told = client.post("/predict", json={"stock": "VALE3"}).json()
-    assert isinstance(told["preco"], str)
-    prices = [float(price) for price in told["preco"].strip("[]").split(", ")]
-    assert prices == pytest.approx([row["close"] for row in told["forecast"]], abs=0.005)
-    assert told["prediction"] == told["forecast"][0]["close"]
-
-
-@pytest.mark.parametrize("spelling", ["VALE3", "vale3", "VALE3.SA", " vale3.sa "])
-def test_every_spelling_is_the_same_stock(client, spelling):
-    assert client.post("/predict", json={"stock": spelling}).json()["stock"] == "VALE3"
-
-
-def test_given_closes_are_forecast_as_the_stocks_own(client, folder_of_prices):
-    by_stock = client.post("/predict", json={"stock": "VALE3"}).json()
+def test_given_closes_have_the_forecast_of_their_stock_without_dates(client, folder_of_prices):
+    by_stock = predict(client, stock="VALE3")
+    closes = pd.read_csv(folder_of_prices / "VALE3.csv")["close"].tolist()
     for body in ({}, {"stock": "VALE3"}):
-        told = client.post("/predict", json={"historical_data": closes(folder_of_prices), **body}).json()
-        assert [row["close"] for row in told["forecast"]] == [row["close"] for row in by_stock["forecast"]]
-        assert told["stock"] == "VALE3"
-        assert (told["as_of"], told["source"], told["recorded"]) == (None, None, None)
-        assert {row["date"] for row in told["forecast"]} == {None}
-
-
-def test_only_the_last_thousand_returns_count(client):
-    closes = [50 + n % 7 + n % 3 / 10 for n in range(1001)]
-    short = client.post("/predict", json={"historical_data": closes}).json()
-    long = client.post("/predict", json={"historical_data": [1, 2.5, *closes]}).json()
-    assert short["forecast"] == long["forecast"]
-
-
-def test_more_closes_tell_more_of_the_volatility(client):
-    wild = [50.0, 60.0] * 100
-    widths = []
-    for past in ([], wild):
-        row = client.post("/predict", json={"historical_data": [*past, *CLOSES]}).json()["forecast"][0]
-        widths.append(row["upper_90"] / row["lower_90"] - 1)
-    assert widths[1] > 2 * widths[0]
+        found = predict(client, historical_data=closes, **body)
+        assert [row["close"] for row in found["forecast"]] == [row["close"] for row in by_stock["forecast"]]
+        assert (found["stock"], found["as_of"], found["source"], found["recorded"]) == ("VALE3", None, None, None)
+        assert {row["date"] for row in found["forecast"]} == {None}
 
 
 @pytest.mark.parametrize("stock", ["ITUB4", "SHRT3"])
-def test_the_shared_model_answers_for_a_stock_without_a_model(client, stock):
-    told = client.post("/predict", json={"stock": stock}).json()
-    assert (told["stock"], told["model"]["stock"], told["as_of"]) == (stock, "SHARED", "2024-12-30")
-    assert len(told["forecast"]) == 10
-    told = client.post("/predict", json={"stock": stock, "historical_data": CLOSES}).json()
-    assert (told["stock"], told["model"]["stock"]) == (stock, "SHARED")
+def test_the_shared_model_forecasts_a_stock_without_a_model(client, stock):
+    for body in ({}, {"historical_data": CLOSES}):
+        found = predict(client, stock=stock, **body)
+        assert (found["stock"], found["model"]["stock"], len(found["forecast"])) == (stock, "SHARED", 10)
 
 
-def test_a_stock_that_the_source_does_not_know_is_not_found(client):
-    answer = client.post("/predict", json={"stock": "XPTO3"})
-    assert answer.status_code == 404
-    assert "knows no such stock" in answer.json()["detail"]
+def test_models_and_runs_are_listed_with_their_metrics(client):
+    models = {model["stock"]: model for model in client.get("/models").json()["models"]}
+    assert {"stock", "version", "run_id", "metrics", "trained_at"} <= set(models["VALE3"])
+    assert models["VALE3"]["metrics"]["final_mape"] > 0
+    health = client.get("/health")
+    assert (health.status_code, health.json()["status"], health.json()["problems"]) == (200, "ok", [])
+    assert set(health.json()["stocks"]) == set(models) >= {"VALE3", "SHARED"}
+    first = client.get("/statistics?limit=1").json()
+    second = client.get(f"/statistics?limit=1&page_token={first['next_page_token']}").json()
+    runs = [[run["run_id"] for part in page["experiments"] for run in part["runs"]] for page in (first, second)]
+    assert [len(page) for page in runs] == [1, 1]
+    assert runs[0] != runs[1]
+    [shared] = client.get("/statistics?stock=SHARED").json()["experiments"]
+    assert (shared["name"], len(shared["runs"])) == ("SHARED", 1)
 
 
-@pytest.mark.slow
-def test_new_prices_are_picked_up_after_a_while_and_not_before(start, tmp_path, folder_of_prices):
-    prices = tmp_path / "own"
-    prices.mkdir()
-    table = pd.read_csv(folder_of_prices / "VALE3.csv")
-    table.iloc[:-1].to_csv(prices / "VALE3.csv", index=False)
-    server = start(f"source.path={prices}", "retry=2")
-    assert server.client.post("/predict", json={"stock": "VALE3"}).json()["as_of"] == "2024-12-27"
-    table.to_csv(prices / "VALE3.csv", index=False)
-    assert server.client.post("/predict", json={"stock": "VALE3"}).json()["as_of"] == "2024-12-27"
-    found = server.until_predicted("VALE3", lambda told: told["as_of"] == "2024-12-30")
-    assert found["stale"] is False
+def test_the_documentation_has_working_examples_and_every_field(client):
+    documented = client.get("/openapi.json").json()
+    for path, status in (("/predict", 200), ("/train?wait=false", 202)):
+        content = documented["paths"][path.partition("?")[0]]["post"]["requestBody"]["content"]
+        for example in content["application/json"]["examples"].values():
+            answer = client.post(path, json=example["value"])
+            assert answer.status_code == status
+            if status == 202:
+                client.delete(answer.json()["status_url"])
+    schemas = documented["components"]["schemas"]
+    assert set(schemas["PredictRequest"]["properties"]) == {"stock", "historical_data"}
+    assert set(schemas["TrainRequest"]["properties"]) == {"stock", "inicio", "fim", "overrides"}
+    assert set(schemas["Overrides"]["properties"]["model.loss"]["anyOf"][0]["enum"]) == {"pinball", "mse"}
+    assert "swagger" in client.get("/docs").text.lower()
+    assert client.get("/info").json()["versions"]["litserve"]
 
 
-@pytest.mark.slow
-def test_prices_that_cannot_be_had_any_more_are_said_to_be_stale(start, tmp_path, folder_of_prices):
-    prices = tmp_path / "own"
-    prices.mkdir()
-    (prices / "VALE3.csv").write_bytes((folder_of_prices / "VALE3.csv").read_bytes())
-    server = start(f"source.path={prices}", "retry=1")
-    assert server.client.post("/predict", json={"stock": "VALE3"}).json()["stale"] is False
-    (prices / "VALE3.csv").unlink()
-    found = server.until_predicted("VALE3", lambda told: told["stale"])
-    assert found["as_of"] == "2024-12-30"
-    (reason,) = found["source"]["reasons"]
-    assert "VALE3: csv knows no such stock" in reason
-    assert str(tmp_path) not in reason
+@pytest.fixture
+def stocks(tmp_path):
+    """A folder with PETR4 and its daily ranges."""
+    folder = tmp_path / "stocks"
+    folder.mkdir()
+    with_ranges(random_walk(seed=9)).to_csv(folder / "PETR4.csv", index=False)
+    return folder
 
 
-@pytest.mark.slow
-def test_a_training_serves_a_stock_that_had_no_model_of_its_own(start):
-    server = start()
-    for _ in range(2):  # the second answer is a remembered one
-        told = server.client.post("/predict", json={"stock": "PETR4"}).json()
-        assert told["model"]["stock"] == "SHARED"
-    assert server.client.post("/train", json=training("PETR4")).status_code == 200
-    told = server.client.post("/predict", json={"stock": "PETR4"}).json()
-    assert told["model"]["stock"] == "PETR4"
-    assert "PETR4" in [model["stock"] for model in server.client.get("/models").json()["models"]]
+def test_the_answer_is_that_of_predict_py_bit_by_bit(shared, stocks):
+    closes = pd.read_csv(stocks / "PETR4.csv")["close"].tolist()
+    with client_of(stocks) as client:
+        by_stock, by_closes = predict(client, stock="PETR4"), predict(client, stock="PETR4", historical_data=closes)
+    for found, expected in (
+        (by_stock, forecast_stock("PETR4", "csv", stocks, ForecastWriter()).as_json()),
+        (by_closes, forecast_closes(closes, "PETR4").as_json()),
+    ):
+        assert {name: found[name] for name in expected} == expected
+
+
+def test_a_cached_answer_is_used_until_another_model_is_served(shared, stocks, tmp_path):
+    with client_of(stocks) as client:
+        cached = client.service.forecasts.cached_answer
+        first = predict(client, stock="PETR4")
+        assert json.loads(cached("PETR4")) == first == predict(client, stock="PETR4")
+        better = register(TrainedModel.load(shared), tmp_path)
+        assert cached("PETR4") is not None, "it is registered, and not served yet"
+        registry.set_champion(Symbol.parse("SHARED"), better)
+        assert cached("PETR4") is None
+        assert predict(client, stock="PETR4")["model"]["version"] == 2
+        own = replace(trained_model(), card=replace(trained_model().card, stock="PETR4"))
+        registry.set_champion(Symbol.parse("PETR4"), register(own, tmp_path / "own"))
+        found = predict(client, stock="petr4.sa")
+    assert (found["model"]["stock"], found["model"]["version"]) == ("PETR4", 1)
+    assert found["forecast"] != first["forecast"]
+
+
+def test_new_prices_are_used_after_the_time_of_a_retry_and_missing_ones_are_reported(shared, stocks):
+    file = stocks / "PETR4.csv"
+    table = pd.read_csv(file)
+    table.iloc[:-1].to_csv(file, index=False)
+    with client_of(stocks, "retry=1", POLL) as client:
+        before = predict(client, stock="PETR4")
+        table.to_csv(file, index=False)
+        assert predict(client, stock="PETR4") == before
+        after = until(lambda: predict(client, stock="PETR4"), lambda found: found["as_of"] == "2024-12-30")
+        expected = forecast_stock("PETR4", "csv", stocks).as_json()["forecast"]
+        assert (after["stale"], after["forecast"]) == (False, expected)
+        file.unlink()
+        stale = until(lambda: predict(client, stock="PETR4"), lambda found: found["stale"])
+    assert (stale["as_of"], stale["forecast"]) == ("2024-12-30", after["forecast"])
+    [reason] = stale["source"]["reasons"]
+    assert "PETR4: csv knows no such stock" in reason
+    assert str(stocks) not in reason
+
+
+def test_without_any_model_the_answer_shows_the_request_that_trains_one(home, stocks, tmp_path, vale3):
+    registry.set_champion(vale3, register(trained_model(), tmp_path))
+    with client_of(stocks) as client:
+        for closes in ({}, {"historical_data": CLOSES}):
+            answer = client.post("/predict", json={"stock": "PETR4", **closes})
+            assert answer.status_code == 404
+            assert "VALE3" in answer.json()["detail"]
+            assert 'POST /train {"stock": "PETR4"' in answer.json()["detail"]

@@ -13,7 +13,7 @@ from tests.test_readme import lines
 @pytest.mark.slow
 def test_the_curl_calls_work_as_they_are_written(tmp_path):
     random_walk(1500, last="2025-07-30").to_csv(tmp_path / "VALE3.csv", index=False)
-    server = Server(tmp_path / "home", tmp_path).wait()
+    server = Server(tmp_path / "home", "source=csv", f"source.path={tmp_path}").wait()
     try:
         answers = [
             json.loads(
@@ -22,7 +22,7 @@ def test_the_curl_calls_work_as_they_are_written(tmp_path):
             for line in lines("sh api")
         ]
     finally:
-        server.stop()
+        server.end()
     predicted, trained, statistics = answers
     assert len(json.loads(predicted["preco"])) == 10
     assert predicted["model"]["version"] == 1

@@ -1,8 +1,7 @@
 import pytest
 
-from pregao import errors
 from pregao.api import refusals
-from pregao.errors import PregaoError
+from pregao.errors import PregaoError, sentence_for_clients
 from pregao.settings import settings
 
 
@@ -13,12 +12,15 @@ def every(kind):
 
 
 @pytest.mark.parametrize("kind", list(every(PregaoError)))
-def test_every_refusal_has_its_own_line_in_the_table(kind):
+def test_every_refusal_has_a_status(kind):
     assert kind in refusals.STATUS
+    assert refusals.kind(kind.__name__) is kind
+    body = refusals.body(kind, "no")
+    assert (body["detail"][0]["msg"] if refusals.status(kind) == 422 else body["detail"]) == "no"
 
 
 @pytest.mark.parametrize(
-    ("sentence", "told"),
+    ("sentence", "expected"),
     [
         ("asked /home/me/prices/VALE3.csv. Check", "asked VALE3.csv. Check"),
         ("sqlite:////srv/mlruns/mlflow.db cannot", "mlflow.db cannot"),
@@ -28,16 +30,10 @@ def test_every_refusal_has_its_own_line_in_the_table(kind):
         ("POST /train trains", "POST /train trains"),
     ],
 )
-def test_a_sentence_has_no_folder_of_the_host(sentence, told):
-    assert refusals.sentence_for_clients(sentence) == told
+def test_a_sentence_for_clients_has_no_folder_of_the_host(sentence, expected):
+    assert sentence_for_clients(sentence) == expected
 
 
-def test_a_home_with_spaces_is_not_told(monkeypatch, tmp_path):
+def test_a_sentence_for_clients_has_no_home_with_spaces(monkeypatch, tmp_path):
     monkeypatch.setenv("PREGAO_HOME", str(tmp_path / "my home"))
-    told = refusals.sentence_for_clients(f"{settings().home}/data/x.csv: cannot be written")
-    assert told == "data/x.csv: cannot be written"
-
-
-def test_422_is_a_list_and_others_a_sentence():
-    assert refusals.body(errors.InvalidDates, "no")["detail"][0]["msg"] == "no"
-    assert refusals.body(errors.NoModel, "no")["detail"] == "no"
+    assert sentence_for_clients(f"{settings().home}/data/x.csv: no") == "data/x.csv: no"

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -7,13 +8,19 @@ from pregao.errors import NoModel
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 from pregao.tracking import registry
+from tests.api.conftest import client_of
+from tests.forecasting.conftest import register
+from tests.models.test_trained import trained_model
 
 
-def test_a_fresh_home_serves_the_shipped_models(shared, vale3):
+def test_a_new_home_serves_the_shipped_models_and_requests_wait_for_them(shared, vale3):
     async def run():
         watcher = RegistryWatcher()
+        early = asyncio.create_task(watcher.model(vale3))
+        await asyncio.sleep(0)
+        assert not early.done()
         await watcher.start()
-        return watcher, await watcher.model(vale3)
+        return watcher, await early
 
     watcher, served = asyncio.run(run())
     assert (served.stock, served.version) == ("SHARED", 1)
@@ -32,23 +39,22 @@ def test_without_a_model_a_stock_is_refused(home, vale3):
 
 
 @pytest.mark.parametrize("damage", ["removed", "corrupted"])
-def test_a_lost_database_leaves_the_models_in_memory_and_is_not_made_again(shared, vale3, damage, caplog):
-    async def run():
-        watcher = RegistryWatcher()
-        await watcher.start()
+def test_without_its_database_the_server_keeps_its_models_and_creates_none(shared, prices, damage, caplog):
+    with client_of(prices, "poll=0.2") as client:
         file = settings().mlruns / "mlflow.db"
         if damage == "removed":
             file.unlink()
         else:
-            file.write_bytes(b"this is no database" * 1000)
-        for _ in range(2):
-            await watcher._follow(None)
+            file.write_bytes(b"not a database" * 1000)
+        while not (health := client.get("/health")).json()["problems"]:
+            pass
         assert file.exists() == (damage == "corrupted")
-        return watcher, await watcher.model(vale3)
-
-    watcher, served = asyncio.run(run())
-    assert served.stock == "SHARED"
-    assert "The models in memory are served" in watcher.problems["registry"]
+        [problem] = health.json()["problems"]
+        assert "The models in memory are served" in problem
+        assert str(settings().home) not in problem
+        assert (health.status_code, client.post("/predict", json={"stock": "VALE3"}).status_code) == (200, 200)
+        if damage == "corrupted":
+            assert client.get("/statistics").status_code == 503
     assert caplog.text.count("The registry cannot be read") == 1
 
 
@@ -61,4 +67,34 @@ def test_a_model_that_cannot_be_loaded_is_a_problem_of_its_stock(shared):
 
     problems = asyncio.run(run())
     assert "The shipped model of SHARED cannot be registered" in problems["SHARED"]
-    assert str(Symbol.parse("SHARED")) in problems
+
+
+@pytest.mark.parametrize("size", ["horizon", "lookback"])
+def test_a_champion_of_another_size_is_not_served_and_the_answer_says_why(home, prices, vale3, tmp_path, size):
+    """/predict promises ten prices after twenty closes."""
+    usual, other = trained_model(), trained_model(**({"horizon": 9} if size == "horizon" else {}))
+    if size == "lookback":
+        other = replace(other, card=replace(other.card, lookback=30))
+    registry.set_champion(vale3, register(usual, tmp_path / "usual"))
+    with client_of(prices) as client:
+        assert client.post("/predict", json={"stock": "VALE3"}).json()["model"]["version"] == 1
+        registry.set_champion(vale3, register(other, tmp_path / "other"))
+        answer = client.post("/predict", json={"stock": "VALE3"})
+        [problem] = client.get("/health").json()["problems"]
+    assert answer.status_code == 404
+    assert problem.startswith("VALE3 version 2 is not served: ")
+    assert problem in answer.json()["detail"]
+
+
+def test_a_version_number_of_another_registry_is_another_model(shared, vale3):
+    """After the registry was created again, a number alone does not name a model."""
+
+    async def run():
+        watcher = RegistryWatcher()
+        await watcher.start()
+        stock = Symbol.parse("SHARED").ticker
+        watcher.served[stock] = replace(watcher.served[stock], run_id="another")
+        await watcher._follow(None)
+        return watcher.served[stock].run_id
+
+    assert asyncio.run(run()) == registry.champions()["SHARED"][1]

@@ -1,4 +1,4 @@
-"""Prices made here, and homes on disks that can be filled."""
+"""Synthetic prices, and a home on a small disk."""
 
 import subprocess
 
@@ -7,7 +7,6 @@ import pytest
 
 from tests.conftest import random_walk
 from tests.postgres import postgres  # noqa: F401 - a fixture
-from tests.prices.conftest import yahoo_server  # noqa: F401 - a fixture
 
 STOCKS = ("VALE3", "PETR4", "ITUB4")
 
@@ -24,7 +23,7 @@ def made_prices(tmp_path_factory):
 
 @pytest.fixture
 def own_home(tmp_path, monkeypatch):
-    """A home that the server and this process share, with the models that ship."""
+    """A home with the shipped models, for the server and this process."""
     monkeypatch.setenv("PREGAO_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path / "home"
@@ -32,7 +31,7 @@ def own_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small_disk(own_home):
-    """A file system of 10 MB for the home's outputs/; MLflow holds its own files open, which then stay writable."""
+    """A file system of 10 MB for the home's outputs/; MLflow's files stay outside, since it holds them open."""
     folder = own_home / "outputs"
     folder.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "none", str(folder)], capture_output=True)

@@ -1,16 +1,12 @@
-"""Load on a real server that faults are done to, and the judge of what it answered.
+"""Load on a real server while faults happen, and the check of its responses.
 
-A fault may cost an answer: a connection that breaks, a 503 with a sentence. It may never make a wrong one, nor lose
-what was told. So every answer is kept, and in the end held against the registry's models and the log of forecasts.
+A fault may cost a response: a connection that breaks, a 503 with a sentence. It may never cause a wrong one, nor lose a
+forecast that was returned as recorded. So all forecasts are kept, and compared with the registry's models and the log.
 """
 
 import contextlib
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,7 +22,7 @@ from pregao.forecasting.log import FORECASTS
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
 from pregao.tracking import registry
-from tests.api.conftest import free_port
+from tests.api.conftest import Server
 
 BAD = (
     {"stock": "../../etc/passwd"},
@@ -39,25 +35,16 @@ READS = ("/models", "/accuracy", "/metrics", "/statistics?limit=5", "/health")
 NUMBERS = ("close", "lower_80", "upper_80", "lower_90", "upper_90")
 
 
-class Supervised:
+class Supervised(Server):
     """serve.py, started again whenever it ends, as a container's restart policy does."""
 
-    def __init__(self, home, *overrides, launcher=None, **environment):
-        self.home, self.port = Path(home), free_port()
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.log = self.home.parent / f"{self.home.name}.log"
-        program = [str(launcher or REPOSITORY / "serve.py"), f"port={self.port}", "poll=1", "retry=2", *overrides]
-        self.command = [sys.executable, *program]
-        self.environment = {**os.environ, "PREGAO_HOME": str(home), "OMP_NUM_THREADS": "1", **environment}
-        if "MLFLOW_TRACKING_URI" not in environment:
-            self.environment.pop("MLFLOW_TRACKING_URI", None)
-        self.restarts = []
-        self.process = None
-        self.ending = threading.Event()
-        self.watcher = threading.Thread(target=self._watch, daemon=True)
+    def __init__(self, home, *overrides, launcher=None, **variables):
+        self.restarts, self.ending = [], threading.Event()
+        log = Path(home).parent / f"{Path(home).name}.log"
+        super().__init__(home, "retry=2", *overrides, program=launcher or REPOSITORY / "serve.py", log=log, **variables)
 
     def __enter__(self):
-        self._start()
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
         self.watcher.start()
         self.wait()
         return self
@@ -65,16 +52,7 @@ class Supervised:
     def __exit__(self, *_):
         self.ending.set()
         self.watcher.join(10)
-        for pid in self.family():
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-    def _start(self):
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                self.command, env=self.environment, stdout=log, stderr=log, start_new_session=True
-            )
+        self.end()
 
     def _watch(self):
         while not self.ending.wait(0.05):
@@ -82,93 +60,52 @@ class Supervised:
                 started = time.monotonic()
                 while not self._port_is_free():
                     time.sleep(0.02)
-                self._start()
-                self._first_answer(started)
+                self.start()
+                if self._forecasts({"historical_data": CLOSES}):
+                    self.restarts.append(time.monotonic() - started)
 
     def _port_is_free(self):
         try:
             httpx.get(f"{self.url}/health", timeout=1)
-        except httpx.ConnectError:
-            return True
-        except httpx.TransportError:
-            return False
+        except httpx.TransportError as error:
+            return isinstance(error, httpx.ConnectError)
         return False
 
-    def _first_answer(self, started):
+    def _forecasts(self, body):
+        """Wait until it returns a forecast; False where it ends before."""
         while not self.ending.is_set() and self.process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.post(f"{self.url}/predict", json={"historical_data": CLOSES}, timeout=5).status_code == 200:
-                    self.restarts.append(time.monotonic() - started)
-                    return
+                if httpx.post(f"{self.url}/predict", json=body, timeout=10).status_code == 200:
+                    return True
             time.sleep(0.02)
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return False
 
     def wait(self, seconds=90):
-        """Until it forecasts by stock."""
+        """Wait until it forecasts by stock."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.post(f"{self.url}/predict", json={"stock": "VALE3"}, timeout=10).status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise AssertionError(self.log.read_text()[-3000:])
+        while not self._forecasts({"stock": "VALE3"}):
+            assert time.monotonic() < end, self.log.read_text()[-3000:]
 
-    def predict(self, stock="VALE3", **options):
-        return httpx.post(f"{self.url}/predict", json={"stock": stock}, timeout=40, **options)
+    def predict(self, stock="VALE3"):
+        return httpx.post(f"{self.url}/predict", json={"stock": stock}, timeout=40)
 
     def get(self, path):
         return httpx.get(f"{self.url}{path}", timeout=40)
 
-    def family(self, pid=None):
-        pid = pid or self.process.pid
-        try:
-            threads = list(Path(f"/proc/{pid}/task").iterdir())
-            children = [child for thread in threads for child in (thread / "children").read_text().split()]
-        except OSError:
-            return []
-        return [pid, *(other for child in children for other in self.family(int(child)))]
-
-    def process_of(self, role):
-        """The number of one of its processes; None while there is none."""
-        for pid in self.family():
-            with contextlib.suppress(OSError):
-                line = Path(f"/proc/{pid}/cmdline").read_bytes()
-                links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-                roles = {
-                    "starter": pid == self.process.pid,
-                    "inference": b"spawn_main" in line,
-                    "training": b"pregao.training.worker" in line,
-                    "HTTP": pid != self.process.pid and any("eventpoll" in link for link in links),
-                }
-                if roles[role]:
-                    return pid
-        return None
-
-    def kill(self, role):
-        """SIGKILL to one of its processes; whether there was one."""
-        pid = self.process_of(role)
-        if pid is not None:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        return pid is not None
-
 
 class Storm:
-    """Mixed requests from some clients at once, until they are enough.
+    """Mixed requests from several clients.
 
     Args:
-        url: of the server.
-        stocks: that are asked for.
+        url: the server's.
+        stocks: of the forecasts.
         clients: threads.
     """
 
     def __init__(self, url, stocks, clients=4):
         self.url, self.stocks, self.clients = url, stocks, clients
         self.counts, self.wrong = Counter(), []
-        self.told, self.of_closes = {}, {}
+        self.recorded, self.of_closes = {}, {}
         self.lock, self.ending = threading.Lock(), threading.Event()
 
     def __enter__(self):
@@ -186,37 +123,25 @@ class Storm:
     def answers(self):
         return sum(count for kind, count in self.counts.items() if kind != "no connection")
 
-    def until(self, answers, seconds=600):
-        end = time.monotonic() + seconds
-        while self.answers < answers and time.monotonic() < end:
-            time.sleep(0.05)
-
     def _ask(self, seed):
         chance = random.Random(seed)
         with httpx.Client(base_url=self.url, timeout=45) as client:
             while not self.ending.is_set():
                 kind = chance.choices(("stock", "closes", "bad", "read"), (50, 25, 10, 15))[0]
                 try:
-                    self._judge(*getattr(self, f"_{kind}")(client, chance))
+                    self._check(kind, self._response(client, chance, kind))
                 except httpx.TransportError:
                     with self.lock:
                         self.counts["no connection"] += 1
                     time.sleep(0.02)
 
-    def _stock(self, client, chance):
-        return "stock", client.post("/predict", json={"stock": chance.choice(self.stocks)})
+    def _response(self, client, chance, kind):
+        if kind == "read":
+            return client.get(chance.choice(READS))
+        bodies = {"stock": {"stock": chance.choice(self.stocks)}, "closes": {"historical_data": CLOSES}}
+        return client.post("/predict", json=bodies.get(kind) or chance.choice(BAD))
 
-    def _closes(self, client, chance):
-        return "closes", client.post("/predict", json={"historical_data": CLOSES})
-
-    def _bad(self, client, chance):
-        return "bad", client.post("/predict", json=chance.choice(BAD))
-
-    def _read(self, client, chance):
-        path = chance.choice(READS)
-        return path, client.get(path)
-
-    def _judge(self, kind, answer):
+    def _check(self, kind, answer):
         with self.lock:
             self.counts[answer.status_code] += 1
             problem = self._problem(kind, answer)
@@ -224,27 +149,27 @@ class Storm:
                 self.wrong.append(f"{kind}: {answer.status_code} {problem}: {answer.text[:300]}")
 
     def _problem(self, kind, answer):
-        """What is wrong with an answer at first sight; forecasts are looked at again in the end."""
+        """The fault of a response, if it has one; forecasts are compared at the end."""
         if answer.status_code == 503:
-            return None if kind == "/health" or _is_a_sentence(answer) else "without a sentence"
+            return None if answer.url.path == "/health" or _is_a_sentence(answer) else "without a sentence"
         if kind == "bad":
-            return None if answer.status_code == 422 else "is no refusal"
+            return None if answer.status_code == 422 else "is not a refusal"
         if answer.status_code != 200:
             return "is neither an answer nor a 503"
         if kind == "closes" or (kind == "stock" and answer.json()["recorded"]):
             self._keep(kind, answer.json())
-        elif kind != "/metrics":
+        elif answer.url.path != "/metrics":
             answer.json()
         return None
 
-    def _keep(self, kind, told):
-        model = told["model"]
-        rows = tuple(tuple(row[name] for name in NUMBERS) for row in told["forecast"])
+    def _keep(self, kind, found):
+        model = found["model"]
+        rows = tuple(tuple(row[name] for name in NUMBERS) for row in found["forecast"])
         if kind == "closes":
             self.of_closes.setdefault((model["stock"], model["version"]), set()).add(rows)
         else:
-            key = (told["stock"], model["stock"], model["version"], told["as_of"])
-            self.told.setdefault(key, set()).add(rows)
+            key = (found["stock"], model["stock"], model["version"], found["as_of"])
+            self.recorded.setdefault(key, set()).add(rows)
 
 
 def _is_a_sentence(answer):
@@ -256,7 +181,7 @@ def _is_a_sentence(answer):
 
 
 def lost(storm, uri=None):
-    """Forecasts that were answered as recorded, and are not in the log or differ there."""
+    """Forecasts that were returned as recorded, and are missing in the log or differ there."""
     engine = sa.create_engine(
         (uri or settings().forecasts_uri).replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool
     )
@@ -265,13 +190,13 @@ def lost(storm, uri=None):
     kept = {}
     for key, part in table.groupby(["stock", "model", "version", "as_of"]) if len(table) else ():
         kept[(*key[:3], key[3].isoformat())] = tuple(map(tuple, part[list(NUMBERS)].to_numpy().tolist()))
-    return [key for key, rows in storm.told.items() if rows != {kept.get(key)}]
+    return [key for key, rows in storm.recorded.items() if rows != {kept.get(key)}]
 
 
-def made_up(storm, prices):
-    """Forecasts that no complete model of the registry makes from these prices: `{stock: table}`."""
+def wrong_forecasts(storm, prices):
+    """Forecasts that differ from those of the registry's models from these prices, `{stock: table}`."""
     found = []
-    for (stock, model, version, as_of), rows in storm.told.items():
+    for (stock, model, version, as_of), rows in storm.recorded.items():
         served = registry.load(Symbol.parse(model), version)
         table = prices[stock]
         window = last_window(served.model, Symbol.parse(stock), table[table["date"] <= as_of].reset_index(drop=True))

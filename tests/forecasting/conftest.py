@@ -1,6 +1,5 @@
-"""A log of forecasts in SQLite and in PostgreSQL, and forecasts to write."""
+"""A log of forecasts in SQLite and in PostgreSQL, forecasts to write, and models to serve."""
 
-import re
 from datetime import date
 
 import pytest
@@ -8,31 +7,26 @@ import sqlalchemy as sa
 
 from pregao.forecasting.log import FORECASTS, ForecastLog, Record
 from pregao.prices.calendar import next_sessions
+from pregao.prices.symbols import Symbol
+from pregao.tracking import registry, runs
 from tests.postgres import postgres  # noqa: F401 - a fixture
 
 AS_OF = date(2024, 11, 28)
 
 
-def record(stock="VALE3", version=1, as_of=AS_OF, last_close=50.0, closes=None, model=None, steps=10):
-    closes = closes or [last_close * (1 + step / 1000) for step in range(1, steps + 1)]
+def record(stock="VALE3", version=1, as_of=AS_OF, last_close=50.0, closes=None, model=None):
+    closes = closes or [last_close * (1 + step / 1000) for step in range(1, 11)]
+    factors = {"close": 1, "lower_80": 0.95, "upper_80": 1.05, "lower_90": 0.9, "upper_90": 1.1}
     days = next_sessions("BVMF", as_of, len(closes))
     rows = [
-        {
-            "date": day,
-            "step": step,
-            "close": close,
-            "lower_80": close * 0.95,
-            "upper_80": close * 1.05,
-            "lower_90": close * 0.9,
-            "upper_90": close * 1.1,
-        }
+        {"date": day, "step": step, **{name: close * factor for name, factor in factors.items()}}
         for step, (day, close) in enumerate(zip(days, closes, strict=True), start=1)
     ]
     return Record(stock, model or stock, version, "run", as_of, "adjusted", last_close, rows)
 
 
-def engine(uri, **choices):
-    return sa.create_engine(uri.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool, **choices)
+def engine(uri):
+    return sa.create_engine(uri.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool)
 
 
 def rows(log):
@@ -45,16 +39,21 @@ def count(log):
     return sum(row["step"] == 1 for row in rows(log))
 
 
+def register(model, folder):
+    """The number of a model's new version, which is not served yet."""
+    model.save(folder / "model")
+    symbol = Symbol.parse(model.card.stock)
+    with runs.start_run(symbol, "registered") as run:
+        return registry.register(run, symbol, folder / "model")
+
+
 @pytest.fixture
 def postgres_log(postgres, tmp_path):  # noqa: F811 - the imported fixture
-    name = re.sub(r"\W", "_", tmp_path.name).lower()
-    with engine(postgres.uri, isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
-    return ForecastLog(postgres.uri.replace("/postgres", f"/{name}"))
+    return ForecastLog(postgres.database(tmp_path.name))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def log(request, tmp_path):
     if request.param == "postgresql":
         return request.getfixturevalue("postgres_log")
-    return ForecastLog(f"sqlite:///{tmp_path / 'of a name with spaces/forecasts.db'}")
+    return ForecastLog(f"sqlite:///{tmp_path / 'a name with spaces/forecasts.db'}")

@@ -10,129 +10,118 @@ from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.trained import TrainedModel
 from pregao.prices.sources.yahoo import YahooSource
 from pregao.quantiles import MEDIAN, bands
+from pregao.settings import settings
+from pregao.tracking import registry
 from pregao.training.pipeline import Pipeline
-from tests.conftest import random_walk, small_config, with_ranges
+from tests.conftest import random_walk, settle, small_config, with_ranges
+from tests.forecasting.conftest import register
+from tests.models.test_trained import trained_model
 
 
-@pytest.fixture
-def served(home, prices):
-    folder = home / "outputs/VALE3/1"
-    folder.mkdir(parents=True)
-    return Pipeline(small_config(prices), folder).run()
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, empty_database):
+    """The folder of the prices and the run of VALE3, which is served."""
+    folder = tmp_path_factory.mktemp("served")
+    random_walk().to_csv(folder / "VALE3.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        home = settle(folder, empty_database, patch)
+        run = home / "outputs/VALE3/1"
+        run.mkdir(parents=True)
+        Pipeline(small_config(folder), run).run()
+        (home / "data").mkdir()
+        random_walk().to_csv(home / "data/VALE3.csv", index=False)
+        yield folder
 
 
-def test_a_stock_is_forecast_from_its_latest_closes(served, prices):
-    forecast = forecast_stock("vale3.sa", "csv", prices)
-    assert forecast.as_of == date(2024, 12, 30)
-    assert forecast.table["date"].iloc[0] == date(2025, 1, 2)
-    written = pd.read_csv(served.folder / "forecast.csv")
+def test_a_stock_is_forecast_from_its_latest_closes_as_its_training_wrote(served):
+    forecast = forecast_stock("vale3.sa", "csv", served)
+    written = pd.read_csv(settings().outputs / "VALE3/1/forecast.csv")
     assert forecast.table["close"].to_numpy() == pytest.approx(written["close"].to_numpy(), abs=1e-6)
-
-
-def test_given_closes_are_forecast_as_the_stocks_own(served, prices):
-    closes = pd.read_csv(prices / "VALE3.csv")["close"].tolist()
-    by_closes, by_stock = forecast_closes(closes, "VALE3"), forecast_stock("VALE3", "csv", prices)
-    assert by_closes.table["close"].tolist() == by_stock.table["close"].tolist()
-    assert by_closes.as_of is None
-    assert by_closes.table["date"].isna().all()
-
-
-def test_json_has_the_names_of_the_api(served, prices):
-    answer = json.loads(json.dumps(forecast_stock("VALE3", "csv", prices).as_json()))
-    assert {"stock", "prediction", "forecast", "as_of", "stale", "model"} <= set(answer)
+    answer = json.loads(json.dumps(forecast.as_json()))
     assert set(answer["forecast"][0]) == {"date", "step", "close", "lower_80", "upper_80", "lower_90", "upper_90"}
-    assert answer["prediction"] == answer["forecast"][0]["close"]
     assert set(answer["model"]) == {"stock", "version", "run_id", "trained_at", "skill_mape"}
+    assert answer["prediction"] == answer["forecast"][0]["close"]
+    assert (answer["stock"], answer["as_of"], answer["stale"]) == ("VALE3", "2024-12-30", False)
     assert answer["forecast"][0]["date"] == "2025-01-02"
+    assert answer["source"] == {"name": "csv", "reasons": []}
 
 
-def test_json_says_where_the_prices_came_from_and_why_from_there(served, home, monkeypatch):
-    def offline(*_):
-        raise PricesUnavailable("VALE3", ["yahoo: no network"], "Try again.")
-
-    (home / "data").mkdir()
-    random_walk().to_csv(home / "data/VALE3.csv", index=False)
-    monkeypatch.setattr(YahooSource, "history", offline)
-    answer = forecast_stock("VALE3").as_json()
-    assert answer["source"] == {
-        "name": "cache",
-        "reasons": [
-            "cache: it ends on 2024-12-30, and later sessions are over",
-            "yahoo: no network",
-            "b3: nothing downloaded yet (source=b3 does it)",
-        ],
-    }
+def test_the_record_of_a_forecast_holds_its_last_close(served):
+    record = forecast_stock("VALE3", "csv", served).record
+    assert record.last_close == random_walk()["close"].iloc[-1]
+    assert record.key == ("VALE3", "VALE3", 1, date(2024, 12, 30))
 
 
-def test_bare_closes_have_no_dates_in_json(served):
-    answer = forecast_closes(random_walk(30)["close"].tolist(), "VALE3").as_json()
-    assert (answer["as_of"], answer["source"]) == (None, None)
+def test_given_closes_have_the_same_forecast_without_dates(served):
+    closes = pd.read_csv(served / "VALE3.csv")["close"].tolist()
+    by_closes, by_stock = forecast_closes(closes, "VALE3"), forecast_stock("VALE3", "csv", served)
+    assert by_closes.table["close"].tolist() == by_stock.table["close"].tolist()
+    answer = by_closes.as_json()
+    assert (answer["as_of"], answer["source"], answer["recorded"], answer["drift"]) == (None,) * 4
     assert [row["date"] for row in answer["forecast"]] == [None] * 10
 
 
-def test_closes_that_lead_nowhere_are_refused(served):
+def test_the_answer_names_the_source_and_why_earlier_ones_were_skipped(served, monkeypatch):
+    def offline(*_):
+        raise PricesUnavailable("VALE3", ["yahoo: no network"], "Try again.")
+
+    monkeypatch.setattr(YahooSource, "history", offline)
+    source = forecast_stock("VALE3").as_json()["source"]
+    assert source["name"] == "cache"
+    assert [reason.partition(":")[0] for reason in source["reasons"]] == ["cache", "yahoo", "b3"]
+
+
+def test_closes_without_a_finite_forecast_are_refused(served):
     with pytest.raises(InvalidCloses, match="too far apart"):
         forecast_closes([1e-300, 1e300] * 10, "VALE3")
 
 
-def test_a_history_shorter_than_the_lookback_is_refused(served, tmp_path):
-    random_walk(15).to_csv(tmp_path / "VALE3.csv", index=False)
-    with pytest.raises(InvalidCloses, match="15 closes up to 2024-12-30, and 20 are needed"):
+def test_a_forecast_needs_as_many_closes_as_the_lookback(served, tmp_path):
+    random_walk(20).to_csv(tmp_path / "VALE3.csv", index=False)
+    assert len(forecast_stock("VALE3", "csv", tmp_path).rows) == 10
+    random_walk(19).to_csv(tmp_path / "VALE3.csv", index=False)
+    with pytest.raises(InvalidCloses, match="19 closes up to 2024-12-30, and 20 are needed"):
         forecast_stock("VALE3", "csv", tmp_path)
 
 
-def test_a_stock_without_a_model_is_told_who_has_one(served, prices):
-    with pytest.raises(
-        NoModel, match=r"PETR4: no trained model; there are models for VALE3\. Train one: .*stock=PETR4"
-    ):
-        forecast_stock("PETR4", "csv", prices)
+def test_for_a_stock_without_a_model_the_error_names_the_stocks_with_one(served):
+    with pytest.raises(NoModel, match=r"PETR4.* VALE3\. Train one: .*stock=PETR4"):
+        forecast_stock("PETR4", "csv", served)
 
 
 @pytest.fixture
 def many(tmp_path):
-    """A folder with a stock that has no model, its daily ranges too."""
+    """A folder with two stocks without a model: a long history with daily ranges, and a short one."""
     folder = tmp_path / "many"
     folder.mkdir()
-    with_ranges(random_walk(seed=9)).to_csv(folder / "WEGE3.csv", index=False)
+    with_ranges(random_walk(2400, seed=9)).to_csv(folder / "WEGE3.csv", index=False)
     random_walk(60, seed=8).to_csv(folder / "SHRT3.csv", index=False)
     return folder
 
 
-def test_the_shared_model_answers_for_a_stock_without_a_model(shared, many):
+def test_the_shared_model_forecasts_a_stock_without_a_model(shared, many, vale3):
     by_stock = forecast_stock("WEGE3", "csv", many)
-    assert (by_stock.symbol.ticker, by_stock.served.stock) == ("WEGE3", "SHARED")
-    assert by_stock.as_json()["model"]["stock"] == "SHARED"
-    assert by_stock.as_of == date(2024, 12, 30)
     by_closes = forecast_closes(pd.read_csv(many / "WEGE3.csv")["close"].tolist(), "WEGE3")
-    assert (by_closes.symbol.ticker, by_closes.served.stock) == ("WEGE3", "SHARED")
-    assert len(forecast_stock("SHRT3", "csv", many).rows) == 10
+    for forecast in (by_stock, by_closes, forecast_stock("SHRT3", "csv", many)):
+        assert (forecast.served.stock, len(forecast.rows)) == ("SHARED", 10)
+        assert forecast.symbol.ticker != "SHARED"
+    registry.set_champion(vale3, register(trained_model(), many))
+    assert forecast_closes([50.0, 51.0] * 10, "VALE3").served.stock == "VALE3"
+    with pytest.raises(UnknownStock, match="It is the model of many stocks"):
+        forecast_stock("SHARED", "csv", many)
 
 
-def test_a_forecast_is_the_last_of_the_rolling_ones(shared, many):
+def test_a_forecast_is_the_last_historical_one(shared, many):
     model = TrainedModel.load(shared)
     table = pd.read_csv(many / "WEGE3.csv", parse_dates=["date"])
     rolling = rolling_forecasts(model, table, model.card.validation_start)
     assert rolling.widths[-1] != 1
     rows = pd.DataFrame(model.rows(rolling.last))
-    expected = {"close": rolling.quantiles[-1, :, MEDIAN], **bands(rolling.quantiles[-1])}
     found = forecast_stock("WEGE3", "csv", many).table
-    for name, values in expected.items():
+    for name, values in {"close": rolling.quantiles[-1, :, MEDIAN], **bands(rolling.quantiles[-1])}.items():
         assert found[name].tolist() == rows[name].tolist()
         # Many windows in one batch: the network's float32 sums are taken in another order.
         assert found[name].to_numpy() == pytest.approx(values, rel=1e-9)
-
-
-def test_more_than_the_closes_is_seen_where_the_source_has_it(shared, many):
-    by_stock = forecast_stock("WEGE3", "csv", many).table
-    pd.read_csv(many / "WEGE3.csv")[["date", "close"]].to_csv(many / "WEGE3.csv", index=False)
-    assert (forecast_stock("WEGE3", "csv", many).table["close"] != by_stock["close"]).any()
-
-
-def test_a_stocks_own_model_goes_before_the_shared_one(served, shared, prices):
-    assert forecast_stock("VALE3", "csv", prices).served.stock == "VALE3"
-    assert forecast_closes(random_walk(30)["close"].tolist(), "VALE3").served.stock == "VALE3"
-
-
-def test_the_shared_model_has_no_prices_of_its_own(shared, many):
-    with pytest.raises(UnknownStock, match=r"SHARED: csv knows no such stock .*It is the model of many stocks"):
-        forecast_stock("SHARED", "csv", many)
+    table[["date", "close"]].to_csv(many / "WEGE3.csv", index=False)
+    without_ranges = forecast_stock("WEGE3", "csv", many).table
+    assert (without_ranges["close"] != found["close"]).any()

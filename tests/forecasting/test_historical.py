@@ -2,7 +2,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pregao.data.panel import columns
@@ -12,6 +11,8 @@ from pregao.quantiles import MEDIAN, at, widened
 from tests.conftest import random_walk
 from tests.models.test_recurrent import network
 from tests.models.test_trained import trained_model
+
+PRICES = ["open", "high", "low", "close"]
 
 
 def history(n=150, seed=0):
@@ -27,24 +28,25 @@ def rolled(table, since=100, inputs="ohlc", model=None):
     return rolling_forecasts(model, table, table["date"].iloc[since].date(), "VALE3")
 
 
-def untrained():
-    """A model that knows nothing but the fan."""
-    return replace(trained_model(), network=network())
-
-
 def days(table):
     return table["date"].to_numpy("datetime64[ns]")
 
 
-def test_there_is_a_forecast_from_the_day_before_since_to_the_last_session():
+def test_the_first_origin_is_the_day_before_since_and_the_last_is_the_last_session():
     table = history()
     rolling = rolled(table, since=100)
     assert np.array_equal(rolling.windows.cutoffs, days(table)[99:])
     assert rolling.quantiles.shape == (51, 10, 7)
     assert {*rolling.windows.stocks} == {"VALE3"}
+    by_text = rolling_forecasts(trained_model(inputs="ohlc"), table, str(table["date"].iloc[100].date()), "VALE3")
+    assert np.array_equal(by_text.quantiles, rolling.quantiles)
+    chosen = rolling.at(days(table)[[102, 106]])
+    assert np.array_equal(chosen.windows.cutoffs, days(table)[[102, 106]])
+    assert np.array_equal(chosen.quantiles, rolling.quantiles[[3, 7]])
+    assert np.array_equal(chosen.widths, rolling.widths[[3, 7]])
 
 
-def test_a_forecast_sees_the_closes_and_volatilities_of_its_day():
+def test_a_forecast_uses_the_closes_and_volatilities_of_its_day():
     table, rolling = history(), rolled(history())
     known = trained_model(inputs="ohlc").volatilities(columns(table)).astype(np.float32)
     for place in (0, 30, -1):
@@ -53,7 +55,7 @@ def test_a_forecast_sees_the_closes_and_volatilities_of_its_day():
         assert np.array_equal(rolling.windows.volatilities[place], known[session])
 
 
-def test_what_has_not_come_yet_is_unknown():
+def test_targets_and_dates_of_future_sessions_are_missing():
     windows = rolled(history()).windows
     assert np.isfinite(windows.targets[:-10]).all()
     for ago in range(1, 11):
@@ -73,14 +75,12 @@ def test_the_bands_have_the_online_width_of_their_origin():
 
 
 @pytest.mark.parametrize("inputs", ["window", "history", "ohlc"])
-@pytest.mark.parametrize("poison", [1e4, 1e-4])
-@pytest.mark.parametrize("session", [110, 140])
-def test_no_forecast_and_no_width_look_ahead(inputs, poison, session):
+@pytest.mark.parametrize(("poison", "session"), [(1e4, 110), (1e-4, 140)])
+def test_forecasts_and_widths_do_not_depend_on_the_future(inputs, poison, session):
     table = history()
     poisoned = table.copy()
-    prices = ["open", "high", "low", "close"]
     shock = poison * np.random.default_rng(1).uniform(0.5, 2, (len(table) - session - 1, 4))
-    poisoned.loc[session + 1 :, prices] = poisoned.loc[session + 1 :, prices] * shock
+    poisoned.loc[session + 1 :, PRICES] = poisoned.loc[session + 1 :, PRICES] * shock
     before, after = rolled(table, inputs=inputs), rolled(poisoned, inputs=inputs)
     known = before.windows.cutoffs <= days(table)[session]
     assert known.sum() == session - 98
@@ -90,7 +90,7 @@ def test_no_forecast_and_no_width_look_ahead(inputs, poison, session):
     assert not np.array_equal(before.quantiles[~known], after.quantiles[~known])
 
 
-def test_what_was_forecast_then_is_what_a_longer_history_says_of_then():
+def test_a_longer_history_gives_the_same_forecasts_of_the_past():
     table = history()
     then, now = rolled(table.iloc[:130]), rolled(table)
     assert np.array_equal(then.windows.volatilities, now.windows.volatilities[: len(then.windows)])
@@ -105,109 +105,62 @@ def test_the_last_window_gives_the_last_forecast():
     assert [row["upper_90"] for row in rows] == pytest.approx(at(rolling.quantiles[-1], 0.95), rel=1e-6)
     assert rolling.last.width == rolling.widths[-1] != 1
     assert rolling.last.closes == history()["close"].tolist()[-20:]
+    assert rolling.last.stock == "VALE3"
 
 
-def test_at_takes_the_forecasts_of_some_days():
-    rolling = rolled(history())
-    chosen = rolling.at(rolling.windows.cutoffs[[3, 7]])
-    assert np.array_equal(chosen.quantiles, rolling.quantiles[[3, 7]])
-    assert np.array_equal(chosen.widths, rolling.widths[[3, 7]])
-    assert np.array_equal(chosen.windows.cutoffs, rolling.windows.cutoffs[[3, 7]])
-
-
-def test_a_day_after_the_last_session_leaves_the_last_forecast_alone():
-    table = history()
-    after = table["date"].iloc[-1].date() + timedelta(days=400)
-    rolling = rolling_forecasts(trained_model(), table, after)
+@pytest.mark.parametrize("sessions", [20, 150], ids=["one window", "since is in the future"])
+def test_there_is_always_a_forecast_from_the_last_session(sessions):
+    table = history(sessions)
+    since = table["date"].iloc[-1].date() + timedelta(days=400 if sessions == 150 else -400)
+    rolling = rolling_forecasts(trained_model(inputs="ohlc"), table, since)
     assert list(rolling.windows.cutoffs) == [days(table)[-1]]
+    assert np.isfinite(rolling.quantiles).all()
     assert rolling.last.width == 1
 
 
-def test_a_history_of_one_window_has_one_forecast():
-    table = history(20)
-    rolling = rolling_forecasts(trained_model(inputs="ohlc"), table, "2015-01-01")
-    assert len(rolling.windows) == 1
-    assert np.isfinite(rolling.quantiles).all()
-
-
-def test_a_date_may_be_a_text():
+def test_forecasts_have_the_unit_of_the_prices_and_widths_have_none():
     table = history()
-    since = table["date"].iloc[100].date()
-    one, two = (rolling_forecasts(trained_model(), table, day) for day in (since, str(since)))
-    assert np.array_equal(one.quantiles, two.quantiles)
-
-
-@pytest.mark.parametrize("factor", [1000, 0.93714])
-def test_forecasts_have_the_unit_of_the_prices_and_widths_have_none(factor):
-    table = history()
-    prices = ["open", "high", "low", "close"]
-    anchored = table.assign(**{name: factor * table[name] for name in prices})
-    one, two = rolled(table), rolled(anchored)
+    one, two = rolled(table), rolled(table.assign(**{name: 0.93714 * table[name] for name in PRICES}))
     assert np.array_equal(one.widths, two.widths)
-    assert two.quantiles / factor == pytest.approx(one.quantiles, rel=1e-14)
+    assert two.quantiles / 0.93714 == pytest.approx(one.quantiles, rel=1e-14)
 
 
-def moved(table, session, factor):
-    """The prices from a session on, times a factor."""
-    changed = table.copy()
-    changed.loc[session:, ["open", "high", "low", "close"]] *= factor
-    return changed
+def halted(table):
+    table.loc[120:, PRICES] = table["close"].iloc[119]
+    return table
+
+
+CASES = {
+    "a jump of a quarter": lambda table: table.assign(
+        **{name: table[name].where(table.index < 120, table[name] * 0.75) for name in PRICES}
+    ),
+    "a halt": halted,
+    "a constant price": lambda table: table.assign(**dict.fromkeys(PRICES, 7.0)),
+    "no ranges": lambda table: table[["date", "close"]],
+    "some ranges": lambda table: table.assign(**{name: table[name].where(table.index < 120) for name in PRICES[:3]}),
+}
 
 
 def spread(rolling):
     return np.log(at(rolling.quantiles, 0.95) / at(rolling.quantiles, 0.05))
 
 
-def ordered(rolling):
-    return bool(
-        np.isfinite(rolling.quantiles).all()
-        and (rolling.quantiles > 0).all()
-        and (np.diff(rolling.quantiles, axis=-1) > 0).all()
+@pytest.mark.parametrize("case", CASES)
+def test_unusual_prices_have_finite_ordered_bands_as_wide_as_they_move(case):
+    table = CASES[case](history(200))
+    for model in (trained_model(inputs="window"), trained_model(inputs="ohlc")):
+        quantiles = rolled(table, model=model).quantiles
+        assert np.isfinite(quantiles).all()
+        assert (quantiles > 0).all()
+        assert (np.diff(quantiles, axis=-1) > 0).all()
+    # The bands of an untrained network follow the long-run volatility.
+    usual, found = (
+        rolled(prices, model=replace(trained_model(), network=network())) for prices in (history(200), table)
     )
-
-
-def test_a_jump_of_a_quarter_is_answered_with_finite_and_wider_bands():
-    calm, jumped = (rolled(table, model=untrained()) for table in (history(), moved(history(), 120, 0.75)))
-    [first] = np.flatnonzero(jumped.windows.cutoffs == days(history())[120])
-    assert ordered(jumped)
-    assert np.array_equal(spread(jumped)[:first], spread(calm)[:first])
-    assert (spread(jumped)[first : first + 19] > 1.5 * spread(calm)[first : first + 19]).all()
-    assert (spread(jumped)[first + 19 :] > spread(calm)[first + 19 :]).all()
-    assert ordered(rolled(moved(history(), 120, 0.75)))
-
-
-def test_a_halted_stock_keeps_finite_ordered_bands_that_narrow():
-    table = history(200)
-    table.loc[120:, ["open", "high", "low", "close"]] = table["close"].iloc[119]
-    for inputs in ("window", "ohlc"):
-        assert ordered(rolled(table, inputs=inputs))
-    rolling = rolled(table, model=untrained())
-    assert (spread(rolling)[-1] < spread(rolling)[0]).all()
-    assert rolling.widths[-1] < rolling.widths[25]
-
-
-def test_prices_that_never_move_have_finite_ordered_bands():
-    table = history()
-    table[["open", "high", "low", "close"]] = 7.0
-    rolling = rolled(table)
-    assert ordered(rolling)
-    assert (np.diff(rolling.widths) <= 0).all()
-
-
-@pytest.mark.parametrize("missing", ["some", "all"])
-def test_days_without_open_high_and_low_have_a_forecast_too(missing):
-    table = history()
-    rows = slice(90, 120) if missing == "some" else slice(None)
-    table.loc[rows, ["open", "high", "low"]] = np.nan
-    assert ordered(rolled(table))
-    assert ordered(rolled(table[["date", "close"]]))
-
-
-def test_the_fan_of_itub4_stays_sane_across_its_jump(real_prices):
-    raw = pd.read_csv(real_prices / "ITUB4.csv", parse_dates=["date"])
-    table = raw.assign(
-        **{name: raw[name] * raw["adj_close"] / raw["close"] for name in ("open", "high", "low", "close")}
-    )
-    rolling = rolling_forecasts(trained_model(inputs="ohlc"), table[table["date"] < "2022-01-01"], "2021-08-01")
-    assert ordered(rolling)
-    assert spread(rolling).max() < 3
+    if case == "a jump of a quarter":
+        assert np.array_equal(spread(found)[:21], spread(usual)[:21])
+        assert (spread(found)[21:40] > 1.5 * spread(usual)[21:40]).all()
+        assert (spread(found)[40:] > spread(usual)[40:]).all()
+    if case in ("a halt", "a constant price"):
+        assert (spread(found)[-1] < spread(found)[0]).all()
+        assert found.widths[-1] < found.widths[25]

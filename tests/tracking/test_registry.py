@@ -8,16 +8,19 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from pregao.errors import NoModel
-from pregao.settings import REPOSITORY, settings
+from pregao.prices.symbols import Symbol
+from pregao.settings import REPOSITORY
 from pregao.tracking import database, registry, runs
+from pregao.tracking.client import mlflow_client
 from pregao.tracking.registry import NEEDED
+from tests.conftest import settle
 
 
 def status(run):
-    return mlflow.MlflowClient(settings().tracking_uri).get_run(run.run_id).info.status
+    return mlflow_client().get_run(run.run_id).info.status
 
 
-def test_a_run_ends_as_what_happened(home, vale3):
+def test_the_status_of_a_run_depends_on_how_its_block_ends(home, vale3):
     with runs.start_run(vale3, "good") as good:
         pass
     with pytest.raises(ValueError, match="oops"), runs.start_run(vale3, "bad") as bad:
@@ -27,31 +30,33 @@ def test_a_run_ends_as_what_happened(home, vale3):
     assert [status(run) for run in (good, bad, stopped)] == ["FINISHED", "FAILED", "KILLED"]
 
 
-def test_a_stock_without_a_model_is_told_who_has_one(home, vale3):
-    with pytest.raises(
-        NoModel, match=r"VALE3: no trained model; no stock has one yet\. .*python train\.py stock=VALE3"
-    ):
-        registry.champion(vale3)
-    assert registry.served_stocks() == []
+def test_an_open_run_is_ended_by_its_name(home, vale3):
+    with runs.start_run(vale3, "running") as other, runs.start_run(vale3, "dead") as dead:
+        runs.end_run(vale3, "dead", "KILLED")
+        runs.end_run(Symbol.parse("PETR4"), "dead", "KILLED")  # a stock without runs
+        assert [status(run) for run in (other, dead)] == ["RUNNING", "KILLED"]
 
 
-def test_figures_that_are_not_finite_are_left_out(home, vale3):
+def test_metrics_that_are_not_finite_are_left_out(home, vale3):
     with runs.start_run(vale3, "run") as run:
         run.metrics({"good": 1.5, "bad": float("nan"), "worse": float("inf")})
-    assert mlflow.MlflowClient(settings().tracking_uri).get_run(run.run_id).data.metrics == {"good": 1.5}
+    assert mlflow_client().get_run(run.run_id).data.metrics == {"good": 1.5}
 
 
-def test_a_long_history_is_logged_whole(home, vale3):
+def test_every_epoch_of_a_long_resumed_history_is_logged(home, vale3):
+    losses = [float(epoch) for epoch in range(1500)]
     with runs.start_run(vale3, "run") as run:
-        run.history({"history_val_loss": [float(i) for i in range(2500)]})
-    points = mlflow.MlflowClient(settings().tracking_uri).get_metric_history(run.run_id, "history_val_loss")
-    assert [point.value for point in points] == [float(i) for i in range(2500)]
+        run.history({"history_val_loss": losses[:2]})
+        run.history({"history_val_loss": losses[2:]}, first=2)
+    points = mlflow_client().get_metric_history(run.run_id, "history_val_loss")
+    assert [(point.step, point.value) for point in points] == list(enumerate(losses))
+    assert runs.history(run.run_id) == {"history_val_loss": losses}
 
 
-def test_a_deleted_experiment_comes_back(home, vale3):
+def test_a_deleted_experiment_is_restored(home, vale3):
     with runs.start_run(vale3, "first"):
         pass
-    client = mlflow.MlflowClient(settings().tracking_uri)
+    client = mlflow_client()
     client.delete_experiment(client.get_experiment_by_name("VALE3").experiment_id)
     with runs.start_run(vale3, "second") as run:
         pass
@@ -59,7 +64,7 @@ def test_a_deleted_experiment_comes_back(home, vale3):
 
 
 @pytest.mark.slow
-def test_processes_that_start_at_once_make_one_database(tmp_path, monkeypatch):
+def test_processes_that_start_together_create_one_database(tmp_path, monkeypatch):
     monkeypatch.setenv("PREGAO_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     code = "from pregao.tracking import registry; print(registry.champions())"
@@ -68,20 +73,27 @@ def test_processes_that_start_at_once_make_one_database(tmp_path, monkeypatch):
     assert [process.returncode for process in started] == [0] * 4
 
 
-@pytest.fixture
-def registered(home, vale3, tmp_path, monkeypatch):
-    """Version 1 of VALE3, served, and version 2."""
-    folder = tmp_path / "model"
-    shutil.copytree(REPOSITORY / "models/VALE3", folder)
-    with runs.start_run(vale3, "run") as run:
-        made = [registry.register(run, vale3, folder) for _ in range(2)]
-    registry.set_champion(vale3, 1)
-    assert made == [1, 2]
-    return run
+def test_without_any_model_the_error_shows_the_command_to_train_one(home, vale3):
+    with pytest.raises(NoModel, match=r"VALE3.*python train\.py stock=VALE3"):
+        registry.champion(vale3)
+    assert registry.served_stocks() == []
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_the_champion_is_found_in_the_tables_and_by_the_client(registered, vale3, monkeypatch, known):
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory, empty_database):
+    """The run of VALE3's versions 1, which is served, and 2."""
+    folder, vale3 = tmp_path_factory.mktemp("registered"), Symbol.parse("VALE3")
+    with pytest.MonkeyPatch.context() as patch:
+        settle(folder, empty_database, patch)
+        shutil.copytree(REPOSITORY / "models/VALE3", folder / "model")
+        with runs.start_run(vale3, "run") as run:
+            assert [registry.register(run, vale3, folder / "model") for _ in range(2)] == [1, 2]
+        registry.set_champion(vale3, 1)
+        yield run
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by the tables", "by the client"])
+def test_the_champion_is_found(registered, vale3, monkeypatch, known):
     if not known:
         monkeypatch.setattr(database, "KNOWN_SCHEMAS", frozenset())
     served = registry.champion(vale3)
@@ -93,28 +105,30 @@ def test_the_champion_is_found_in_the_tables_and_by_the_client(registered, vale3
         registry.load(vale3, 3)
 
 
-def test_reading_the_champion_does_not_import_mlflow(registered):
-    code = (
-        "import sys; from pregao.prices.symbols import Symbol; from pregao.tracking import registry\n"
-        "vale3 = Symbol.parse('VALE3')\n"
-        "assert registry.champion(vale3).version == registry.load(vale3, 1).version == 1\n"
-        "assert 'mlflow' not in sys.modules"
-    )
+def test_reading_models_and_runs_imports_no_mlflow_and_writes_nothing(registered):
+    def files():
+        return {path: path.stat().st_mtime_ns for path in registry.changes().parent.rglob("*")}
+
+    before = files()
+    code = """
+import sys
+from pregao.prices.symbols import Symbol
+from pregao.tracking.registry import champion, champions, load
+from pregao.tracking.run_table import Page, statistics
+vale3 = Symbol.parse("VALE3")
+assert champion(vale3).version == load(vale3, 1).version == champions()["VALE3"][0] == 1
+assert "".join(statistics(Page())).count('"run_id"') == 1
+assert "mlflow" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert files() == before
 
 
-def test_the_champion_answers_from_a_read_only_folder(registered, home, vale3):
-    for path in [home / "mlruns", *(home / "mlruns").rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    served = registry.champion(vale3)
-    assert served.version == 1
-
-
-def test_a_registered_version_says_what_it_needs_and_where_its_code_is(registered, vale3):
+def test_a_registered_version_has_its_requirements_and_its_code(registered, vale3):
     folder = registry.champion(vale3).folder.parents[1]
     assert {"MLmodel", "pyfunc.py", "requirements.txt", "python_env.yaml", "conda.yaml"} <= set(os.listdir(folder))
     needed = [line.split("==")[0] for line in (folder / "requirements.txt").read_text().splitlines()]
     assert needed == ["mlflow", *NEEDED]
-    model = mlflow.MlflowClient(settings().tracking_uri).get_model_version("VALE3", "1")
+    model = mlflow.MlflowClient().get_model_version("VALE3", "1")
     assert (model.run_id, model.status) == (registered.run_id, "READY")
     assert model.source.startswith("models:/m-")

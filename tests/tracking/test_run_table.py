@@ -1,60 +1,84 @@
+import io
 import json
 import math
-import subprocess
-import sys
-import time
 
 import pytest
+from mlflow.store.entities import PagedList
 
 from pregao.errors import InvalidChoice, StorageError, TrackingUnavailable
 from pregao.prices.symbols import Symbol
 from pregao.tracking import database, remote, run_table
-from pregao.tracking.client import mlflow_client
+from pregao.tracking.client import every_page, mlflow_client
 from pregao.tracking.run_table import Page
 from pregao.tracking.runs import start_run
 
-WITH_SERVER = ["sqlite", "postgresql", pytest.param("server", marks=pytest.mark.slow)]
+DATABASES = ["sqlite", "postgresql"]
+STORES = [*DATABASES, pytest.param("server", marks=pytest.mark.slow)]
+START = 1_700_000_000_000
 
 
 def answer(**page):
     return json.loads("".join(run_table.statistics(Page(**page))))
 
 
-@pytest.fixture
-def runs(store, vale3):
+@pytest.fixture(scope="module")
+def runs(store):
+    """Three runs of VALE3 and three of PETR4, oldest first; all but the newest started in the same millisecond."""
     made = []
-    for symbol in (vale3, Symbol.parse("PETR4")):
-        for number in range(3):
-            with start_run(symbol, f"run {number}") as run:
-                run.params({"hidden_size": 40, "text": "a 'quoted' \"ção\""})
-                run.metrics({"final_mape": 1.5 + number})
-                run.history({"history_val_loss": [3.0, 2.0]})
-                run.tags({"promoted": True})
-            made.append(run.run_id)
-            time.sleep(0.002)
-    mlflow_client().log_metric(made[0], "odd", math.nan)
-    mlflow_client().delete_run(made[1])
-    return made
+    for symbol in map(Symbol.parse, ("VALE3", "PETR4")):
+        with start_run(symbol, "first") as run:
+            run.params({"hidden_size": 40, "text": "a 'quoted' \"ção\""})
+            run.metrics({"final_mape": 1.5})
+            run.history({"history_val_loss": [3.0, 2.0]})
+            run.tags({"promoted": True})
+        made.append(run.run_id)
+        client = mlflow_client()
+        experiment = client.get_experiment_by_name(symbol.ticker).experiment_id
+        made += [client.create_run(experiment, start_time=START).info.run_id for _ in range(2)]
+    client.log_metric(made[1], "odd", math.nan)
+    client.delete_run(made[2])
+    return [run for run in made if run != made[2]]
 
 
-@pytest.mark.parametrize("store", WITH_SERVER, indirect=True)
-def test_the_answer_has_the_shape_of_the_contract(runs):
+def test_all_pages_of_a_search_are_read():
+    pages = {None: PagedList([1, 2], "a"), "a": PagedList([], "b"), "b": PagedList([3], None)}
+    assert every_page(lambda name, page_token=None: pages[page_token], "name") == [1, 2, 3]
+
+
+def test_all_pages_of_a_server_are_read(monkeypatch, home):
+    def urlopen(request, timeout):
+        asked.append(json.loads(request.data))
+        number = int(asked[-1].get("page_token", 0))
+        token = {"next_page_token": str(number + 1)} if number < 2 else {}
+        return io.BytesIO(json.dumps({"runs": [number], **token}).encode())
+
+    asked = []
+    monkeypatch.setattr(remote, "urlopen", urlopen)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
+    assert list(remote._pages("runs", {"experiment_ids": ["1"]})) == [0, 1, 2]
+    assert [page["experiment_ids"] for page in asked] == [["1"]] * 3
+
+
+@pytest.mark.parametrize("store", STORES, indirect=True)
+def test_the_response_has_the_shape_of_the_contract(runs):
     [default, vale3, petr4] = answer()["experiments"]
     assert default["runs"] == []
     assert set(vale3) == {"artifact_uri", "experiment_id", "lifecycle_stage", "name", "runs"}
     assert (vale3["name"], vale3["lifecycle_stage"], len(vale3["runs"])) == ("VALE3", "active", 2)
-    assert vale3["runs"][-1]["metrics"]["odd"] is None
+    assert vale3["runs"][-1]["metrics"] == {"odd": None}
     run = petr4["runs"][0]
     names = {"artifact_uri", "run_id", "status", "start_time", "end_time", "metrics", "params", "tags"}
     assert set(run) == names
-    assert run["params"]["hidden_size"] == "40"
-    assert run["metrics"] == {"final_mape": 3.5, "history_val_loss": 2.0}
-    assert abs(run["start_time"] - 1000 * time.time()) < 600_000
-    assert [run["run_id"] for run in petr4["runs"]] == runs[:2:-1]
+    assert run["params"] == {"hidden_size": "40", "text": "a 'quoted' \"ção\""}
+    assert run["metrics"] == {"final_mape": 1.5, "history_val_loss": 2.0}
+    assert run["tags"]["promoted"] == "True"
+    assert run["end_time"] >= run["start_time"] > START
+    assert [run["status"] for run in petr4["runs"]] == ["FINISHED", "RUNNING", "RUNNING"]
+    assert [experiment["name"] for experiment in answer(stock=Symbol.parse("PETR4"))["experiments"]] == ["PETR4"]
 
 
-@pytest.mark.parametrize("store", WITH_SERVER, indirect=True)
-def test_every_way_gives_the_same(runs, monkeypatch):
+@pytest.mark.parametrize("store", STORES, indirect=True)
+def test_the_tables_and_the_client_give_the_same_runs(runs, monkeypatch):
     token = answer(limit=2)["next_page_token"]
     for page in (Page(), Page(limit=2), Page(Symbol.parse("VALE3")), Page(Symbol.parse("ITUB4")), Page(token=token)):
         found = run_table._read(page)
@@ -64,7 +88,24 @@ def test_every_way_gives_the_same(runs, monkeypatch):
             assert run_table._read(page) == found
 
 
-def test_unknown_tables_are_read_by_another_process_and_the_log_says_so_once(runs, monkeypatch, caplog):
+@pytest.mark.parametrize("store", STORES, indirect=True)
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_the_pages_together_hold_every_run_once(runs, limit):
+    found, token, pages = [], None, 0
+    while pages == 0 or token is not None:
+        page = answer(limit=limit, token=token)
+        found += sorted(
+            (run for experiment in page["experiments"] for run in experiment["runs"]),
+            key=lambda run: (-run["start_time"], run["run_id"]),
+        )
+        token, pages = page["next_page_token"], pages + 1
+    assert pages == math.ceil(5 / limit)
+    assert sorted(run["run_id"] for run in found) == sorted(runs)
+    assert [run["start_time"] for run in found] == sorted((run["start_time"] for run in found), reverse=True)
+
+
+@pytest.mark.parametrize("store", DATABASES, indirect=True)
+def test_unknown_tables_are_read_by_another_process_with_one_warning(runs, monkeypatch, caplog):
     expected = answer()
     monkeypatch.setattr(database, "KNOWN_SCHEMAS", frozenset({"another"}))
     database._warn_once.cache_clear()
@@ -74,12 +115,8 @@ def test_unknown_tables_are_read_by_another_process_and_the_log_says_so_once(run
     assert sum("which is not known" in record.message for record in caplog.records) == 1
 
 
-def test_the_version_of_mlflows_tables_is_a_known_one(store):
-    with database.connect() as connection:
-        assert connection is not None
-
-
-def test_mlflows_tables_are_never_written(store):
+@pytest.mark.parametrize("store", DATABASES, indirect=True)
+def test_mlflows_tables_are_known_and_never_written(store):
     def write():
         with database.connect() as connection:
             connection.exec_driver_sql("DELETE FROM params")
@@ -88,51 +125,36 @@ def test_mlflows_tables_are_never_written(store):
         write()
 
 
-def test_reading_the_tables_does_not_import_mlflow(runs):
-    code = """
-import sys
-from pregao.tracking.run_table import Page, statistics
-from pregao.tracking.registry import champions
-assert "".join(statistics(Page())).count('"run_id"') == 5
-assert champions() == {}
-assert "mlflow" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize("store", DATABASES, indirect=True)
+def test_the_table_of_runs_has_a_row_per_run_with_its_seconds(runs):
+    found = run_table.table().set_index("run_id")
+    assert set(found.index) == set(runs)
+    client = mlflow_client()
+    info = client.get_run(runs[0]).info
+    assert found.loc[runs[0], "seconds"] == (info.end_time - info.start_time) / 1000
+    assert found.loc[runs[0], ["stock", "status", "final_mape"]].tolist() == ["VALE3", "FINISHED", 1.5]
+    assert found["started"].min().timestamp() == START / 1000
+    assert math.isnan(found.loc[runs[1], "seconds"])
 
 
-def test_a_new_run_is_there_at_once(runs, vale3):
-    before = answer()
+def test_an_open_run_is_listed_immediately(home, vale3):
     with start_run(vale3, "newest") as run:
-        during = answer(stock=vale3)["experiments"][0]["runs"][0]
-    after = answer(stock=vale3)["experiments"][0]["runs"][0]
+        [during] = answer(stock=vale3)["experiments"][0]["runs"]
+    [after] = answer(stock=vale3)["experiments"][0]["runs"]
     assert (during["run_id"], during["status"], during["end_time"]) == (run.run_id, "RUNNING", None)
     assert after["status"] == "FINISHED"
-    assert len(answer()["experiments"][1]["runs"]) == len(before["experiments"][1]["runs"]) + 1
 
 
-def test_pages_together_are_the_whole(runs):
-    found, token = [], None
-    for _ in range(10):
-        page = answer(limit=2, token=token)
-        found += [run["run_id"] for experiment in page["experiments"] for run in experiment["runs"]]
-        token = page["next_page_token"]
-        if token is None:
-            break
-    assert sorted(found) == sorted(set(runs) - {runs[1]})
-    assert len(found) == len(set(found))
+def test_a_table_without_runs_has_its_columns(home):
+    assert {"stock", "run_id", "status", "started", "seconds"} <= set(run_table.table())
 
 
-def test_an_empty_home_has_no_runs(store):
-    assert [experiment["name"] for experiment in answer()["experiments"]] == ["Default"]
-
-
-def test_a_home_without_a_database_gets_one(tmp_path, monkeypatch):
+def test_reading_creates_no_database(tmp_path, monkeypatch):
     monkeypatch.setenv("PREGAO_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with database.connect() as connection:
         assert connection is None
     assert not list(tmp_path.iterdir())
-    assert [experiment["name"] for experiment in answer()["experiments"]] == ["Default"]
 
 
 @pytest.mark.parametrize(
@@ -142,24 +164,18 @@ def test_a_home_without_a_database_gets_one(tmp_path, monkeypatch):
         ("postgresql://pregao@127.0.0.1:1/mlflow", "refused"),
         ("postgresql+nodriver://pregao@127.0.0.1:1/mlflow", "nodriver"),
         ("sqlite:///{home}/broken.db", "not a database"),
+        ("sqlite:///{home}/broken.db/mlflow.db", "broken.db"),  # refused by the process with MLflow's client
     ],
 )
-def test_a_store_that_does_not_answer_is_reported(home, monkeypatch, uri, reason):
+def test_a_store_that_does_not_answer_is_an_error_with_one_reason(home, monkeypatch, uri, reason):
     (home / "broken.db").write_text("no database" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(home=home))
-    with pytest.raises(TrackingUnavailable, match=reason):
-        answer()
-
-
-def test_a_refusal_of_the_other_process_is_the_same_refusal(home, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/no folder/mlflow.db")
-    (home / "no folder").write_text("a file")
-    with pytest.raises(TrackingUnavailable, match="File exists") as refused:
+    with pytest.raises(TrackingUnavailable, match=reason) as refused:
         answer()
     assert str(refused.value).count("Allowed is") == 1
 
 
 @pytest.mark.parametrize("token", ["x", "1-", "-" + "a" * 32, "1-" + "'" * 32, "9" * 30 + "-" + "a" * 32])
-def test_another_token_is_refused(home, token):
+def test_an_invalid_page_token_is_refused(home, token):
     with pytest.raises(InvalidChoice, match="page_token"):
         answer(token=token)
