@@ -55,7 +55,8 @@ serve: setup ## start the API on port 5000
 	$(BIN)/python serve.py
 
 docs: setup ## build the documentation as a site in outputs/docs/
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs $(OUTPUTS)/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs . $(OUTPUTS)/docs
+	@echo $(OUTPUTS)/docs/docs/index.html
 
 dashboard: setup ## start the dashboard on port 8501
 	$(BIN)/pregao dashboard

@@ -1,4 +1,4 @@
-"""Sphinx builds docs/ as a site: make docs."""
+"""Sphinx builds docs/ as a site: make docs. The source is the whole checkout, so that links to tables resolve."""
 
 project = "Pregão"
 author = "the contributors of Pregão"
@@ -6,9 +6,10 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 html_theme = "furo"
 html_title = project
 html_copy_source = False
-exclude_patterns = ["pictures"]
+root_doc = "docs/index"
+include_patterns = ["docs/*.md", "benchmarks/*.md"]
+exclude_patterns = ["docs/pictures"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]
 
 napoleon_use_ivar = True
 napoleon_attr_annotations = False  # shapes such as "*batch" are not reStructuredText
