@@ -1,11 +1,8 @@
-"""The values that a change of the structure must keep; run as a program, it writes them to golden.json.
+"""Values that a refactoring must not change; run as a program, this file writes them to golden.json.
 
-`golden.json` holds the values of commit 157f4ea. To compute them again, from the root of this repository:
-
-    git worktree add BASE 157f4ea
-    cd BASE && PREGAO_HOME=/home/pregao PYTHONPATH=$PWD/src:$PWD python ../tests/golden.py
-
-The values come from the code on PYTHONPATH, and the file is written next to this one. All prices are synthetic.
+The forecasts and figures are those of commit 157f4ea, the configurations those of the last change of a choice. To write
+the values of the code on PYTHONPATH: `PREGAO_HOME=/home/pregao PYTHONPATH=src:. python tests/golden.py`. All prices are
+synthetic.
 """
 
 import importlib
@@ -22,15 +19,16 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from pregao.config import CONF, flat
+from pregao.models.trained import TrainedModel
 from pregao.settings import REPOSITORY
-from pregao.trained_model import TrainedModel
 from tests.conftest import environment, random_walk, with_ranges
 
 FILE = Path(__file__).with_name("golden.json")
 
 SHIPPED = ("VALE3", "SHARED")
 ORIGINS = (60, 250, 399)
-"""Sessions, from 0, that a forecast is made after."""
+"""Indices of the last close of each forecast."""
 
 TRAININGS = {
     "default": ("stock=VALE3",),
@@ -52,7 +50,7 @@ COMPOSED = {
     "tune": ("", "model=absolute", "experiment=ibovespa"),
     **dict.fromkeys(("predict", "serve", "dashboard", "prices"), ("",)),
 }
-"""For each command, the overrides that its configuration is composed with."""
+"""Overrides by command; each gives one configuration."""
 
 
 def history():
@@ -61,7 +59,7 @@ def history():
 
 
 def forecasts():
-    """Quantiles [origin, step, level] of both shipped models, and the rows of a forecast from bare closes."""
+    """Quantiles [origin, step, level] of both shipped models, and the rows of a forecast from closes alone."""
     table, found = history(), {}
     windows = np.stack([table["close"].to_numpy()[at - 19 : at + 1] for at in ORIGINS])
     for stock in SHIPPED:
@@ -75,11 +73,11 @@ def forecasts():
 
 
 def commands(home, prices):
-    """Two answers of predict.py; the metrics, the losses by epoch and forecast.csv of three trainings."""
+    """Two results of predict.py; metrics, losses per epoch and forecast.csv of three training runs."""
     for seed, stock in enumerate(("VALE3", "PETR4", "ITUB4"), start=7):
         with_ranges(random_walk(seed=seed), seed=seed).to_csv(prices / f"{stock}.csv", index=False)
     source = ("source=csv", f"source.path={prices}")
-    stocks = ("VALE3", "PETR4")  # of its own model, and of the shared one; both with the online width
+    stocks = ("VALE3", "PETR4")  # by its model and by the shared one; both with the online width
     asked = [("predict", f"stock={stock}", "format=json", *source) for stock in stocks]
     asked += [("train", *SMALL, *chosen, *source) for chosen in TRAININGS.values()]
     codes, texts = zip(*in_one_process(asked, home), strict=True)
@@ -103,16 +101,16 @@ for name, *arguments in json.loads(sys.argv[1]):
 """
 
 
-def in_one_process(asked, home):
-    """Exit code and stdout of commands like `["predict", "stock=VALE3"]`; they share the seconds that imports take."""
+def in_one_process(asked, home, code=REPOSITORY, **variables):
+    """Exit code and stdout of commands like `["predict", "stock=VALE3"]`; one process saves seconds of imports."""
     command = [sys.executable, "-c", PROGRAM, json.dumps(asked)]
-    run = {"cwd": REPOSITORY, "env": environment(home), "timeout": 240}
+    run = {"cwd": code, "env": environment(home, **variables), "timeout": 240}
     parts = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **run).stdout.split("\f")
     return [(int(code), out) for out, code in zip(parts[:-1:2], parts[1::2], strict=True)]
 
 
 def left_in(folder, home):
-    """What a training left in its folder, and its losses in MLflow's database."""
+    """The files in a training run's folder, and its losses in MLflow's database."""
     query = "SELECT value FROM metrics JOIN runs USING (run_uuid) WHERE key = ? AND name = ? ORDER BY step"
     with closing(sqlite3.connect(home / "mlruns/mlflow.db")) as database:
         losses = {
@@ -129,19 +127,19 @@ def left_in(folder, home):
 
 
 def configurations():
-    """The resolved configuration of each command with each of its overrides; it names folders of PREGAO_HOME."""
+    """The resolved settings of each command with each of its overrides; some are folders of PREGAO_HOME."""
     importlib.import_module("train")  # registers the resolvers
     found = {}
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base=None):
+    with initialize_config_dir(str(CONF), version_base=None):
         for name, overrides in COMPOSED.items():
             for override in overrides:
                 composed = compose(name, [override] if override else [])
-                found[f"{name} {override}".strip()] = OmegaConf.to_container(composed, resolve=True)
+                found[f"{name} {override}".strip()] = flat(OmegaConf.to_container(composed, resolve=True))
     return found
 
 
 def main():
-    """Write the values of the code on PYTHONPATH."""
+    """Write golden.json."""
     with TemporaryDirectory() as home, TemporaryDirectory() as prices:
         found = {"forecasts": forecasts(), "commands": commands(Path(home), Path(prices))}
     FILE.write_text(json.dumps(found | {"configurations": configurations()}, sort_keys=True) + "\n", encoding="utf-8")

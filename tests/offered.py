@@ -1,4 +1,4 @@
-"""What POST /train and the dashboard offer, as JSON on stdout; test_recipes.py runs it in a copy of the code."""
+"""Print the choices of POST /train and of the dashboard as JSON; test_recipes.py runs this in a copy of the code."""
 
 import json
 import sys
