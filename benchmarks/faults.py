@@ -1,7 +1,7 @@
 """10,000 mixed requests while processes are killed and disk writes fail: python benchmarks/faults.py.
 
 The real server, restarted whenever it ends, as by a container's restart policy, with the requests and checks of
-tests/faults. Also measures the cost of logging a forecast. Writes benchmarks/faults.md.
+storm.py. Also measures the cost of logging a forecast. Writes benchmarks/faults.md.
 """
 
 import os
@@ -21,8 +21,8 @@ from machine import machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from storm import Storm, Supervised, lost, wrong_forecasts
 from tests.conftest import random_walk
-from tests.faults.storm import Storm, Supervised, lost, wrong_forecasts
 
 TABLE = Path(__file__).with_suffix(".md")
 REQUESTS = 10_000
@@ -64,14 +64,14 @@ def breaks(server: Supervised) -> dict[str, Callable[[], bool]]:
 
 def _disk_is_full(server: Supervised) -> bool:
     """For a second, the HTTP process cannot write to files."""
-    pid = server.process_of("HTTP")
-    if pid is None:
+    process = server.process_of("HTTP")
+    if process is None:
         return False
     try:
-        previous = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, previous[1]))
+        previous = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, previous[1]))
         time.sleep(1)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, previous)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, previous)
     except OSError:  # the process was killed
         return False
     return True

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -20,6 +21,7 @@ from hydra import compose, initialize_config_dir
 
 from pregao.api.app import configure_app
 from pregao.api.config import ServeConfig
+from pregao.api.inference_worker import ForecastAPI
 from pregao.cli import command as cli
 from pregao.config import parse
 from pregao.models.trained import TrainedModel, Window
@@ -73,12 +75,12 @@ def serve_config(*overrides):
         return parse(ServeConfig, compose("serve", list(overrides)))
 
 
-load = lru_cache(TrainedModel.load)
+worker = ForecastAPI(api_path="/predict")
+worker.window, worker.load = Window, lru_cache(TrainedModel.load)
 
 
 async def forecast(batch):
-    """The work of the inference process, in this process."""
-    return await asyncio.to_thread(lambda: [load(Path(folder)).rows(Window(*seen)) for folder, seen in batch])
+    return await asyncio.to_thread(worker.predict, batch)
 
 
 @contextlib.contextmanager
@@ -122,36 +124,10 @@ def shipped_client(tmp_path_factory, folder_of_prices):
 
 @pytest.fixture
 def client(shipped_client, monkeypatch):
-    """The same for all tests that leave it unchanged but for further versions of its models."""
+    """A client of one app for all tests, which leave it unchanged but for further versions of its models."""
     monkeypatch.setenv("PREGAO_HOME", str(shipped_client.home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return shipped_client
-
-
-def family(pid):
-    """A process and its descendants."""
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [child for thread in threads for child in (thread / "children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *(other for child in children for other in family(int(child)))]
-
-
-def role(pid, server):
-    """The role of a process of a server; None for one that has just ended."""
-    with contextlib.suppress(OSError):
-        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-        if pid == server:
-            return "starter"
-        if b"pregao.training.worker" in line:
-            return "training"
-        if b"spawn_main" in line:
-            return "inference"
-        if any("eventpoll" in link for link in links):
-            return "HTTP"
-    return None
 
 
 class Server:
@@ -169,9 +145,12 @@ class Server:
 
     def start(self):
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                self.command, env=self.environment, stdout=log, stderr=log, start_new_session=True
-            )
+            output = {"stdout": log, "stderr": log}
+            self.process = subprocess.Popen(self.command, env=self.environment, start_new_session=True, **output)
+
+    def wait(self):
+        until(self.is_ready, bool, 120)
+        return self
 
     def is_ready(self):
         assert self.process.poll() is None, self.log.read_text()
@@ -179,36 +158,47 @@ class Server:
             return self.client.get("/health").status_code == 200
         return False
 
-    def wait(self):
-        until(self.is_ready, bool, 120)
-        return self
+    def processes(self):
+        with contextlib.suppress(psutil.Error):
+            starter = psutil.Process(self.process.pid)
+            return [starter, *starter.children(recursive=True)]
+        return []
 
-    def family(self):
-        return family(self.process.pid)
+    def process_of(self, role):
+        """Its HTTP, inference, training or starter process; None while it does not exist."""
+        for process in self.processes():
+            with contextlib.suppress(OSError, psutil.Error):
+                line, files = process.cmdline(), Path(f"/proc/{process.pid}/fd").iterdir()
+                starter = process.pid == self.process.pid
+                roles = {
+                    "starter": starter,
+                    "training": "pregao.training.worker" in line,
+                    "inference": any("spawn_main" in part for part in line),
+                    "HTTP": not starter and any("eventpoll" in os.readlink(file) for file in files),
+                }
+                if roles[role]:
+                    return process
+        return None
 
-    def process_of(self, wanted):
-        """The number of one of its processes; None while there is none."""
-        return next((pid for pid in self.family() if role(pid, self.process.pid) == wanted), None)
+    def kill(self, role):
+        """SIGKILL to one of its processes; whether it existed."""
+        process = self.process_of(role)
+        if process is not None:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        return process is not None
 
-    def kill(self, wanted):
-        """SIGKILL to one of its processes; whether there was one."""
-        pid = self.process_of(wanted)
-        if pid is not None:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        return pid is not None
-
-    def stop(self, number=signal.SIGTERM, seconds=15):
+    def stop(self, number=signal.SIGTERM):
         """Send a signal, and wait until its last process has ended."""
-        processes = self.family()
+        processes = self.processes()
         self.process.send_signal(number)
-        self.process.wait(seconds)
-        until(lambda: any(Path(f"/proc/{pid}").exists() for pid in processes), lambda some: not some, seconds)
+        self.process.wait(15)
+        assert not psutil.wait_procs(processes, 15)[1]
 
     def end(self):
-        for pid in self.family():
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         self.process.wait()
         self.client.close()
 

@@ -7,7 +7,7 @@ from pregao.api.schemas import CLOSES
 from pregao.forecasting.log import ForecastLog
 from pregao.settings import settings
 from tests.api.conftest import POLL, client_of, until
-from tests.forecasting.conftest import count, rows
+from tests.forecasting.conftest import rows
 
 SCORES = {"n", "rmse", "mape", "naive_rmse", "naive_mape", "skill_rmse", "skill_mape", "coverage_80", "coverage_90"}
 
@@ -49,11 +49,3 @@ def test_a_forecast_is_scored_once_its_closes_are_known(shared, prices):
     [shown] = re.findall(r'pregao_live_mape_ratio\{model="SHARED",stock="VALE3"\} (\S+)', text)
     assert float(shown) == pytest.approx(entry["mape"] / 100)
     assert "pregao_forecasts_waiting 0.0" in text
-
-
-def test_a_deleted_log_is_created_again_with_the_latest_forecasts(shared, prices):
-    with client_of(prices, POLL) as client:
-        assert client.post("/predict", json={"stock": "VALE3"}).json()["recorded"]
-        log = ForecastLog(settings().forecasts_uri)
-        log.file.unlink()
-        until(lambda: log.exists() and count(log) == 1, bool)

@@ -8,6 +8,7 @@ import pytest
 
 from pregao.api.inference import MAX_WINDOWS, TRIES, Inference
 from pregao.models.trained import Window
+from tests.api.conftest import worker
 
 SERVED = SimpleNamespace(folder=Path("model"), model=SimpleNamespace(rows=lambda window: ["computed here"]))
 
@@ -67,7 +68,7 @@ def test_an_error_reaches_every_request_of_the_batch_and_the_next_batch_is_sent(
 
 def test_a_window_whose_model_files_are_gone_is_computed_in_this_process():
     async def ask(batch):
-        return [None]
+        return worker.predict(batch)
 
     assert forecasts(ask, 1) == [["computed here"]]
 

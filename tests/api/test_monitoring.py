@@ -37,13 +37,6 @@ def value(found, name, **labels):
     return found.get((name, tuple(sorted(labels.items()))), 0)
 
 
-def test_every_metric_has_a_description_and_its_unit_in_its_name(client):
-    for family in text_string_to_metric_families(client.get("/metrics").text):
-        assert re.fullmatch(r"(pregao|process)_[a-z_]+(_90_ratio)?", family.name)
-        assert family.documentation
-        assert not re.search(r"(milliseconds|_ms|minutes|megabytes|percent)(_|$)", family.name)
-
-
 def test_a_scrape_shows_the_served_models_and_the_age_of_their_closes(client):
     as_of = client.post("/predict", json={"stock": "VALE3"}).json()["as_of"]
     found = scraped(client)

@@ -35,23 +35,8 @@ def test_a_forecast_has_every_promised_field(client):
     assert isinstance(found["preco"], str)
     prices = [float(price) for price in found["preco"].strip("[]").split(", ")]
     assert prices == pytest.approx([row["close"] for row in found["forecast"]], abs=0.005)
-
-
-def test_given_closes_have_the_forecast_of_their_stock_without_dates(client, folder_of_prices):
-    by_stock = predict(client, stock="VALE3")
-    closes = pd.read_csv(folder_of_prices / "VALE3.csv")["close"].tolist()
-    for body in ({}, {"stock": "VALE3"}):
-        found = predict(client, historical_data=closes, **body)
-        assert [row["close"] for row in found["forecast"]] == [row["close"] for row in by_stock["forecast"]]
-        assert (found["stock"], found["as_of"], found["source"], found["recorded"]) == ("VALE3", None, None, None)
-        assert {row["date"] for row in found["forecast"]} == {None}
-
-
-@pytest.mark.parametrize("stock", ["ITUB4", "SHRT3"])
-def test_the_shared_model_forecasts_a_stock_without_a_model(client, stock):
-    for body in ({}, {"historical_data": CLOSES}):
-        found = predict(client, stock=stock, **body)
-        assert (found["stock"], found["model"]["stock"], len(found["forecast"])) == (stock, "SHARED", 10)
+    by_closes = predict(client, historical_data=CLOSES)
+    assert (by_closes["stock"], by_closes["model"]["stock"], by_closes["as_of"]) == ("VALE3", "VALE3", None)
 
 
 def test_models_and_runs_are_listed_with_their_metrics(client):

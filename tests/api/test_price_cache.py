@@ -33,57 +33,56 @@ def source(monkeypatch, vale3):
     return state
 
 
-def ask(symbol, *changes, retry=0.0, clients=1):
+def ask(*changes, symbol, retry=0.0, clients=1, card=CARD):
     """The answers after the last change of the source, and the newest closes."""
 
     async def run():
         cache = PriceCache(SourceChoices(name="sample", path=None), retry)
-        answers = []
-        for change in (lambda: None, *changes):
+        answers = await asyncio.gather(*(cache.latest(symbol, CARD) for _ in range(clients)))
+        for change in changes:
             change()
-            answers = await asyncio.gather(*(cache.latest(symbol, CARD) for _ in range(clients)))
+            answers = [await cache.latest(symbol, card)]
         cache.close()
         return answers, cache.newest_closes()
 
     return asyncio.run(run())
 
 
+def nothing():
+    """A change of the source that is none."""
+
+
 def test_clients_that_ask_together_share_one_download(source, vale3):
-    answers, newest = ask(vale3, retry=60, clients=20)
+    answers, newest = ask(symbol=vale3, retry=60, clients=20)
     assert source.asked == 1
     assert len({id(answer.prices.table) for answer in answers}) == 1
     assert newest == {"VALE3": source.answer.as_of}
 
 
 def test_the_newest_close_of_a_stock_is_the_newest_on_any_price_basis(source, vale3):
-    async def run():
-        cache = PriceCache(SourceChoices(name="sample", path=None), 60)
-        await cache.latest(vale3, CARD)
+    def shorten():
         source.answer = replace(source.answer, table=random_walk(60, last="2024-12-27"))
-        await cache.latest(vale3, SimpleNamespace(**vars(CARD) | {"price": "close"}))
-        cache.close()
-        return cache.newest_closes()
 
-    assert asyncio.run(run()) == {"VALE3": date(2024, 12, 30)}
+    raw = SimpleNamespace(**vars(CARD) | {"price": "close"})
+    _, newest = ask(shorten, symbol=vale3, card=raw)
+    assert newest == {"VALE3": date(2024, 12, 30)}
 
 
-def test_prices_behind_the_last_session_are_kept_until_the_next_try(source, vale3):
-    ask(vale3, lambda: None, retry=60)
-    assert source.asked == 1
-    ask(vale3, lambda: None, retry=0)
-    assert source.asked == 3
+@pytest.mark.parametrize(("retry", "asked"), [(60, 1), (0, 2)])
+def test_prices_behind_the_last_session_are_kept_until_the_next_try(source, vale3, retry, asked):
+    ask(nothing, symbol=vale3, retry=retry)
+    assert source.asked == asked
 
 
 def test_prices_of_the_last_finished_session_are_kept_until_the_next_close(source, vale3):
-    source.answer = Prices(vale3, random_walk(60, last=str(calendar.last_finished_session("BVMF"))), "csv", False, ())
-    [answer], _ = ask(vale3, lambda: None, retry=0)
-    assert source.asked == 1
-    assert answer.until == calendar.next_close("BVMF").timestamp()
+    source.answer = replace(source.answer, table=random_walk(60, last=str(calendar.last_finished_session("BVMF"))))
+    [answer], _ = ask(nothing, symbol=vale3)
+    assert (source.asked, answer.until) == (1, calendar.next_close("BVMF").timestamp())
 
 
 @pytest.mark.parametrize(("since", "until", "fresh"), [(-1, 1, True), (-2, -1, False), (1, 2, False)])
 def test_an_answer_is_fresh_between_its_two_times(since, until, fresh):
-    """The first time in the future is of a clock that was ahead, and has been set right."""
+    """A clock that was ahead, and has been set right, leaves a first time in the future."""
     now = time.time()
     assert Latest(PricesUnavailable("VALE3", [], ""), now + 100 * since, now + 100 * until).fresh == fresh
 
@@ -93,7 +92,7 @@ def test_a_source_that_refuses_leaves_the_previous_prices_marked_as_stale(source
         source.answer = PricesUnavailable("VALE3", ["yahoo: /home/me/x is gone"], "Try again.")
 
     table = source.answer.table
-    [answer], _ = ask(vale3, refuse)
+    [answer], _ = ask(refuse, symbol=vale3)
     assert answer.prices.table is table
     assert answer.prices.stale
     assert "yahoo: x is gone" in answer.prices.tried[0]
@@ -101,17 +100,18 @@ def test_a_source_that_refuses_leaves_the_previous_prices_marked_as_stale(source
 
 def test_a_refused_first_request_is_a_refusal_for_half_a_minute_at_most(source, vale3):
     source.answer = PricesUnavailable("VALE3", [], "Try again.")
-    [answer], newest = ask(vale3, lambda: None, retry=3600)
-    assert source.asked == 1
-    assert answer.until - answer.since == 30
+    [answer], newest = ask(nothing, symbol=vale3, retry=3600)
+    assert (source.asked, answer.until - answer.since, newest) == (1, 30, {})
     with pytest.raises(PricesUnavailable):
         _ = answer.prices
-    assert newest == {}
 
 
-def test_where_stale_prices_are_in_memory_no_client_waits_for_the_source(source, vale3, monkeypatch):
+def test_where_stale_prices_are_in_memory_no_client_waits_for_the_source(source, vale3):
+    def recover():
+        source.answer = replace(source.answer, stale=False)
+
     source.answer = replace(source.answer, stale=True)
-    [answer], _ = ask(vale3, lambda: monkeypatch.setattr(source, "answer", replace(source.answer, stale=False)))
+    [answer], _ = ask(recover, symbol=vale3)
     assert answer.prices.stale
 
 

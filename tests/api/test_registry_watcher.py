@@ -4,13 +4,16 @@ from dataclasses import replace
 import pytest
 
 from pregao.api.registry_watcher import RegistryWatcher
-from pregao.errors import NoModel
-from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 from pregao.tracking import registry
-from tests.api.conftest import client_of
+from tests.api.conftest import POLL, client_of, until
 from tests.forecasting.conftest import register
 from tests.models.test_trained import trained_model
+
+
+async def started(watcher):
+    await watcher.start()
+    return watcher
 
 
 def test_a_new_home_serves_the_shipped_models_and_requests_wait_for_them(shared, vale3):
@@ -19,8 +22,7 @@ def test_a_new_home_serves_the_shipped_models_and_requests_wait_for_them(shared,
         early = asyncio.create_task(watcher.model(vale3))
         await asyncio.sleep(0)
         assert not early.done()
-        await watcher.start()
-        return watcher, await early
+        return await started(watcher), await early
 
     watcher, served = asyncio.run(run())
     assert (served.stock, served.version) == ("SHARED", 1)
@@ -28,26 +30,33 @@ def test_a_new_home_serves_the_shipped_models_and_requests_wait_for_them(shared,
     assert registry.champions() == {"SHARED": (1, served.run_id)}
 
 
-def test_without_a_model_a_stock_is_refused(home, vale3):
-    async def run():
-        watcher = RegistryWatcher()
-        await watcher.start()
-        await watcher.model(vale3)
+def test_a_model_that_cannot_be_loaded_is_a_problem_of_its_stock(shared):
+    (shared / "model.safetensors").write_bytes(b"")
+    watcher = asyncio.run(started(RegistryWatcher()))
+    assert "The shipped model of SHARED cannot be registered" in watcher.problems["SHARED"]
 
-    with pytest.raises(NoModel):
-        asyncio.run(run())
+
+def test_the_same_version_of_another_run_is_another_model(shared):
+    """As after the registry was lost and created again."""
+
+    async def run():
+        watcher = await started(RegistryWatcher())
+        watcher.served["SHARED"] = replace(watcher.served["SHARED"], run_id="another")
+        await watcher._follow(None)
+        return watcher.served["SHARED"].run_id
+
+    assert asyncio.run(run()) == registry.champions()["SHARED"][1]
 
 
 @pytest.mark.parametrize("damage", ["removed", "corrupted"])
 def test_without_its_database_the_server_keeps_its_models_and_creates_none(shared, prices, damage, caplog):
-    with client_of(prices, "poll=0.2") as client:
+    with client_of(prices, POLL) as client:
         file = settings().mlruns / "mlflow.db"
         if damage == "removed":
             file.unlink()
         else:
             file.write_bytes(b"not a database" * 1000)
-        while not (health := client.get("/health")).json()["problems"]:
-            pass
+        health = until(lambda: client.get("/health"), lambda answer: answer.json()["problems"])
         assert file.exists() == (damage == "corrupted")
         [problem] = health.json()["problems"]
         assert "The models in memory are served" in problem
@@ -58,23 +67,11 @@ def test_without_its_database_the_server_keeps_its_models_and_creates_none(share
     assert caplog.text.count("The registry cannot be read") == 1
 
 
-def test_a_model_that_cannot_be_loaded_is_a_problem_of_its_stock(shared):
-    async def run():
-        watcher = RegistryWatcher()
-        (shared / "model.safetensors").write_bytes(b"")
-        await watcher.start()
-        return watcher.problems
-
-    problems = asyncio.run(run())
-    assert "The shipped model of SHARED cannot be registered" in problems["SHARED"]
-
-
 @pytest.mark.parametrize("size", ["horizon", "lookback"])
 def test_a_champion_of_another_size_is_not_served_and_the_answer_says_why(home, prices, vale3, tmp_path, size):
     """/predict promises ten prices after twenty closes."""
-    usual, other = trained_model(), trained_model(**({"horizon": 9} if size == "horizon" else {}))
-    if size == "lookback":
-        other = replace(other, card=replace(other.card, lookback=30))
+    usual, shorter = trained_model(), trained_model(horizon=9)
+    other = shorter if size == "horizon" else replace(usual, card=replace(usual.card, lookback=30))
     registry.set_champion(vale3, register(usual, tmp_path / "usual"))
     with client_of(prices) as client:
         assert client.post("/predict", json={"stock": "VALE3"}).json()["model"]["version"] == 1
@@ -84,17 +81,3 @@ def test_a_champion_of_another_size_is_not_served_and_the_answer_says_why(home, 
     assert answer.status_code == 404
     assert problem.startswith("VALE3 version 2 is not served: ")
     assert problem in answer.json()["detail"]
-
-
-def test_a_version_number_of_another_registry_is_another_model(shared, vale3):
-    """After the registry was created again, a number alone does not name a model."""
-
-    async def run():
-        watcher = RegistryWatcher()
-        await watcher.start()
-        stock = Symbol.parse("SHARED").ticker
-        watcher.served[stock] = replace(watcher.served[stock], run_id="another")
-        await watcher._follow(None)
-        return watcher.served[stock].run_id
-
-    assert asyncio.run(run()) == registry.champions()["SHARED"][1]

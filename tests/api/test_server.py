@@ -5,6 +5,7 @@ import socket
 import time
 
 import mlflow
+import psutil
 import pytest
 import schemathesis
 from hydra.errors import ConfigCompositionException
@@ -56,10 +57,11 @@ def test_a_killed_inference_process_is_replaced_and_a_killed_http_process_ends_t
     assert server.kill("inference")
     for body in ({"historical_data": CLOSES}, {"stock": "VALE3"}):
         assert server.client.post("/predict", json=body, timeout=30).status_code == 200
+    processes = server.processes()
     assert server.kill("HTTP")
     assert server.process.wait(10) == 1
     assert port_is_free(server.port)
-    assert server.family() == []
+    assert not psutil.wait_procs(processes, 5)[1]
 
 
 def test_a_port_that_is_taken_is_refused(home):

@@ -44,12 +44,8 @@ def test_a_stock_is_forecast_from_its_latest_closes_as_its_training_wrote(served
     assert (answer["stock"], answer["as_of"], answer["stale"]) == ("VALE3", "2024-12-30", False)
     assert answer["forecast"][0]["date"] == "2025-01-02"
     assert answer["source"] == {"name": "csv", "reasons": []}
-
-
-def test_the_record_of_a_forecast_holds_its_last_close(served):
-    record = forecast_stock("VALE3", "csv", served).record
-    assert record.last_close == random_walk()["close"].iloc[-1]
-    assert record.key == ("VALE3", "VALE3", 1, date(2024, 12, 30))
+    assert forecast.record.last_close == random_walk()["close"].iloc[-1]
+    assert forecast.record.key == ("VALE3", "VALE3", 1, date(2024, 12, 30))
 
 
 def test_given_closes_have_the_same_forecast_without_dates(served):

@@ -55,15 +55,6 @@ def test_a_forecast_uses_the_closes_and_volatilities_of_its_day():
         assert np.array_equal(rolling.windows.volatilities[place], known[session])
 
 
-def test_targets_and_dates_of_future_sessions_are_missing():
-    windows = rolled(history()).windows
-    assert np.isfinite(windows.targets[:-10]).all()
-    for ago in range(1, 11):
-        assert np.isfinite(windows.targets[-ago, : ago - 1]).all()
-        assert np.isnan(windows.targets[-ago, ago - 1 :]).all()
-    assert np.array_equal(np.isnan(windows.targets), np.isnat(windows.dates))
-
-
 def test_the_bands_have_the_online_width_of_their_origin():
     rolling = rolled(history())
     seen = rolling.windows

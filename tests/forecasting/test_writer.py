@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from pregao.settings import settings
 from tests.conftest import random_walk
 from tests.forecasting.conftest import count, engine, record
 
-UNAVAILABLE = "postgresql://nobody@127.0.0.1:1/nothing"
+UNAVAILABLE = "postgresql://pregao@127.0.0.1:1/nothing"
 
 
 @pytest.fixture
@@ -22,29 +24,20 @@ def quick(monkeypatch):
     monkeypatch.setattr(writer, "SECONDS_BETWEEN_TRIES", 0.0)
 
 
-def test_a_forecast_that_cannot_be_written_waits_in_memory_and_is_retried(
-    home, postgres_log, quick, monkeypatch, caplog
+def test_a_forecast_that_cannot_be_written_waits_in_memory_and_is_retried_after_a_pause(
+    home, postgres_log, monkeypatch, caplog
 ):
     monkeypatch.setenv("PREGAO_FORECASTS_URI", UNAVAILABLE)
     waits = ForecastWriter()
     assert waits.write(record()) is False
-    assert waits.write(record()) is False
-    assert waits.waiting == 1
     assert "cannot be reached" in caplog.text
     waits.log = postgres_log
+    assert waits.write(record()) is False
+    assert waits.waiting == 1
+    waits.retry()
     assert waits.write(record()) is True
     assert (waits.waiting, count(postgres_log)) == (0, 1)
     assert not (home / "outputs/forecasts.db").exists()
-
-
-def test_the_log_is_retried_only_after_a_pause(home, monkeypatch):
-    monkeypatch.setenv("PREGAO_FORECASTS_URI", UNAVAILABLE)
-    waits = ForecastWriter()
-    assert waits.write(record()) is False
-    waits.log = ForecastLog(f"sqlite:///{home}/outputs/other.db")
-    assert waits.write(record()) is False
-    waits.retry()
-    assert waits.write(record()) is True
 
 
 def test_a_log_that_hangs_does_not_block_the_forecast(home, postgres_log, quick, monkeypatch):
@@ -60,38 +53,34 @@ def test_a_log_that_hangs_does_not_block_the_forecast(home, postgres_log, quick,
     assert count(postgres_log) == 3
 
 
-def test_a_forecast_waits_in_memory_while_the_disk_fails(home, quick):
-    home.joinpath("outputs").write_text("a file where a folder should be")
-    waits = ForecastWriter()
-    assert not any(waits.write(record(version=version)) for version in (1, 2))
-    home.joinpath("outputs").unlink()
-    waits.retry()
-    assert (waits.waiting, count(waits.log)) == (0, 2)
-    assert [file.name for file in home.glob("outputs/*.db")] == ["forecasts.db"], "this log is not moved"
-
-
-@pytest.mark.parametrize("loss", ["removed", "corrupted"])
-def test_a_lost_log_gets_the_latest_forecasts_again(home, quick, loss):
+@pytest.mark.parametrize("loss", ["removed", "replaced", "corrupted"])
+def test_a_lost_log_is_created_again_with_the_latest_forecasts(home, quick, loss):
     kept = ForecastWriter()
-    for stock in ("VALE3", "PETR4"):
-        assert kept.write(record(stock))
+    for version in range(25):
+        assert kept.write(record(version=version))
+        assert kept.write(record("PETR4", version=version))
+    whole = kept.log.file.read_bytes()
     if loss == "removed":
         kept.log.file.unlink()
     else:
-        kept.log.file.write_bytes(b"not a database" * 1000)
+        noise = os.urandom(len(whole) - 4096)
+        kept.log.file.write_bytes(b"not a database" * 1000 if loss == "replaced" else whole[:4096] + noise)
         kept.retry()
     kept.retry()
     assert count(kept.log) == 2
+    assert len(list(home.glob("outputs/forecasts.corrupt-*"))) == (loss != "removed")
 
 
 def test_forecasts_of_an_earlier_version_in_the_home_move_to_the_log(home, postgres_log, quick, monkeypatch):
     left = ForecastLog(f"sqlite:///{home}/outputs/forecasts.db")
-    left.add([record(), record(version=2)])
+    left.add([record(version=version) for version in range(150)])  # more rows than one statement takes
+    postgres_log.add([record(version=3)])
     monkeypatch.setenv("PREGAO_FORECASTS_URI", postgres_log.uri)
-    assert ForecastWriter().write(record(version=3))
-    assert count(postgres_log) == 3
+    assert ForecastWriter().write(record(version=1000))
+    assert count(postgres_log) == 151
     assert not left.exists()
-    assert len(list(left.file.parent.glob("forecasts.moved-*.db"))) == 1
+    [moved] = left.file.parent.glob("forecasts.moved-*.db")
+    assert count(ForecastLog(f"sqlite:///{moved}")) == 150
 
 
 def test_a_forecast_is_logged_and_scores_the_past_ones(home, shared, prices, quick, monkeypatch, capsys):
@@ -100,6 +89,8 @@ def test_a_forecast_is_logged_and_scores_the_past_ones(home, shared, prices, qui
     before = forecast_stock("VALE3", "csv", prices, ForecastWriter())
     table.to_csv(prices / "VALE3.csv", index=False)
     assert forecast_stock("VALE3", "csv", prices, ForecastWriter()).as_json()["recorded"] is True
+    [log] = home.glob("outputs/*.db")
+    assert settings().forecasts_uri == f"sqlite:///{log}"
     log = ForecastLog(settings().forecasts_uri)
     [entry] = accuracy(log.outcomes())
     assert (entry["n"], count(log)) == (5, 2)

@@ -10,11 +10,14 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import httpx
 import pandas as pd
 import sqlalchemy as sa
+from tests.api.conftest import Server
 
 from pregao.api.schemas import CLOSES
 from pregao.forecasting.compose import last_window
@@ -22,7 +25,6 @@ from pregao.forecasting.log import FORECASTS
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
 from pregao.tracking import registry
-from tests.api.conftest import Server
 
 BAD = (
     {"stock": "../../etc/passwd"},
@@ -33,28 +35,30 @@ BAD = (
 READS = ("/models", "/accuracy", "/metrics", "/statistics?limit=5", "/health")
 
 NUMBERS = ("close", "lower_80", "upper_80", "lower_90", "upper_90")
+Rows = tuple[tuple[float, ...], ...]
 
 
 class Supervised(Server):
     """serve.py, started again whenever it ends, as a container's restart policy does."""
 
-    def __init__(self, home, *overrides, launcher=None, **variables):
-        self.restarts, self.ending = [], threading.Event()
-        log = Path(home).parent / f"{Path(home).name}.log"
+    def __init__(self, home: Path, *overrides: str, launcher: Path | None = None, **variables: str) -> None:
+        self.restarts: list[float] = []
+        self.ending = threading.Event()
+        log = home.parent / f"{home.name}.log"
         super().__init__(home, "retry=2", *overrides, program=launcher or REPOSITORY / "serve.py", log=log, **variables)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.watcher = threading.Thread(target=self._watch, daemon=True)
         self.watcher.start()
         self.wait()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.ending.set()
         self.watcher.join(10)
         self.end()
 
-    def _watch(self):
+    def _watch(self) -> None:
         while not self.ending.wait(0.05):
             if self.process.poll() is not None:
                 started = time.monotonic()
@@ -64,14 +68,14 @@ class Supervised(Server):
                 if self._forecasts({"historical_data": CLOSES}):
                     self.restarts.append(time.monotonic() - started)
 
-    def _port_is_free(self):
+    def _port_is_free(self) -> bool:
         try:
             httpx.get(f"{self.url}/health", timeout=1)
         except httpx.TransportError as error:
             return isinstance(error, httpx.ConnectError)
         return False
 
-    def _forecasts(self, body):
+    def _forecasts(self, body: dict[str, Any]) -> bool:
         """Wait until it returns a forecast; False where it ends before."""
         while not self.ending.is_set() and self.process.poll() is None:
             with contextlib.suppress(httpx.TransportError):
@@ -80,17 +84,11 @@ class Supervised(Server):
             time.sleep(0.02)
         return False
 
-    def wait(self, seconds=90):
+    def wait(self, seconds: float = 90) -> None:
         """Wait until it forecasts by stock."""
         end = time.monotonic() + seconds
         while not self._forecasts({"stock": "VALE3"}):
             assert time.monotonic() < end, self.log.read_text()[-3000:]
-
-    def predict(self, stock="VALE3"):
-        return httpx.post(f"{self.url}/predict", json={"stock": stock}, timeout=40)
-
-    def get(self, path):
-        return httpx.get(f"{self.url}{path}", timeout=40)
 
 
 class Storm:
@@ -102,28 +100,31 @@ class Storm:
         clients: threads.
     """
 
-    def __init__(self, url, stocks, clients=4):
+    def __init__(self, url: str, stocks: Sequence[str], clients: int = 4) -> None:
         self.url, self.stocks, self.clients = url, stocks, clients
-        self.counts, self.wrong = Counter(), []
-        self.recorded, self.of_closes = {}, {}
+        self.counts: Counter[Any] = Counter()
+        self.wrong: list[str] = []
+        self.recorded: dict[tuple[str, str, int, str], set[Rows]] = {}
+        self.of_closes: dict[tuple[str, int], set[Rows]] = {}
         self.lock, self.ending = threading.Lock(), threading.Event()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.threads = [threading.Thread(target=self._ask, args=(seed,), daemon=True) for seed in range(self.clients)]
         for thread in self.threads:
             thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.ending.set()
         for thread in self.threads:
             thread.join(60)
 
     @property
-    def answers(self):
+    def answers(self) -> int:
+        """The number of responses."""
         return sum(count for kind, count in self.counts.items() if kind != "no connection")
 
-    def _ask(self, seed):
+    def _ask(self, seed: int) -> None:
         chance = random.Random(seed)
         with httpx.Client(base_url=self.url, timeout=45) as client:
             while not self.ending.is_set():
@@ -135,20 +136,20 @@ class Storm:
                         self.counts["no connection"] += 1
                     time.sleep(0.02)
 
-    def _response(self, client, chance, kind):
+    def _response(self, client: httpx.Client, chance: random.Random, kind: str) -> httpx.Response:
         if kind == "read":
             return client.get(chance.choice(READS))
         bodies = {"stock": {"stock": chance.choice(self.stocks)}, "closes": {"historical_data": CLOSES}}
         return client.post("/predict", json=bodies.get(kind) or chance.choice(BAD))
 
-    def _check(self, kind, answer):
+    def _check(self, kind: str, answer: httpx.Response) -> None:
         with self.lock:
             self.counts[answer.status_code] += 1
             problem = self._problem(kind, answer)
             if problem:
                 self.wrong.append(f"{kind}: {answer.status_code} {problem}: {answer.text[:300]}")
 
-    def _problem(self, kind, answer):
+    def _problem(self, kind: str, answer: httpx.Response) -> str | None:
         """The fault of a response, if it has one; forecasts are compared at the end."""
         if answer.status_code == 503:
             return None if answer.url.path == "/health" or _is_a_sentence(answer) else "without a sentence"
@@ -162,7 +163,7 @@ class Storm:
             answer.json()
         return None
 
-    def _keep(self, kind, found):
+    def _keep(self, kind: str, found: dict[str, Any]) -> None:
         model = found["model"]
         rows = tuple(tuple(row[name] for name in NUMBERS) for row in found["forecast"])
         if kind == "closes":
@@ -172,7 +173,7 @@ class Storm:
             self.recorded.setdefault(key, set()).add(rows)
 
 
-def _is_a_sentence(answer):
+def _is_a_sentence(answer: httpx.Response) -> bool:
     try:
         detail = answer.json()["detail"]
     except (ValueError, KeyError):
@@ -180,11 +181,9 @@ def _is_a_sentence(answer):
     return isinstance(detail, str) and detail.strip().endswith((".", ")")) and "/tmp" not in detail
 
 
-def lost(storm, uri=None):
+def lost(storm: Storm) -> list[tuple[str, str, int, str]]:
     """Forecasts that were returned as recorded, and are missing in the log or differ there."""
-    engine = sa.create_engine(
-        (uri or settings().forecasts_uri).replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool
-    )
+    engine = sa.create_engine(settings().forecasts_uri, poolclass=sa.NullPool)
     with engine.connect() as connection:
         table = pd.DataFrame(connection.execute(sa.select(FORECASTS).order_by(FORECASTS.c.step)).mappings().all())
     kept = {}
@@ -193,9 +192,9 @@ def lost(storm, uri=None):
     return [key for key, rows in storm.recorded.items() if rows != {kept.get(key)}]
 
 
-def wrong_forecasts(storm, prices):
+def wrong_forecasts(storm: Storm, prices: Mapping[str, pd.DataFrame]) -> list[tuple[object, ...]]:
     """Forecasts that differ from those of the registry's models from these prices, `{stock: table}`."""
-    found = []
+    found: list[tuple[object, ...]] = []
     for (stock, model, version, as_of), rows in storm.recorded.items():
         served = registry.load(Symbol.parse(model), version)
         table = prices[stock]
@@ -209,6 +208,6 @@ def wrong_forecasts(storm, prices):
     return found
 
 
-def _same(found, rows):
+def _same(found: set[Rows], rows: list[dict[str, Any]]) -> bool:
     wanted = tuple(tuple(row[name] for name in NUMBERS) for row in rows)
     return json.dumps(list(found)) == json.dumps([wanted])
