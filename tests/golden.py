@@ -1,11 +1,9 @@
 """Values that a refactoring must not change; run as a program, this file writes them to golden.json.
 
-The forecasts and figures are those of commit 157f4ea, the configurations those of the last change of a choice. To write
-the values of the code on PYTHONPATH: `PREGAO_HOME=/home/pregao PYTHONPATH=src:. python tests/golden.py`. All prices are
-synthetic.
+golden.json has the values of commit 157f4ea; `PYTHONPATH=src:. python tests/golden.py` writes those of this commit. All
+prices are synthetic.
 """
 
-import importlib
 import json
 import sqlite3
 import subprocess
@@ -16,10 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from pregao.config import CONF, flat
 from pregao.models.trained import TrainedModel
 from pregao.settings import REPOSITORY
 from tests.conftest import environment, random_walk, with_ranges
@@ -39,18 +34,6 @@ SMALL = (
     *("start=2015-01-01", "end=2024-12-30", "model.hidden_size=8", "trainer.max_epochs=3"),
     *("train.init=none", "promote=never"),
 )
-
-COMPOSED = {
-    "train": (
-        *("", "experiment=quickstart", "experiment=reference", "experiment=ibovespa", "model=absolute"),
-        *("panel=ibovespa", "trainer=gpu", "trainer=ddp", "sweep=optuna"),
-        *("source=b3", "source=csv", "source=sample", "source=yahoo"),
-    ),
-    "backtest": ("", "panel=ibovespa", "model=absolute", "trainer=gpu"),
-    "tune": ("", "model=absolute", "experiment=ibovespa"),
-    **dict.fromkeys(("predict", "serve", "dashboard", "prices"), ("",)),
-}
-"""Overrides by command; each gives one configuration."""
 
 
 def history():
@@ -126,23 +109,11 @@ def left_in(folder, home):
     }
 
 
-def configurations():
-    """The resolved settings of each command with each of its overrides; some are folders of PREGAO_HOME."""
-    importlib.import_module("train")  # registers the resolvers
-    found = {}
-    with initialize_config_dir(str(CONF), version_base=None):
-        for name, overrides in COMPOSED.items():
-            for override in overrides:
-                composed = compose(name, [override] if override else [])
-                found[f"{name} {override}".strip()] = flat(OmegaConf.to_container(composed, resolve=True))
-    return found
-
-
 def main():
     """Write golden.json."""
     with TemporaryDirectory() as home, TemporaryDirectory() as prices:
         found = {"forecasts": forecasts(), "commands": commands(Path(home), Path(prices))}
-    FILE.write_text(json.dumps(found | {"configurations": configurations()}, sort_keys=True) + "\n", encoding="utf-8")
+    FILE.write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -67,40 +67,13 @@ def test_the_modules_do_not_import_each_other_in_a_circle():
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_only_some_modules_import_mlflow_and_what_windows_lacks():
+NOT_ON_WINDOWS = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios"}
+
+
+def test_only_tracking_imports_mlflow_and_only_the_lock_what_windows_lacks():
     roots = {name: {module.split(".")[0] for module in found} for name, found in IMPORTS.items()}
     assert {package(name) for name, found in roots.items() if "mlflow" in found} == {"tracking"}
-    assert {name for name, found in roots.items() if "fcntl" in found} == {"training/lock.py"}
-
-
-NOT_ON_WINDOWS = """
-    fcntl grp posix pty pwd resource syslog termios pregao.training.lock
-    os.fork os.forkpty os.getgid os.getuid os.geteuid os.killpg os.nice os.register_at_fork os.sched_getaffinity
-    os.setsid os.statvfs os.uname os.O_CLOEXEC os.O_NOFOLLOW os.WNOHANG
-    signal.SIGALRM signal.SIGCHLD signal.SIGHUP signal.SIGKILL signal.SIGPIPE signal.SIGUSR1 signal.pthread_sigmask
-"""
-
-
-def run_at_import(node):
-    """The nodes of a module that its import runs: all but bodies of functions and imports of types."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            continue
-        yield child
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            for part in (child.args, *child.decorator_list):
-                yield from ast.walk(part)
-        elif not isinstance(child, ast.Lambda):
-            yield from run_at_import(child)
-
-
-def test_a_module_imports_on_windows():
-    violations = {}
-    for name in TREES.keys() - {"training/lock.py"}:
-        nodes = list(run_at_import(TREES[name]))
-        used = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}.union(*map(imported, nodes))
-        violations[name] = used & set(NOT_ON_WINDOWS.split())
-    assert not any(violations.values())
+    assert {name for name, found in roots.items() if found & NOT_ON_WINDOWS} == {"training/lock.py"}
 
 
 def test_no_module_loads_a_pickle():

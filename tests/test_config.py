@@ -10,6 +10,7 @@ from omegaconf import open_dict
 from pregao.config import CONF, parse
 from pregao.errors import InvalidChoice
 from pregao.prices.sources import SOURCES, Source, source_class
+from pregao.prices.symbols import Symbol
 from pregao.training.config import TrainConfig
 
 STAGES = {"train": "training", "backtest": "backtesting", "tune": "tuning", "predict": "forecasting", "serve": "api"}
@@ -62,6 +63,19 @@ def test_only_a_command_that_trains_creates_a_run_folder(program):
     hydra = composed(program, return_hydra_config=True).hydra
     trains = program in {"train", "tune", "backtest"}
     assert (hydra.output_subdir is not None, hydra.run.dir != ".") == (trains, trains)
+
+
+def test_the_reference_experiment_is_the_published_recipe_and_never_served():
+    reference = parsed("train", "experiment=reference")
+    assert (reference.promote, reference.evaluation.split, reference.train.init) == ("never", "reference", "none")
+    assert (reference.trainer.max_epochs, reference.trainer.patience, reference.data.inputs) == (150, None, "window")
+
+
+def test_the_ibovespa_experiment_is_the_shared_model_of_many_stocks():
+    chosen = parsed("train", "experiment=ibovespa")
+    assert chosen.stock == "SHARED"
+    assert {Symbol.parse(stock).ticker for stock in chosen.stocks} == set(chosen.stocks)
+    assert len(set(chosen.stocks)) == len(chosen.stocks) > 20
 
 
 def test_further_arguments_are_passed_to_the_trainer():

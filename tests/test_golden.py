@@ -1,4 +1,4 @@
-"""The golden values of golden.py: forecasts of the shipped models, figures of commands, composed configurations."""
+"""The golden values of golden.py: forecasts of the shipped models, and figures of commands."""
 
 import json
 
@@ -24,12 +24,3 @@ def test_commands_give_the_same_figures(home, tmp_path, subtests):
     for name, expected in EXPECTED["commands"].items():
         with subtests.test(name):  # forecast.csv has six decimals
             assert_close(found[name], expected, 1e-6, smallest=1e-6)
-
-
-def test_commands_compose_the_same_settings(monkeypatch, subtests):
-    monkeypatch.setenv("PREGAO_HOME", "/home/pregao")
-    found = golden.configurations()
-    assert found.keys() == EXPECTED["configurations"].keys()
-    for name, expected in EXPECTED["configurations"].items():
-        with subtests.test(name):
-            assert found[name] == expected

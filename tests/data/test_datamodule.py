@@ -1,12 +1,10 @@
 from types import SimpleNamespace
 
-import pytest
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DistributedSampler
 
-from pregao.data.batch import OTHER_STOCK, WindowDataset, as_batch
+from pregao.data.batch import OTHER_STOCK, as_batch
 from pregao.data.datamodule import EpochBatches
-from pregao.errors import TooFewSessions
 from tests.conftest import random_walk, windows_of
 
 
@@ -88,12 +86,6 @@ def test_a_window_has_the_index_of_its_stock_in_the_model():
     assert set(inputs.stock.tolist()) == {0, 1}
 
 
-def test_a_plain_loader_collates_single_windows():
-    dataset = WindowDataset(module().panel.split.train, ["VALE3"])
-    inputs, _ = next(iter(DataLoader(dataset, batch_size=4)))
-    assert torch.equal(inputs.closes, dataset[:4].inputs.closes)
-
-
 def test_prices_are_loaded_once_for_the_cache_and_once_for_the_windows():
     calls = []
     data = windows_of(lambda: calls.append(1) or {"VALE3": random_walk()})
@@ -102,8 +94,3 @@ def test_prices_are_loaded_once_for_the_cache_and_once_for_the_windows():
         data.setup(stage)
     data.prepare_data()
     assert len(calls) == 2
-
-
-def test_a_history_that_is_too_short_is_refused():
-    with pytest.raises(TooFewSessions, match="35"):
-        module(n=35)

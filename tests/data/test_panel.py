@@ -1,11 +1,10 @@
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pregao.data.panel import build_panel, columns
-from pregao.data.volatility import TYPICAL_VOLATILITY, typical_volatility, volatilities
+from pregao.data.volatility import typical_volatility, volatilities
 from pregao.data.windows import borders_before, fraction_borders, reference_borders
 from pregao.errors import TooFewSessions
 from tests.conftest import random_walk
@@ -57,23 +56,6 @@ def test_the_fractions_count_the_windows_of_all_stocks():
         assert {part.dates[place][0, 0] for _, place in part.by_stock()} == {border}
 
 
-def test_a_window_contains_only_closes_of_its_stock():
-    prices = histories(AAAA3=400, BBBB3=300)
-    panel = panel_of(prices)
-    assert panel.stocks == ["AAAA3", "BBBB3"]
-    for part in parts(panel):
-        for stock, place in part.by_stock():
-            windows, table = part.where(place), prices[stock].set_index("date")["close"]
-            assert np.array_equal(windows.inputs[:, -1], table.loc[windows.cutoffs])
-            assert np.array_equal(windows.targets[:, 0], table.loc[windows.dates[:, 0]])
-            assert (np.diff(windows.cutoffs) > np.timedelta64(0)).all()
-
-
-def test_windows_across_a_border_are_in_no_part():
-    panel = panel_of(histories(AAAA3=600))
-    assert [len(part) for part in parts(panel)] == [400 - 9, 485 - 400 - 9, 571 - 485]
-
-
 @pytest.mark.parametrize(
     ("sessions", "expected"),
     [
@@ -87,13 +69,6 @@ def test_a_young_stock_is_tested_only_if_it_has_windows_before_the_test_part(ses
     panel = panel_of(histories(AAAA3=900, BBBB3=sessions))
     assert ["BBBB3" in found for found in stocks(panel)] == expected
     assert all("AAAA3" in found for found in stocks(panel))
-
-
-def test_a_new_stock_starts_at_the_panels_typical_volatility():
-    panel = panel_of(histories(AAAA3=120, BBBB3=60))
-    young = panel.split.train.where(panel.split.train.stocks == "BBBB3")
-    assert 0 < len(young) < 10
-    assert young.volatilities[0, 0] == pytest.approx(panel.typical, rel=0.25)
 
 
 @pytest.mark.parametrize("n", [1, 29, 30, 47])
@@ -117,14 +92,11 @@ def test_the_training_part_does_not_depend_on_later_prices():
     poisoned = {name: table.copy() for name, table in prices.items()}
     for table in poisoned.values():
         table.loc[table["date"] >= before.borders[0], "close"] *= np.random.default_rng(0).uniform(10, 99)
+    assert panel_of(prices, typical=0.07).typical == 0.07
     after = panel_of(poisoned, inputs="history")
     assert (after.typical, after.borders) == (before.typical, before.borders)
     for name in ("inputs", "volatilities", "targets"):
         assert np.array_equal(getattr(after.split.train, name), getattr(before.split.train, name), equal_nan=True)
-
-
-def test_a_given_typical_volatility_is_not_estimated():
-    assert panel_of(histories(AAAA3=600), typical=0.07).typical == 0.07
 
 
 @pytest.mark.parametrize("inputs", ["window", "history", "ohlc"])
@@ -140,9 +112,3 @@ def test_windows_contain_the_volatilities_of_the_chosen_inputs(inputs):
         found = train.volatilities[place]
         assert np.array_equal(found, known[: len(found)], equal_nan=True)
         assert np.isnan(found[-1]).sum() == (3 if (stock, inputs) == ("BBBB3", "ohlc") else 0)
-
-
-def test_prices_that_never_move_have_a_minimum_volatility():
-    panel = panel_of({"AAAA3": pd.DataFrame(random_walk(600)).assign(close=7.0)}, inputs="history")
-    assert 0 < panel.typical < TYPICAL_VOLATILITY
-    assert (panel.split.train.volatilities[:, 0] > 0).all()

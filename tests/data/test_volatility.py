@@ -89,12 +89,6 @@ def test_a_volatility_is_known_from_a_quarter_of_its_span_on():
         assert np.isfinite(found[first[name] :, place]).all()
 
 
-def test_a_source_without_ranges_has_closes_alone():
-    found = volatilities({"close": path(draws(300))}, "ohlc")
-    assert np.isnan(found[:, -3:]).all()
-    assert np.isfinite(found[-1, :-3]).all()
-
-
 @pytest.mark.parametrize("defect", ["missing", "high below close"])
 def test_an_invalid_row_is_left_out_of_the_range(defect):
     prices = history(30)
@@ -119,14 +113,6 @@ def test_no_volatility_looks_ahead(inputs, n):
     before, after = volatilities(prices, inputs), volatilities(changed, inputs)
     assert np.array_equal(before[: cut + 1], after[: cut + 1], equal_nan=True)
     assert not np.array_equal(before[cut + 1], after[cut + 1], equal_nan=True)
-
-
-@pytest.mark.parametrize("n", [2, 30, SPAN, SPAN + 1])
-def test_a_longer_history_does_not_change_earlier_values(n):
-    prices = history(SPAN + 200)
-    then = volatilities({name: values[:n] for name, values in prices.items()}, "ohlc")
-    now = volatilities(prices, "ohlc")[:n]
-    assert np.array_equal(then.astype(np.float32), now.astype(np.float32), equal_nan=True)
 
 
 @pytest.mark.parametrize("factor", [1000, 0.93714])

@@ -79,14 +79,6 @@ def test_pinball_weights_the_sides_by_the_level_for_any_price(price):
     assert pinball(Forecasts(y, high, levels=levels)) == pytest.approx(1000 * 0.1 * 0.1)
 
 
-def test_every_forecaster_has_the_same_columns_on_the_same_windows():
-    table = score_table(Y, {"model": Y_HAT[..., None], "last close": Y[..., None]}, LAST, (0.5,))
-    assert list(table) == ["model", "last close"]
-    assert list(table["model"]) == list(table["last close"])
-    assert table["last close"]["rmse"] == 0
-    assert table["model"] == scores(Y, Y_HAT)
-
-
 def test_evaluation_imports_neither_torch_nor_a_model():
     script = (
         "import sys, pregao.evaluation.report, pregao.evaluation.drift, pregao.evaluation.significance\n"

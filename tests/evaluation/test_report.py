@@ -12,7 +12,6 @@ from pregao.data.panel import build_panel
 from pregao.data.windows import fraction_borders
 from pregao.evaluation import plots
 from pregao.evaluation.baselines import BASELINES
-from pregao.evaluation.metrics import METRICS
 from pregao.evaluation.report import NAIVE, REPORTED, Evaluation, EvaluationTables, baseline_forecasts
 from pregao.quantiles import LEVELS
 from tests.conftest import random_walk
@@ -105,24 +104,6 @@ def test_saved_tables_are_read_unchanged_for_each_stock(shared, tmp_path):
     assert rows["error"].to_numpy() == pytest.approx(100 * (1 - rows["y_hat"] / rows["y"]).to_numpy())
 
 
-def test_a_new_metric_is_one_function_in_all_tables_and_metrics(one, tmp_path, monkeypatch):
-    monkeypatch.setitem(METRICS, "bias", lambda forecasts: float(forecasts.error.mean()))
-    report = evaluated(one, "VALE3", names=(NAIVE,))
-    report.tables.save(tmp_path)
-    assert report.metrics["bias"] > 0
-    for name in ("scores.csv", "steps.csv"):
-        assert pd.read_csv(tmp_path / name)["bias"].notna().all()
-
-
-def test_a_stock_that_never_moves_has_no_skill(halted, tmp_path):
-    report = evaluated(halted, "SHARED", names=(NAIVE,))
-    report.tables.save(tmp_path)
-    plots.report(report, tmp_path / "report.png")
-    skills = pd.read_csv(tmp_path / "scores.csv").set_index(["stock", "forecaster"])["skill_mape"]
-    assert not np.isfinite(skills["HALT3", "model"])
-    assert np.isfinite(skills["VALE3", "model"])
-
-
 def test_a_baseline_that_refuses_a_stock_is_left_out_with_a_warning(halted, caplog):
     with caplog.at_level(logging.WARNING):
         found = baselines_of(halted, (NAIVE, "GJR-GARCH", "EWMA"))
@@ -155,15 +136,6 @@ def test_the_first_baseline_forecasts_do_not_depend_on_test_closes(one):
         assert quantiles.shape == (1, 10, len(LEVELS))
 
 
-def test_baselines_do_not_depend_on_the_number_of_cores(many, monkeypatch):
-    names = (NAIVE, "EWMA")
-    alone = baselines_of(many, names)
-    monkeypatch.setattr("pregao.data.parallel.STOCKS_PER_WORKER", 1)
-    monkeypatch.setattr("joblib.effective_n_jobs", lambda jobs: 2)
-    for name, quantiles in baselines_of(many, names).items():
-        assert np.array_equal(alone[name], quantiles)
-
-
 def height_of(report, folder):
     """The height of the figure, which must not be empty."""
     plots.report(report, folder / "report.png")
@@ -174,10 +146,6 @@ def height_of(report, folder):
     return figure.shape[0]
 
 
-@pytest.mark.parametrize("horizon", [1, 2])
-def test_the_figure_is_drawn_for_a_short_horizon(tmp_path, horizon):
-    assert height_of(evaluated(panel_of({"VALE3": random_walk()}, horizon), "VALE3", names=(NAIVE,)), tmp_path)
-
-
-def test_the_figure_of_many_stocks_is_as_large_as_that_of_one(evaluation, shared, tmp_path):
+def test_the_figure_is_drawn_for_one_or_many_stocks_and_a_horizon_of_1(evaluation, shared, tmp_path):
     assert height_of(evaluation, tmp_path) == height_of(shared, tmp_path)
+    assert height_of(evaluated(panel_of({"VALE3": random_walk()}, 1), "VALE3", names=(NAIVE,)), tmp_path)

@@ -10,7 +10,7 @@ from pregao.models.calibration import band_scores, conformal_width
 from pregao.models.choices import TARGET, build_model
 from pregao.models.encoders import RecurrentEncoder
 from pregao.models.quantile_model import LARGEST_FACTOR
-from pregao.quantiles import LEVELS, MEDIAN, at
+from pregao.quantiles import LEVELS, MEDIAN
 
 TARGETS = {"window": "pregao.models.recurrent.RecurrentModel", "none": "pregao.models.absolute.AbsoluteModel"}
 
@@ -38,9 +38,9 @@ def closes(batch=4, lookback=20, volatility=0.02):
     return 60 * torch.exp(returns.cumsum(1))
 
 
-def walks(n, horizon=10, shocks=np.random.Generator.standard_normal, **arguments):
-    """Windows of random walks of 2 % a session, and the closes that follow."""
-    draws = 0.02 * shocks(np.random.default_rng(4), size=(n, 20 + horizon), **arguments)
+def walks(n, horizon=10):
+    """Windows of random walks with heavy tails, and the closes that follow."""
+    draws = 0.02 * np.random.default_rng(4).standard_t(3, size=(n, 20 + horizon))
     walk = torch.from_numpy(50 * np.exp(draws.cumsum(axis=1)))
     return walk[:, :20], walk[:, 20:]
 
@@ -74,21 +74,8 @@ def test_the_scale_blends_the_windows_variance_with_the_long_run_variance():
     assert session_scale(with_measures(alternating, measures)).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("fitted", [False, True], ids=["gaussian", "fitted"])
-def test_an_untrained_network_has_the_nominal_coverage_on_a_random_walk(fitted):
-    x, y = walks(6000)
-    net = network()
-    if fitted:
-        net.fit_statistics(inputs_of(x[:3000]), y[:3000])
-    quantiles, y = net(inputs_of(x[3000:])).numpy(force=True), y[3000:].numpy()
-    for lower, upper in ((0.05, 0.95), (0.1, 0.9), (0.25, 0.75)):
-        inside = (at(quantiles, lower) <= y) & (y <= at(quantiles, upper))
-        assert inside.mean() == pytest.approx(upper - lower, abs=0.015)
-        assert inside.mean(axis=0) == pytest.approx(upper - lower, abs=0.03)
-
-
 def test_fit_statistics_estimates_the_quantiles_of_the_training_part():
-    x, y = walks(4000, horizon=1, shocks=np.random.Generator.standard_t, df=3)
+    x, y = walks(4000, horizon=1)
     net, inputs = network(horizon=1), inputs_of(x, size=0.03)
     net.fit_statistics(inputs, y)
     expected = np.quantile((torch.log(y / x[:, -1:]) / session_scale(inputs)).numpy(), LEVELS)
@@ -113,16 +100,6 @@ def test_statistics_are_fitted_once():
     first = net.gaps.clone()
     net.initialise(inputs_of(x), x[:, -1:] * (y / x[:, -1:]) ** 2)
     assert torch.equal(net.gaps, first)
-
-
-@pytest.mark.parametrize("scaling", TARGETS)
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("num_layers", [1, 2])
-def test_quantiles_are_positive_and_never_cross(scaling, cell, num_layers):
-    quantiles = trained(scaling, cell=cell, num_layers=num_layers)(inputs_of(closes()))
-    assert quantiles.shape == (4, 10, 7)
-    assert (quantiles.diff(dim=-1) > 0).all()
-    assert (quantiles > 0).all()
 
 
 @pytest.mark.parametrize("size", [0.1, 1, 1000])
@@ -190,12 +167,6 @@ def test_the_place_and_the_sign_of_the_last_return_change_the_forecast():
         assert (z[one] - z[other]).abs().max() > 1e-3
 
 
-def test_the_encoder_returns_the_last_layers_state_after_the_last_session():
-    encoder, features = RecurrentEncoder(2, "lstm", 8, 2, 0.5).eval(), torch.randn(4, 19, 2)
-    _, (hidden, _) = encoder.cell(features)
-    assert torch.equal(encoder(features), hidden[-1])
-
-
 @pytest.mark.parametrize(("layers", "varies"), [(1, False), (2, True)])
 def test_dropout_is_applied_between_layers_and_after_the_last_one(layers, varies):
     encoder, features = RecurrentEncoder(2, "gru", 64, layers, 0.5).train(), torch.randn(4, 19, 2)
@@ -230,21 +201,13 @@ def test_the_quantile_model_is_trained_on_pinball_loss_in_units_of_the_scale():
     assert net.loss(inputs, y).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_the_absolute_model_is_trained_on_the_squared_error_of_prices():
-    net, inputs = network("none"), inputs_of(closes())
-    targets = net.predict_prices(inputs).detach().double() + 2
-    assert net.loss(inputs, targets).item() == pytest.approx(4, rel=1e-5)
-
-
-def test_the_absolute_model_calibrates_its_width_on_the_validation_part():
+def test_the_absolute_model_learns_prices_calibrates_its_width_and_forecasts_at_least_one_tick():
     net, (x, y) = network("none"), walks(30)
+    inputs = inputs_of(x)
+    assert net.loss(inputs, net.predict_prices(inputs).detach().double() + 2).item() == pytest.approx(4, rel=1e-5)
     net.head.bias.data.fill_(50)
-    expected = conformal_width(band_scores(y.numpy(), net(inputs_of(x)).numpy(force=True)), 30)
-    net.calibrate(inputs_of(x), y)
+    expected = conformal_width(band_scores(y.numpy(), net(inputs).numpy(force=True)), 30)
+    net.calibrate(inputs, y)
     assert net.width.item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_the_absolute_model_forecasts_no_price_below_one_tick():
-    net = network("none")
     net.head.bias.data.fill_(-100)
-    assert net(inputs_of(closes()))[..., MEDIAN].detach().numpy() == pytest.approx(LOWEST_PRICE)
+    assert net(inputs)[..., MEDIAN].numpy(force=True) == pytest.approx(LOWEST_PRICE)

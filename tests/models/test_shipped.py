@@ -5,16 +5,12 @@ import subprocess
 import sys
 
 import mlflow
-import numpy as np
 import pytest
 
 from pregao.errors import CorruptModel, NoModel
-from pregao.forecasting.compose import forecast_closes, served_model
-from pregao.forecasting.historical import rolling_forecasts
+from pregao.forecasting.compose import forecast_closes
 from pregao.models.trained import TrainedModel
-from pregao.prices import Downloader
 from pregao.prices.symbols import Symbol
-from pregao.quantiles import at
 from pregao.settings import REPOSITORY, settings
 from pregao.tracking import registry, runs
 from tests.conftest import random_walk
@@ -86,22 +82,7 @@ def test_the_cards_of_the_shipped_models_are_consistent(stock):
     assert card.train_end < card.validation_start < card.validation_end < card.data_end
 
 
-def test_the_shared_model_that_vale3_starts_from_has_not_seen_vale3s_test_set():
+def test_the_model_that_vale3_starts_from_has_not_seen_its_test_part():
     vale3, shared = (TrainedModel.load(REPOSITORY / "models" / stock).card for stock in ("VALE3", "SHARED"))
     assert shared.validation_end < vale3.validation_end
     assert vale3.typical_volatility == shared.typical_volatility
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stock", ["VALE3", "PETR4"])
-def test_the_shipped_models_have_nominal_coverage_on_real_prices(real_prices, home, monkeypatch, stock):
-    monkeypatch.setattr("pregao.settings.SHIPPED", REPOSITORY / "models")
-    served = served_model(Symbol.parse(stock))
-    assert served.stock == ("VALE3" if stock == "VALE3" else "SHARED")
-    table = Downloader("csv", real_prices).prices(stock, "2015-01-01", "2025-07-28").table
-    rolling = rolling_forecasts(served.model, table, served.model.card.validation_start, stock)
-    tested = rolling.windows.dates[:, 0] > np.datetime64(served.model.card.validation_end)
-    y, q = rolling.windows.targets[tested], rolling.quantiles[tested]
-    known = np.isfinite(y)
-    inside = (y >= at(q, 0.05)) & (y <= at(q, 0.95))
-    assert 0.84 < inside[known].mean() < 0.95
