@@ -1,26 +1,39 @@
-"""Small tables, a home of its own for each test, and a server that stands in for Yahoo at the network's edge."""
+"""Small tables, a separate home for each test, and local servers in place of Yahoo and B3."""
 
+import errno
 import json
 import os
-from datetime import date, datetime
+from contextlib import contextmanager, suppress
+from datetime import date
+from email.utils import formatdate, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
+from unittest.mock import Mock
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
 
 from pregao.prices import calendar
+from pregao.prices.cache import Cache
+from pregao.prices.cotahist.fetch import Fetcher
+from pregao.prices.cotahist.store import Store
 from pregao.prices.sources import yahoo
+from pregao.prices.sources.b3 import B3Source
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import shaped
+from tests.prices.records import record, text, year_of, zipped
+
+CLOSES = [10.0, 11.0, 12.0, 11.0]  # 2024-01-02..2024-01-05, a Friday
+NOW = date(2024, 1, 5)
+WRITTEN = parsedate_to_datetime("Mon, 08 Jan 2024 21:00:00 GMT").timestamp()
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("PREGAO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "home"
 
 
@@ -30,110 +43,78 @@ def vale() -> Symbol:
 
 
 @pytest.fixture
-def prices_of():
-    """A table of B3 sessions from 2024-01-02 (no holiday until 2024-02-12), adj_close half of close."""
+def cache(home) -> Cache:
+    return Cache(home / "data")
 
-    def build(closes, start="2024-01-02"):
-        days = calendar.sessions("BVMF", date.fromisoformat(start), date(2025, 12, 31))[: len(closes)]
-        half = [None if close is None else close / 2 for close in closes]
-        ohl = dict.fromkeys(("open", "high", "low", "close"), closes)
-        return shaped(pd.DataFrame({"date": days, **ohl, "adj_close": half, "volume": 100.0}))
 
-    return build
+def prices_of(closes, start="2024-01-02"):
+    """A table of B3 sessions (no holiday from 2024-01-02 until 2024-02-12), adj_close half of close."""
+    days = calendar.sessions("BVMF", date.fromisoformat(start), date(2025, 12, 31))[: len(closes)]
+    table = pd.DataFrame({"date": days, **dict.fromkeys(("open", "high", "low", "close"), closes), "volume": 100.0})
+    return shaped(table.assign(adj_close=table["close"].astype(float) / 2))
 
 
 @pytest.fixture
 def finished(monkeypatch):
     """Set the last finished session."""
 
-    def set_to(day):
-        monkeypatch.setattr(calendar, "last_finished_session", lambda *_: date.fromisoformat(day))
+    name = "last_finished_session"
+    return lambda day: monkeypatch.setattr(calendar, name, lambda *_: date.fromisoformat(str(day)))
 
-    return set_to
+
+@pytest.fixture
+def mine(tmp_path, finished):
+    """The user's folder with VALE3.csv."""
+    finished(NOW)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    prices_of(CLOSES).to_csv(folder / "VALE3.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def stored(home):
+    """Store quotes of the first sessions of 2024, as an earlier source=b3 does."""
+
+    def store(closes, volumes=(1000,) * 4):
+        folder = home / "data" / "b3"
+        folder.mkdir(parents=True)
+        days = calendar.sessions("BVMF", date(2024, 1, 2), NOW)
+        rows = [record(day, close=close, volume=n) for day, close, n in zip(days, closes, volumes, strict=False)]
+        (folder / "COTAHIST_A2024.TXT").write_bytes(text(rows, generated="20240105"))
+        Store(folder / "store").update([folder / "COTAHIST_A2024.TXT"])
+
+    return store
+
+
+@pytest.fixture(params=["fsync", "replace"])
+def full_disk(request, monkeypatch):
+    """Call it to let every write fail from now on, at the sync or at the renaming."""
+
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    return lambda: monkeypatch.setattr(os, request.param, full)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    folder = os.environ.get("PREGAO_REAL_DATA")
-    if not folder:
-        pytest.skip("PREGAO_REAL_DATA is unset: it names the folder with real B3 prices")
-    return Path(folder)
+    if not os.environ.get("PREGAO_REAL_DATA"):
+        pytest.skip("PREGAO_REAL_DATA is unset: a folder with real prices, next to a folder cotahist with B3's files")
+    return Path(os.environ["PREGAO_REAL_DATA"])
 
 
 @pytest.fixture(scope="session")
 def real_quotes(real_data) -> Path:
-    folder = real_data.parent / "cotahist"
-    if not folder.is_dir():
-        pytest.skip("there is no folder cotahist beside PREGAO_REAL_DATA: it holds B3's own files")
-    return folder
+    return real_data.parent / "cotahist"
 
 
-class FakeYahoo:
-    """What the server answers to the chart request; everything else (cookies, crumb) succeeds."""
-
-    def __init__(self):
-        self.status = 200
-        self.body = b""
-        self.delay = 0.0
-        self.charts_asked = 0
-        self.closing = Event()
-
-    def answer(self, document, status=200):
-        self.status = status
-        self.body = document if isinstance(document, bytes) else json.dumps(document).encode()
-
-    def answer_prices(self, table):
-        self.answer(chart(table))
-
-
-def chart(table):
-    """The shape of Yahoo's v8 answer, seen 2025; times are the session's opening at 10:00 in São Paulo."""
-
-    def numbers(name):
-        return [None if pd.isna(value) else value for value in table[name].tolist()]
-
-    zone = ZoneInfo("America/Sao_Paulo")
-    opening = [int(datetime(d.year, d.month, d.day, 10, tzinfo=zone).timestamp()) for d in table["date"]]
-    quote = {name: numbers(name) for name in ("open", "high", "low", "close", "volume")}
-    meta = {
-        "currency": "BRL",
-        "symbol": "VALE3.SA",
-        "exchangeName": "SAO",
-        "instrumentType": "EQUITY",
-        "firstTradeDate": opening[0] if opening else 0,
-        "regularMarketTime": opening[-1] if opening else 0,
-        "gmtoffset": -10800,
-        "timezone": "BRT",
-        "exchangeTimezoneName": "America/Sao_Paulo",
-        "priceHint": 2,
-        "dataGranularity": "1d",
-        "range": "",
-        "validRanges": ["1d", "5d", "1mo", "max"],
-    }
-    indicators = {"quote": [quote], "adjclose": [{"adjclose": numbers("adj_close")}]}
-    events = {"dividends": {str(opening[1]): {"amount": 0.5, "date": opening[1]}}} if len(opening) > 1 else {}
-    result = {"meta": meta, "timestamp": opening, "events": events, "indicators": indicators}
-    return {"chart": {"result": [result], "error": None}}
-
-
-@pytest.fixture(scope="session")
-def yahoo_server():
-    fake = FakeYahoo()
+@contextmanager
+def serving(respond):
+    """A server that answers each request by `respond(handler)`; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            is_chart = self.path.startswith("/v8/finance/chart/")
-            if is_chart:
-                fake.charts_asked += 1
-                fake.closing.wait(fake.delay)
-            status, body = (fake.status, fake.body) if is_chart else (200, b"crumb")
-            try:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-            except OSError:
-                pass  # the client gave up waiting
+            with suppress(OSError):  # the client closed the connection
+                respond(self)
 
         do_POST = do_GET
 
@@ -142,30 +123,126 @@ def yahoo_server():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    fake.url = fake.home_url = f"http://127.0.0.1:{server.server_port}"
-    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield fake
-    fake.closing.set()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
 
+class FakeYahoo:
+    """The answer to requests for a chart; all other requests (cookies, crumb) succeed."""
+
+    def __init__(self):
+        self.status, self.body, self.charts_asked = 200, b"", 0
+        self.closing, self.hangs = Event(), False
+
+    def answer(self, document, status=200):
+        self.status, self.charts_asked = status, 0
+        self.body = document if isinstance(document, bytes) else json.dumps(document).encode()
+
+    def answer_prices(self, table):
+        self.answer(chart(table))
+
+    def respond(self, handler):
+        status, body = 200, b"crumb"
+        if handler.path.startswith("/v8/finance/chart/"):
+            status, body = self.status, self.body
+            self.charts_asked += 1
+            self.closing.wait(20 * self.hangs)
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+
+def chart(table):
+    """The shape of Yahoo's v8 answer in 2025; times are the session's opening at 10:00 in São Paulo."""
+
+    at_ten = table["date"].dt.tz_localize("America/Sao_Paulo") + pd.Timedelta(hours=10)
+    opening = [int(moment.timestamp()) for moment in at_ten]
+    values = table.astype(object).where(table.notna(), None)
+    quote = {name: list(values[name]) for name in ("open", "high", "low", "close", "volume")}
+    meta = {"currency": "BRL", "symbol": "VALE3.SA", "exchangeTimezoneName": "America/Sao_Paulo", "priceHint": 2}
+    meta |= {"instrumentType": "EQUITY", "dataGranularity": "1d", "range": "", "validRanges": ["1d", "max"]}
+    meta |= {"firstTradeDate": min(opening, default=0), "regularMarketTime": max(opening, default=0)}
+    indicators = {"quote": [quote], "adjclose": [{"adjclose": list(values["adj_close"])}]}
+    events = {"dividends": {str(opening[1]): {"amount": 0.5, "date": opening[1]}}} if len(opening) > 1 else {}
+    result = {"meta": meta, "timestamp": opening, "events": events, "indicators": indicators}
+    return {"chart": {"result": [result], "error": None}}
+
+
 @pytest.fixture
-def fake_yahoo(yahoo_server, monkeypatch):
+def fake_yahoo(monkeypatch):
     """Real yfinance, whose HTTP session sends every request to our server."""
     import yfinance._http
     import yfinance.data
     from curl_cffi.requests import Session
 
+    fake = FakeYahoo()
+
     class Redirected(Session):
         def request(self, method, url, **kwargs):
-            return super().request(method, yahoo_server.url + urlsplit(url).path, **kwargs)
+            return super().request(method, fake.url + urlsplit(url).path, **kwargs)
 
-    yahoo_server.__dict__.update(status=200, body=b"", delay=0.0, charts_asked=0, url=yahoo_server.home_url)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(yfinance._http, "new_session", Redirected)
-    yfinance.data.SingletonMeta._instances.clear()
+    monkeypatch.setattr(yfinance.data.SingletonMeta, "_instances", {})
     yahoo._session.cache_clear()
-    yield yahoo_server
-    yfinance.data.SingletonMeta._instances.clear()
+    with serving(fake.respond) as fake.url:
+        yield fake
+        fake.closing.set()
     yahoo._session.cache_clear()
+
+
+class FakeB3:
+    """Serves files as B3's server does: with Last-Modified, ranges and conditions."""
+
+    def __init__(self):
+        self.files, self.asked = {}, []
+        self.status, self.modified, self.kind = 200, WRITTEN, "application/x-zip-compressed"
+        self.hangs, self.break_after, self.stalls = False, None, False
+        self.closing = Event()
+
+    def put(self, name, content, folder):
+        self.files[f"/{name}"] = zipped(folder / "served.zip", content).read_bytes()
+
+    def respond(self, handler):
+        headers, content = handler.headers, self.files.get(handler.path)
+        self.asked.append((handler.path, headers.get("Range"), headers.get("If-Modified-Since")))
+        self.closing.wait(20 * self.hangs)
+        modified, first = formatdate(self.modified, usegmt=True), 0
+        if self.status != 200 or content is None:
+            return handler.send_error(self.status if self.status != 200 else 404)
+        if headers.get("If-Modified-Since") == modified:
+            handler.send_response(304)
+            return handler.end_headers()
+        if headers.get("Range") and headers.get("If-Range") == modified:
+            first = int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        if first >= len(content):
+            return handler.send_error(416)
+        handler.send_response(206 if first else 200)
+        length = str(len(content) - first)
+        for name, value in ("Content-Type", self.kind), ("Last-Modified", modified), ("Content-Length", length):
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(content[first : self.break_after])
+        self.closing.wait(10 * self.stalls)
+        return None
+
+
+@pytest.fixture
+def b3(monkeypatch):
+    fake = FakeB3()
+    with serving(fake.respond) as address:
+        monkeypatch.setenv("PREGAO_B3_ADDRESS", address)
+        monkeypatch.setattr(B3Source, "fetcher", Fetcher(timeout=0.5, deadline=5, attempts=2, pause=0.01))
+        yield fake
+        fake.closing.set()
+
+
+@pytest.fixture
+def published(b3, tmp_path, finished):
+    """B3 has 2023 whole, and 2024 up to the last finished session."""
+    finished(NOW)
+    b3.put("COTAHIST_A2023.ZIP", text(year_of(2023, [10.0] * 300), generated="20240102"), tmp_path)
+    b3.put("COTAHIST_A2024.ZIP", text(year_of(2024, [20.0, 21.0, 22.0, 23.0]), generated="20240105"), tmp_path)
+    return b3

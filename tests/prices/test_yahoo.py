@@ -2,6 +2,7 @@ import errno
 import socket
 import tempfile
 import time
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -12,11 +13,12 @@ from pregao.prices import Symbol
 from pregao.prices.sources import yahoo
 from pregao.prices.sources.yahoo import YahooSource, normalise
 from pregao.prices.table import COLUMNS
+from tests.prices.conftest import chart, prices_of
 
 CLOSES = [10.0, 11.0, 12.0]
-NOT_FOUND = {
-    "chart": {"result": None, "error": {"code": "Not Found", "description": "No data found, symbol may be delisted"}}
-}
+DELISTED = "No data found, symbol may be delisted"
+NO_STOCK = {"chart": {"result": None, "error": {"code": "Not Found", "description": DELISTED}}}
+BUSY = b"Too Many Requests", 429
 
 
 @pytest.fixture
@@ -28,188 +30,116 @@ def refused(source, symbol):
     with pytest.raises(PricesUnavailable) as refusal:
         source.history(symbol)
     (tried,) = refusal.value.tried
-    assert str(refusal.value).endswith("or read your own prices with source=csv source.path=DIR.")
-    return tried
+    return tried.removeprefix("yahoo: ")
 
 
-def test_a_good_answer_becomes_the_table_on_the_exchanges_days(fake_yahoo, source, vale, prices_of, home):
-    fake_yahoo.answer_prices(prices_of(CLOSES))
-    pd.testing.assert_frame_equal(source.history(vale), prices_of(CLOSES))
-    assert (home / "data" / ".yfinance").is_dir()
+def test_an_answer_becomes_a_table_on_the_exchanges_days_through_all_summer_times(fake_yahoo, source):
+    table = prices_of([10.0, None, 11.0] * 1000, start="2000-01-03")
+    fake_yahoo.answer_prices(pd.concat([table, table.iloc[[-1]]]))
+    pd.testing.assert_frame_equal(source.history(Symbol.parse("WEGE3")), table)
+    assert fake_yahoo.charts_asked == 1  # no request for the time zone
 
 
-def test_the_time_zone_of_a_stock_never_seen_costs_no_request(fake_yahoo, source, prices_of):
-    fake_yahoo.answer_prices(prices_of(CLOSES))
-    source.history(Symbol.parse("WEGE3"))
-    assert fake_yahoo.charts_asked == 1
-
-
-def test_every_session_since_2000_keeps_its_day_through_all_summer_times(fake_yahoo, source, vale, prices_of):
-    table = prices_of([10.0, 11.0] * 3000, start="2000-01-03")
-    fake_yahoo.answer_prices(table)
-    pd.testing.assert_frame_equal(source.history(vale), table)
-
-
-def test_days_without_prices_are_handed_on_for_the_quality_check(fake_yahoo, source, vale, prices_of):
-    fake_yahoo.answer_prices(prices_of([10.0, None, 12.0]))
-    assert source.history(vale)["close"].isna().tolist() == [False, True, False]
-
-
-def test_a_day_that_comes_twice_is_handed_on_at_most_once(fake_yahoo, source, vale, prices_of):
-    table = prices_of(CLOSES)
-    fake_yahoo.answer_prices(pd.concat([table, table.iloc[[2]]]))
-    assert len(source.history(vale)) == 3
-
-
-def test_an_unknown_stock_is_said_to_be_unknown_after_one_attempt(fake_yahoo, source, vale):
-    fake_yahoo.answer(NOT_FOUND, status=404)
-    with pytest.raises(UnknownStock) as refusal:
+def test_an_unknown_stock_is_not_retried_and_not_logged(fake_yahoo, source, vale, caplog, capfd):
+    fake_yahoo.answer(NO_STOCK, status=404)
+    with pytest.raises(UnknownStock, match=r"VALE3\.SA"):
         source.history(vale)
-    assert str(refusal.value) == (
-        "VALE3: Yahoo knows no such stock (asked VALE3.SA). "
-        "Check the ticker, or read your own prices with source=csv source.path=DIR."
-    )
-    assert fake_yahoo.charts_asked == 2  # yfinance itself asks again with fresh cookies
-
-
-def test_a_rate_limit_is_tried_again_and_named(fake_yahoo, source, vale):
-    fake_yahoo.answer(b"Too Many Requests", status=429)
-    assert refused(source, vale) == "yahoo: rate limit: Yahoo refuses more requests for now (HTTP 429)"
-    assert fake_yahoo.charts_asked == 4
-
-
-def test_a_fault_that_passes_is_not_noticed(fake_yahoo, source, vale, prices_of, monkeypatch):
-    def recover(pause):
-        if pause:
-            fake_yahoo.answer_prices(prices_of(CLOSES))
-
-    fake_yahoo.answer(b"Too Many Requests", status=429)
-    monkeypatch.setattr(time, "sleep", recover)
-    assert len(source.history(vale)) == 3
-    assert fake_yahoo.charts_asked == 3
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"chart": {"result": [], "error": None}},
-        {"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}},
-        {"chart": {"result": [{"meta": {}, "indicators": {"quote": [{}]}}], "error": None}},
-    ],
-)
-def test_an_empty_answer_is_never_data(fake_yahoo, source, vale, document):
-    fake_yahoo.answer(document)
-    assert refused(source, vale) == "yahoo: an empty answer"
-
-
-def test_a_frame_without_rows_is_never_data(fake_yahoo, source, vale, prices_of):
-    fake_yahoo.answer_prices(prices_of([]))
-    assert refused(source, vale).startswith("yahoo: an ")
-
-
-@pytest.mark.parametrize("status", [200, 404, 503])
-def test_a_web_page_instead_of_json_is_no_unknown_stock(fake_yahoo, source, vale, status):
-    fake_yahoo.answer(b"<html>sign in to the hotel's network: no data found</html>", status)
-    assert refused(source, vale).startswith("yahoo: an answer that is not JSON")
-
-
-def test_yahoos_other_refusals_are_no_unknown_stock(fake_yahoo, source, vale):
-    error = {"code": "Bad Request", "description": "Data doesn't exist for startDate = 1, endDate = 2"}
-    fake_yahoo.answer({"chart": {"result": None, "error": error}}, status=400)
-    assert "Data doesn't exist" in refused(source, vale)
-
-
-def test_an_answer_of_an_unknown_shape_is_refused(fake_yahoo, source, vale):
-    fake_yahoo.answer({"chart": {"result": [{"meta": {}, "indicators": {"quote": [{"close": [1]}]}}], "error": None}})
-    assert refused(source, vale).startswith("yahoo: an answer that could not be read")
-
-
-def test_a_server_that_hangs_is_a_time_out_of_its_request(fake_yahoo, vale):
-    fake_yahoo.delay = 20
-    source = YahooSource(deadline=8, timeout=0.5, attempts=1)
-    assert refused(source, vale).startswith("yahoo: time-out: no answer in time")
-
-
-def test_nothing_takes_longer_than_the_deadline(vale, monkeypatch):
-    monkeypatch.setattr(yahoo, "_ask", lambda *_: time.sleep(3))
-    begin = time.monotonic()
-    assert refused(YahooSource(deadline=0.3), vale) == "yahoo: time-out: no answer in 0.3 s"
-    assert time.monotonic() - begin < 2
-
-
-def test_an_attempt_that_would_pass_the_deadline_is_not_begun(fake_yahoo, vale):
-    fake_yahoo.answer(b"Too Many Requests", status=429)
-    assert "rate limit" in refused(YahooSource(deadline=5, timeout=4, attempts=3, pause=2), vale)
-    assert fake_yahoo.charts_asked == 2
-
-
-def test_every_request_ends_within_the_sources_own_limit(fake_yahoo):
-    asked = []
-    yahoo._limited(lambda **kwargs: asked.append(kwargs["timeout"]), 6, timeout=30)
-    yahoo._limited(lambda **kwargs: asked.append(kwargs["timeout"]), 6, timeout=None)
-    yahoo._limited(lambda **kwargs: asked.append(kwargs["timeout"]), 6, timeout=2)
-    assert asked == [6, 6, 2]
-
-
-def test_a_name_that_cannot_be_resolved_is_no_network_and_no_unknown_stock(fake_yahoo, source, vale):
-    fake_yahoo.url = "http://yahoo.invalid"
-    assert refused(source, vale).startswith("yahoo: no network: Yahoo's name could not be resolved")
-
-
-def test_a_closed_port_is_no_connection(fake_yahoo, source, vale):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    fake_yahoo.url = f"http://127.0.0.1:{port}"
-    assert refused(source, vale).startswith("yahoo: no connection")
-
-
-def test_where_no_cookie_can_be_kept_prices_still_come(fake_yahoo, source, vale, prices_of, home):
-    home.parent.mkdir(exist_ok=True)
-    home.write_text("a file where the folder should be")
-    fake_yahoo.answer_prices(prices_of(CLOSES))
-    assert len(source.history(vale)) == 3
-
-
-def test_on_a_full_disk_yfinance_keeps_no_cookies(fake_yahoo, source, vale, prices_of, home, monkeypatch):
-    def full(**_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    fake_yahoo.answer_prices(prices_of(CLOSES))
-    monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    assert len(source.history(vale)) == 3
-    assert str(home) not in yfinance.cache._CookieDBManager.get_location()
-
-
-def test_yfinances_own_log_stays_quiet(fake_yahoo, source, vale, caplog, capfd):
-    fake_yahoo.answer(NOT_FOUND, status=404)
-    with pytest.raises(UnknownStock):
-        source.history(vale)
+    assert fake_yahoo.charts_asked == 2  # yfinance itself repeats the request with new cookies
     assert caplog.records == []
     assert capfd.readouterr() == ("", "")
 
 
-def frame(columns):
-    index = pd.date_range("2024-01-02", periods=2, tz="America/Sao_Paulo", name="Date")
-    return pd.DataFrame([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], index=index, columns=columns)
+def test_a_transient_error_is_retried(fake_yahoo, source, vale, monkeypatch):
+    def recover(pause):
+        if pause:
+            fake_yahoo.answer_prices(prices_of(CLOSES))
+
+    fake_yahoo.answer(*BUSY)
+    monkeypatch.setattr(time, "sleep", recover)
+    assert len(source.history(vale)) == 3
+
+
+PAGE = b"<html>sign in to the hotel's network: no data found</html>"
+CRUMB = {"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}
+BAD = {"chart": {"result": None, "error": {"code": "Bad Request", "description": "Data doesn't exist for startDate"}}}
 
 
 @pytest.mark.parametrize(
-    "columns",
+    ("answer", "reason"),
     [
-        ["Close", "Adj Close", "Volume"],
-        pd.MultiIndex.from_product([["Close", "Adj Close", "Volume"], ["VALE3.SA"]], names=["Price", "Ticker"]),
-        pd.MultiIndex.from_product([["VALE3.SA"], ["Close", "Adj Close", "Volume"]], names=["Ticker", "Price"]),
+        (BUSY, "rate limit: Yahoo refuses more requests for now (HTTP 429)"),
+        ((chart(prices_of([])),), "an answer that could not be read (an empty answer)"),
+        (({"chart": {"result": [], "error": None}},), "an empty answer"),
+        ((CRUMB,), "an empty answer"),
+        (({"chart": {"result": [{"meta": {}, "indicators": {"quote": [{"close": [1]}]}}]}},), "an answer that could"),
+        *(((PAGE, status), "an answer that is not JSON") for status in (200, 404, 503)),
+        ((BAD, 400), "an empty answer (Data doesn't exist"),
     ],
-    ids=["plain", "price first", "ticker first"],
 )
-def test_headers_of_every_shape_become_the_same_columns(columns):
-    table = normalise(frame(columns))
-    assert list(table.columns) == COLUMNS
-    assert table["adj_close"].tolist() == [2.0, 5.0]
+def test_other_answers_are_neither_data_nor_an_unknown_stock(fake_yahoo, source, vale, answer, reason):
+    fake_yahoo.answer(*answer)
+    assert refused(source, vale).startswith(reason)
+
+
+def test_a_server_that_does_not_answer_is_a_time_out(fake_yahoo, vale, monkeypatch):
+    fake_yahoo.hangs = True
+    assert refused(YahooSource(timeout=0.2, attempts=1), vale).startswith("time-out: no answer in time")
+    monkeypatch.setattr(yahoo, "_ask", lambda *_: time.sleep(0.5))
+    assert refused(YahooSource(deadline=0.1), vale) == "time-out: no answer in 0.1 s"
+
+
+@pytest.mark.parametrize(("deadline", "attempts"), [(8, 2), (30, 3)])
+def test_no_attempt_starts_whose_time_limit_is_after_the_deadline(vale, monkeypatch, deadline, attempts):
+    asked, now = [], [100.0]
+
+    def busy(*_):
+        asked.append(now[0])
+        raise yfinance.exceptions.YFRateLimitError
+
+    monkeypatch.setattr(yahoo, "_ask", busy)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda pause: now.__setitem__(0, now[0] + pause))
+    with pytest.raises(PricesUnavailable, match="rate limit"):
+        YahooSource(timeout=4, pause=2)._try_repeatedly(vale, now[0] + deadline)
+    assert asked == [100.0, 102.0, 106.0][:attempts]
+
+
+def test_every_request_of_yfinance_ends_within_the_time_limit():
+    asked = []
+    for given in (30, None, 2):
+        yahoo._limited(lambda **kwargs: asked.append(kwargs["timeout"]), 6, timeout=given)
+    assert asked == [6, 6, 2]
+
+
+def test_without_a_network_the_reason_is_not_an_unknown_stock(fake_yahoo, source, vale):
+    fake_yahoo.url = "http://yahoo.invalid"
+    assert refused(source, vale).startswith("no network: Yahoo's name could not be resolved")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        fake_yahoo.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    assert refused(source, vale).startswith("no connection")
+
+
+def test_cookies_are_stored_next_to_the_cache_if_the_disk_allows(fake_yahoo, source, vale, home, monkeypatch):
+    fake_yahoo.answer_prices(prices_of(CLOSES))
+    source.history(vale)
+    assert yfinance.cache._CookieDBManager.get_location() == str(home / "data/.yfinance")
+    monkeypatch.setattr(tempfile, "TemporaryFile", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setenv("PREGAO_HOME", str(home / "other"))
+    assert len(source.history(vale)) == 3
+    assert str(home) not in yfinance.cache._CookieDBManager.get_location()
+
+
+NAMES = ["Close", "Adj Close", "Volume"]
+
+
+@pytest.mark.parametrize("levels", [[NAMES], [NAMES, ["VALE3.SA"]], [["VALE3.SA"], NAMES]])
+def test_all_shapes_of_headers_become_the_same_columns(levels):
+    index = pd.date_range("2024-01-02", periods=2, tz="America/Sao_Paulo", name="Date")
+    columns = pd.MultiIndex.from_product(levels) if len(levels) > 1 else NAMES
+    frame = pd.DataFrame([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], index, columns)
+    table = normalise(frame)
+    assert (list(table.columns), table["adj_close"].tolist()) == (COLUMNS, [2.0, 5.0])
     assert table["date"].tolist() == [pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-03")]
-
-
-def test_an_empty_frame_is_refused():
     with pytest.raises(ValueError, match="empty"):
-        normalise(frame(["Close", "Adj Close", "Volume"]).iloc[:0])
+        normalise(frame.iloc[:0])
