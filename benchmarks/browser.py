@@ -1,4 +1,4 @@
-"""The dashboard in headless Chromium, for pictures.py and dashboard.py."""
+"""The dashboard in headless Chromium, for pictures.py, dashboard.py and tests/dashboard."""
 
 import contextlib
 import os
@@ -23,21 +23,24 @@ STILL = """return [
     document.querySelectorAll('h1').length == 1].every(Boolean)"""
 """Streamlit has finished the page, and no element is loading."""
 
+LOG = "dashboard.log"
+
 
 @contextlib.contextmanager
 def dashboard(prices: Path, home: Path) -> Iterator[str]:
-    """The address of a dashboard for these prices."""
+    """The address of a dashboard for these prices; it logs to HOME/dashboard.log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "pregao.cli", "dashboard", f"port={port}", "source=csv", f"source.path={prices}"]
     env = {**os.environ, "PREGAO_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with (home / LOG).open("w") as log:
+        process = subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         end = time.monotonic() + 120
         while not answers(f"{address}/_stcore/health"):
-            assert time.monotonic() < end, "the dashboard did not start"
+            assert time.monotonic() < end, (home / LOG).read_text(encoding="utf-8")
             time.sleep(0.1)
         yield address
     finally:
@@ -54,13 +57,14 @@ def answers(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def chromium(width: int, height: int) -> Iterator[webdriver.Chrome]:
-    """A browser of this size in pixels."""
+def chromium(width: int, height: int, *arguments: str, **environment: str) -> Iterator[webdriver.Chrome]:
+    """A browser of this size in pixels, with further arguments and environment variables."""
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", *arguments):
         options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.binary_location = shutil.which("chromium") or ""
-    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver"), env={**os.environ, **environment}))
     try:
         resize(driver, width, height)
         yield driver

@@ -66,9 +66,9 @@ def a_round(prices: Path, home: Path, found: Seconds) -> None:
     """Measure everything once."""
     with dashboard(prices, home) as address:
         for name in ("first page, first visit to a new server", "first page, next visit"):
-            with chromium(1280, 900) as driver:
+            with chromium(1280, 900, "--hide-scrollbars") as driver:
                 found[name].append(opened(driver, f"{address}/?language=English", 2))
-        with chromium(1280, 900) as driver:
+        with chromium(1280, 900, "--hide-scrollbars") as driver:
             opened(driver, f"{address}/?language=English", 2)
             found["11 years as a line"].append(changed(driver, lambda: press(driver, "all")))
             found["11 years as candles"].append(changed(driver, lambda: press(driver, "candles")))

@@ -60,7 +60,7 @@ def error_per_step(evaluation: Evaluation, path: Path) -> None:
 
 def of_the_dashboard(prices: Path, home: Path) -> None:
     """Take the screenshot of the dashboard."""
-    with dashboard(prices, home) as address, chromium(WIDTH, HEIGHT) as driver:
+    with dashboard(prices, home) as address, chromium(WIDTH, HEIGHT, "--hide-scrollbars") as driver:
         driver.get(f"{address}/{PAGE}?language=English")
         until(driver, STILL)
         until(driver, "return document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length > 0")

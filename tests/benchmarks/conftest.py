@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/ lie in no package: this makes them importable."""
+"""Makes the scripts of benchmarks/ importable."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""The pages in Streamlit's own test harness, on prices that are made here."""
+"""The pages in Streamlit's test harness, on synthetic prices."""
 
-import shutil
 import sys
 
+import pyarrow as pa
 import pytest
 import streamlit as st
 from hydra import compose, initialize_config_dir
@@ -12,35 +12,30 @@ from pregao.cli import command as cli
 from pregao.cli.dashboard import APP
 from pregao.config import parse
 from pregao.dashboard.config import DashboardConfig
+from pregao.dashboard.sentences import SENTENCES
 from pregao.forecasting.log import ForecastLog
 from pregao.settings import settings
 from pregao.training.pipeline import Pipeline
-from tests.conftest import random_walk, small_config
+from tests.conftest import random_walk, settle, small_config, with_ranges
+
+CHARTS = "vega_lite_chart"
 
 
 @pytest.fixture(scope="session")
 def stocks(tmp_path_factory):
-    """A folder of csv files: VALE3 with opens and volumes, PETR4 of closes alone, SHRT3 too short for a training."""
+    """CSV files: VALE3 with ranges and volumes, PETR4 with closes only, SHRT3 too short for a training."""
     folder = tmp_path_factory.mktemp("stocks")
-    for seed, stock in enumerate(("VALE3", "PETR4", "SHRT3")):
-        table = random_walk(seed=seed, n=60 if stock == "SHRT3" else 400)
-        if stock == "VALE3":
-            close = table["close"]
-            table = table.assign(open=close * 0.99, high=close * 1.02, low=close * 0.98, volume=1e6)
-        table.to_csv(folder / f"{stock}.csv", index=False)
+    with_ranges(random_walk()).assign(volume=1e6).to_csv(folder / "VALE3.csv", index=False)
+    random_walk(seed=1).to_csv(folder / "PETR4.csv", index=False)
+    random_walk(60).to_csv(folder / "SHRT3.csv", index=False)
     return folder
 
 
 @pytest.fixture(scope="session")
 def home_with_runs(tmp_path_factory, empty_database, stocks):
-    """Two runs of VALE3; the newer one is served or not, as the promotion rule has it."""
-    home = tmp_path_factory.mktemp("runs")
-    (home / "mlruns").mkdir()
-    shutil.copy(empty_database, home / "mlruns" / "mlflow.db")
+    """Two runs of VALE3, one of them served."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREGAO_HOME", str(home))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setattr("pregao.settings.SHIPPED", home / "no models are shipped")
+        home = settle(tmp_path_factory.mktemp("runs"), empty_database, patch)
         for number, overrides in enumerate(((), ("seed=1",))):
             folder = home / "outputs/VALE3" / str(number)
             folder.mkdir(parents=True)
@@ -56,7 +51,7 @@ def with_runs(home_with_runs, home, monkeypatch):
 
 @pytest.fixture
 def log(with_runs):
-    """The empty log of that home's forecasts."""
+    """The empty forecast log of that home."""
     found = ForecastLog(settings().forecasts_uri)
     found.file.unlink(missing_ok=True)
     return found
@@ -64,7 +59,7 @@ def log(with_runs):
 
 @pytest.fixture
 def open_page(home, stocks, monkeypatch):
-    """A page as a visitor sees it; further overrides are those of pregao dashboard."""
+    """Opens a page; further overrides are those of pregao dashboard."""
     st.cache_resource.clear()
 
     def opened(page="prices", *overrides, language="en", stock=None):
@@ -84,11 +79,18 @@ def open_page(home, stocks, monkeypatch):
 
 
 def text_of(app):
-    """All that the page says in sentences."""
+    """All messages and captions of a page that did not fail."""
     assert not app.exception
     kinds = (app.error, app.warning, app.info, app.caption, app.success, app.markdown)
-    return "\n".join(element.value for kind in kinds for element in kind)
+    text = "\n".join(element.value for kind in kinds for element in kind).replace("\\", "")
+    assert not any(sentence in text for sentence in SENTENCES["internal"])
+    return text
 
 
 def metrics(app):
     return {metric.label: metric.value for metric in app.metric}
+
+
+def chart_data(app, number=0):
+    """The tables of a chart, in the order of its layers."""
+    return [pa.ipc.open_stream(each.data.data).read_pandas() for each in app.get(CHARTS)[number].proto.datasets]

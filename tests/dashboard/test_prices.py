@@ -1,106 +1,93 @@
+import pandas as pd
 import pytest
 
 from pregao.dashboard import state
-from tests.dashboard.conftest import metrics, text_of
+from pregao.dashboard.sentences import SENTENCES, SUMMARIES
+from tests.dashboard.conftest import CHARTS, chart_data, metrics, text_of
 
-CHARTS = "vega_lite_chart"
 
-
-def test_the_first_page_shows_a_stock_and_where_its_prices_are_from(open_page):
+def test_the_first_page_shows_a_stock_its_source_and_the_parts_of_a_training(open_page, stocks):
     app = open_page()
-    shown = metrics(app)
-    assert shown["Sessions"] == "400"
-    assert shown["Source"] == "CSV file"
-    assert shown["Up to"] == "2024-12-30"
-    assert "parts of a training run" in text_of(app)
+    shown, closes = metrics(app), pd.read_csv(stocks / "VALE3.csv")["close"]
+    assert (shown["Sessions"], shown["Source"], shown["Up to"]) == ("400", "CSV file", "2024-12-30")
+    assert app.metric[0].delta == f"{100 * (closes.iloc[-1] / closes.iloc[-2] - 1):+.2f} %"
+    assert "from 2020-01-01" in text_of(app)
     assert len(app.get(CHARTS)) == 2
+    app.segmented_control(key="range").set_value("all").run()
+    parts, prices = chart_data(app)
+    assert len(prices) == 400
+    assert parts["begin"].tolist()[1:] == parts["end"].tolist()[:-1]
+    assert parts["end"].iloc[-1] == prices["date"].iloc[-1]
 
 
-def test_every_range_is_drawn_both_ways(open_page):
-    app = open_page()
-    for drawn in ("closes", "candles"):
-        app.segmented_control(key="style").set_value(drawn)
-        for chosen in ("month", "half", "five", "all", "dates"):
-            app.segmented_control(key="range").set_value(chosen).run()
-            assert "error in Pregão" not in text_of(app)
-            assert len(app.get(CHARTS)) == 2
+def test_a_range_ends_at_the_last_session_and_includes_its_first_day(open_page, stocks, tmp_path):
+    table = pd.read_csv(stocks / "VALE3.csv", parse_dates=["date"])
+    table[table["date"] <= "2024-12-27"].to_csv(tmp_path / "VALE3.csv", index=False)
+    app = open_page("prices", "source=csv", f"source.path={tmp_path}")
+    app.segmented_control(key="style").set_value("candles")
+    first = table["date"].iloc[0]
+    for chosen, start in {
+        "month": "2024-11-27",
+        "half": "2024-06-27",
+        "five": first,
+        "all": first,
+        "dates": first,
+    }.items():
+        app.segmented_control(key="range").set_value(chosen).run()
+        days = chart_data(app)[-1]["date"]
+        assert (days.min(), days.max()) == (pd.Timestamp(start), pd.Timestamp("2024-12-27"))
 
 
-def test_a_stock_of_closes_alone_is_drawn_as_a_line(open_page):
-    app = open_page(stock="PETR4")
-    app.segmented_control(key="style").set_value("candles").run()
-    assert "lack open, high or low" in text_of(app)
-    assert len(app.get(CHARTS)) == 1
-
-
-def test_a_history_too_short_for_a_training_has_no_parts(open_page):
+def test_a_short_history_of_closes_is_a_line_without_volume_and_parts(open_page):
     app = open_page(stock="SHRT3")
-    assert metrics(app)["Sessions"] == "60"
-    assert "parts of a training run" not in text_of(app)
+    app.segmented_control(key="style").set_value("candles").run()
+    assert SENTENCES["no_candles"][1] in text_of(app)
+    assert len(app.get(CHARTS)) == len(chart_data(app)) == 1
 
 
 @pytest.mark.parametrize(
-    ("stock", "sentence"),
-    [("PETR9", "knows no such stock"), ("x; DROP TABLE", "is not a ticker"), ("SHARED", "many stocks")],
+    ("stock", "kind"), [("PETR9", "UnknownStock"), ("x; DROP TABLE", "InvalidSymbol"), ("SHARED", "UnknownStock")]
 )
-def test_a_stock_that_nobody_knows_is_a_sentence(open_page, stock, sentence):
-    app = open_page(stock=stock)
-    assert sentence in text_of(app)
-    assert "Traceback" not in text_of(app)
-
-
-def test_a_refusal_in_portuguese_begins_in_portuguese_and_names_no_folder(open_page, stocks):
-    app = open_page(language="pt", stock="PETR9")
-    assert app.warning[0].value.startswith("A fonte não conhece esta ação.")
-    assert "PETR9.csv" in text_of(app)
+def test_an_unknown_stock_is_refused_without_naming_a_folder(open_page, stocks, stock, kind):
+    app = open_page(language="pt", stock=stock)
+    assert app.warning[0].value == SUMMARIES[kind]
+    assert stock in text_of(app)
     assert str(stocks) not in text_of(app)
 
 
-def test_without_a_network_the_page_says_what_works(open_page, monkeypatch):
+def test_without_a_network_the_samples_still_work(open_page, monkeypatch):
     def down(*_):
         raise ConnectionError("no network")
 
     monkeypatch.setattr("pregao.prices.sources.yahoo._ask", down)
     monkeypatch.setattr("pregao.prices.sources.yahoo.YahooSource._pauses", lambda *_: iter((0,)))
-    app = open_page("prices", "source=auto")
-    assert "no prices. Tried" in text_of(app).replace("\\", "")
+    app = open_page("prices", "source=auto", language="pt")
+    assert SUMMARIES["PricesUnavailable"] in text_of(app)
     app.selectbox(key="stock").set_value("SP500").run()
-    assert metrics(app)["Source"] == "sample"
-    assert metrics(app)["Last close, US\\$"] == "2,506.85"
+    assert metrics(app)["Último fechamento, US\\$"] == "2.506,85"
 
 
-def test_the_chosen_stock_stays_when_another_page_is_opened(open_page):
+def test_the_chosen_stock_stays_on_other_pages(open_page):
     app = open_page()
     app.selectbox(key="stock").set_value("PETR4").run()
     for page in ("forecast", "experiments", "train"):
         app.switch_page(f"{page}.py").run()
     assert app.selectbox(key="stock").value == "PETR4"
-    assert str(app.date_input[0].value) == "2020-01-01"
-    app.selectbox(key="stock").set_value("SP500").run()
-    assert str(app.date_input[0].value) == "2009-01-01"
 
 
-def test_a_source_that_refused_is_not_asked_again_at_every_click(open_page, monkeypatch):
-    asked = []
+def test_a_refusal_of_the_source_is_cached(open_page, monkeypatch):
+    calls = []
     monkeypatch.setattr(
         "pregao.prices.sources.yahoo.YahooSource.history",
-        lambda self, symbol: asked.append(symbol) or (_ for _ in ()).throw(ConnectionError("no network")),
+        lambda self, symbol: calls.append(symbol) or (_ for _ in ()).throw(ConnectionError("no network")),
     )
     app = open_page("prices", "source=yahoo")
     app.toggle(key="adjusted").set_value(True).run()
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
-def test_a_mistake_of_ours_is_a_sentence_and_no_trace(open_page, monkeypatch):
+def test_an_unexpected_error_is_a_message_without_a_traceback(open_page, monkeypatch):
     monkeypatch.setattr(state.Downloader, "prices", lambda *_: 1 / 0)
     app = open_page()
-    assert "error in Pregão" in text_of(app)
-    assert "ZeroDivisionError" not in text_of(app)
-
-
-def test_eleven_years_are_drawn_as_candles(open_page, real_prices):
-    app = open_page("prices", "source=csv", f"source.path={real_prices}")
-    app.segmented_control(key="range").set_value("all")
-    app.segmented_control(key="style").set_value("candles").run()
-    assert int(metrics(app)["Sessions"].replace(",", "")) > 2600
-    assert len(app.get(CHARTS)) == 2
+    assert [error.value for error in app.error] == [SENTENCES["internal"][1]]
+    assert not app.exception

@@ -4,34 +4,35 @@ import time
 import pytest
 
 from pregao.config import SourceChoices
+from pregao.dashboard.sentences import SENTENCES, SUMMARIES
 from pregao.dashboard.state import training_jobs
 from pregao.tracking import registry
 from pregao.training.compose import models, train_config
 from pregao.training.jobs import Jobs
 from tests.dashboard.conftest import metrics, text_of
-from tests.training.test_jobs import LONG, SMALL
 
-START, CANCEL = "Train", "Cancel"
-
-
-def button(app, label):
-    return next(one for one in app.button if one.label == label)
+SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2}
+LONG = SMALL | {"trainer.max_epochs": 1000, "trainer.patience": 1000}
 
 
-def field(fields, label):
-    return next(one for one in fields if one.label == label)
+def labelled(elements, label):
+    return next(element for element in elements if element.label == label)
 
 
-def until(app, condition, seconds=90):
+def press(app, label="Train"):
+    return labelled(app.button, label).click().run()
+
+
+def until(condition, seconds=90):
     end = time.monotonic() + seconds
-    while not condition(app.run()):
-        assert time.monotonic() < end, text_of(app)
-        time.sleep(0.2)
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.fixture
 def begin(home, vale3, stocks):
-    """A training that was started elsewhere on this machine."""
+    """Starts a training from outside the page."""
     made = Jobs()
 
     def started(overrides, start="2015-01-01"):
@@ -49,115 +50,77 @@ def no_training_is_left(home):
     training_jobs().cancel_own("The test is over.")
 
 
-def test_before_the_first_training_the_page_offers_one_with_the_usual_choices(open_page):
+def test_the_form_has_the_default_choices_of_a_stock_or_a_sample(open_page):
     app = open_page("train")
-    assert "No training was started here yet" in text_of(app)
-    usual = {field.label: field.value for field in app.number_input}
-    assert (usual["Hidden size"], usual["Maximum epochs"], usual["Seed"]) == (40, 10, 6544)
+    assert SENTENCES["train.nothing"][1] in text_of(app)
+    values = {field.label: field.value for field in app.number_input}
+    assert (values["Hidden size"], values["Maximum epochs"], values["Seed"]) == (40, 10, 6544)
     assert str(app.date_input[0].value) == "2020-01-01"
+    sample = open_page("train", "source=auto", stock="SP500")
+    assert [str(field.value) for field in sample.date_input] == ["2009-01-01", "2018-12-31"]
 
 
-def test_each_model_of_conf_has_a_field_for_each_of_its_choices(open_page):
+def test_each_model_has_fields_for_its_choices_and_is_trained_with_their_values(open_page):
     app = open_page("train")
-    chosen = field(app.selectbox, "Model")
-    assert (chosen.options, chosen.value) == (list(models()), "lstm")
-    layers = field(app.number_input, "Layers")
+    model = labelled(app.selectbox, "Model")
+    assert (model.options, model.value) == (list(models()), "lstm")
+    layers = labelled(app.number_input, "Layers")
     assert (layers.min, layers.max, layers.value) == (1, 8, 1)
-    assert field(app.selectbox, "Recurrent cell").options == ["lstm", "gru"]
-    assert field(app.number_input, "Fraction of the median").value == 0.25
-    chosen.set_value("absolute").run()
-    assert field(app.number_input, "Layers").value == 2
-    assert "Fraction of the median" not in [one.label for one in app.number_input]
-
-
-def test_the_chosen_model_is_trained_with_what_the_fields_hold(open_page):
-    app = open_page("train")
-    field(app.selectbox, "Model").set_value("absolute").run()
-    field(app.selectbox, "Recurrent cell").set_value("gru")
-    field(app.number_input, "Layers").set_value(3)
-    button(app, START).click().run()
+    assert labelled(app.number_input, "Fraction of the median").value == 0.25
+    model.set_value("absolute").run()
+    assert labelled(app.number_input, "Layers").value == 2
+    assert "Fraction of the median" not in [field.label for field in app.number_input]
+    labelled(app.selectbox, "Recurrent cell").set_value("gru")
+    labelled(app.number_input, "Layers").set_value(3)
+    press(app)
     [job] = Jobs().all()
-    model = json.loads((Jobs().folder / job.id / "config.json").read_text())["model"]
-    assert (model["_target_"], model["cell"]) == ("pregao.models.absolute.AbsoluteModel", "gru")
-    assert (model["num_layers"], model["hidden_size"]) == (3, 40)
+    chosen = json.loads((Jobs().folder / job.id / "config.json").read_text())["model"]
+    assert (chosen["_target_"], chosen["cell"]) == ("pregao.models.absolute.AbsoluteModel", "gru")
+    assert (chosen["num_layers"], chosen["hidden_size"]) == (3, 40)
 
 
-def test_a_value_on_a_bound_that_is_excluded_is_a_sentence(open_page):
-    app = open_page("train")
-    field(app.number_input, "Dropout").set_value(1.0)
-    button(app, START).click().run()
-    assert "model.dropout=1.0: should be less than 1" in text_of(app).replace("\\", "")
-    assert Jobs().all() == []
-
-
-def test_a_sample_is_trained_on_the_days_that_it_has(open_page):
-    app = open_page("train", "source=auto", stock="SP500")
-    assert [str(field.value) for field in app.date_input] == ["2009-01-01", "2018-12-31"]
-
-
-def test_dates_that_are_none_are_a_sentence(open_page):
-    app = open_page("train")
+def test_invalid_choices_or_dates_are_refused_and_start_no_training(open_page):
+    app = open_page("train", language="pt")
+    labelled(app.number_input, "Dropout").set_value(1.0)  # the excluded bound
+    assert SUMMARIES["InvalidChoice"] in text_of(press(app, "Treinar"))
     app.date_input[0].set_value(None)
-    button(app, START).click().run()
-    assert "is not a date" in text_of(app)
+    assert SUMMARIES["InvalidDates"] in text_of(press(app, "Treinar"))
     assert Jobs().all() == []
 
 
 @pytest.mark.slow
-def test_a_training_is_started_watched_and_served(open_page, vale3):
+def test_a_running_training_is_shown_in_two_tabs_and_cancelled_in_one(open_page, begin):
+    first, second = open_page("train", language="pt"), open_page("train", language="pt")
+    with training_jobs().lock():  # a third tab is starting a training
+        assert SUMMARIES["TrainingRuns"] in text_of(press(second, "Treinar"))
+    job = begin(LONG)
+    for tab in (first, second):
+        assert press(tab, "Treinar").subheader[0].value == "Treinando VALE3"
+    assert len(Jobs().all()) == 1
+    until(lambda: Jobs().read(job.id).epoch >= 1)
+    assert {"perda no treino", "perda na validação"} <= metrics(first.run()).keys()
+    assert "–" not in metrics(first).values()
+    press(second, "Cancelar")
+    assert Jobs().read(job.id).state == "cancelled"
+    assert "cancelado" in text_of(first.run())
+
+
+@pytest.mark.slow
+def test_a_training_of_the_form_is_served(open_page, vale3):
     app = open_page("train")
     app.date_input[0].set_value("2023-06-01")
-    field(app.number_input, "Hidden size").set_value(4)
-    field(app.number_input, "Maximum epochs").set_value(2)
-    button(app, START).click().run()
-    assert "Training VALE3" in app.subheader[0].value
-    until(app, lambda page: not [one for one in page.button if one.label == CANCEL])
-    assert registry.champion(vale3).model.card.network["hidden_size"] == 4
-    # The training's own process knows the shipped models, and has registered one of VALE3 before.
-    assert f"Version {registry.champion(vale3).version} is served now." in text_of(app)
-    assert metrics(app)["MAPE"].endswith(" %")
+    labelled(app.number_input, "Hidden size").set_value(4)
+    labelled(app.number_input, "Maximum epochs").set_value(2)
+    assert press(app).subheader[0].value == "Training VALE3"
+    until(lambda: "Cancel" not in [button.label for button in app.run().button])
+    served = registry.champion(vale3)
+    assert served.model.card.network["hidden_size"] == 4
+    assert SENTENCES["promoted"][1].format(version=served.version) in text_of(app)
+    assert metrics(app)["MAPE"] == f"{served.model.card.metrics['final_mape']:.3f} %"
 
 
 @pytest.mark.slow
-def test_a_second_tab_sees_the_training_and_can_cancel_it(open_page, begin):
-    job = begin(LONG)
-    app = open_page("train", language="pt")
-    assert app.subheader[0].value == "Treinando VALE3"
-    button(app, "Cancelar").click().run()
-    assert Jobs().read(job.id).state == "cancelled"
-    until(app, lambda page: "cancelado" in text_of(page))
-
-
-def test_the_losses_of_a_training_are_shown_while_it_runs(open_page, begin):
-    job = begin(LONG)
-    end = time.monotonic() + 60
-    while Jobs().read(job.id).epoch < 1:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    shown = metrics(open_page("train"))
-    assert float(shown["training loss"]) > 0
-    assert float(shown["validation loss"]) > 0
-
-
-def test_two_tabs_that_start_at_once_start_one_training(open_page, begin):
-    first, second = open_page("train"), open_page("train")
-    with training_jobs().lock():  # the first one's, which is about to start
-        button(second, START).click().run()
-        assert "only one is allowed" in text_of(second)
-    begin(LONG)
-    for tab in (first, second):
-        button(tab, START).click().run()
-        assert tab.subheader[0].value == "Training VALE3"
-    assert len(Jobs().all()) == 1
-
-
-@pytest.mark.slow
-def test_a_training_that_was_refused_says_why(open_page, begin):
+def test_a_refused_training_shows_its_reason(open_page, begin):
     job = begin(SMALL, start="2024-12-01")
-    end = time.monotonic() + 60
-    while not Jobs().read(job.id).ended:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    app = open_page("train", language="pt")
-    assert "Há poucos pregões neste período." in text_of(app)
-    assert "are needed" in text_of(app)
+    until(lambda: Jobs().read(job.id).ended)
+    assert SUMMARIES["TooFewSessions"] in text_of(open_page("train", language="pt"))

@@ -1,5 +1,3 @@
-"""The notebooks hold no outputs, and run from the first cell to the last."""
-
 import subprocess
 
 import nbformat
@@ -11,23 +9,15 @@ from tests.conftest import environment
 FILES = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
-def test_there_are_three():
-    assert [file.stem for file in FILES] == ["01_data_exploration", "02_modeling", "03_results"]
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_notebook_is_kept_without_outputs(file):
-    notebook = nbformat.read(file, nbformat.NO_CONVERT)
-    nbformat.validate(notebook)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert cells
-    assert not any(cell.outputs or cell.execution_count for cell in cells)
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_notebook_is_linked(file):
-    assert f"]({file.name})" in (REPOSITORY / "notebooks/README.md").read_text(encoding="utf-8")
-    assert f"](../notebooks/{file.name})" in (REPOSITORY / "docs/start.md").read_text(encoding="utf-8")
+def test_every_notebook_is_listed_and_stored_without_outputs():
+    assert FILES
+    listed = (REPOSITORY / "notebooks/README.md").read_text(encoding="utf-8")
+    for file in FILES:
+        assert f"]({file.name})" in listed
+        notebook = nbformat.read(file, nbformat.NO_CONVERT)
+        nbformat.validate(notebook)
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert not any(cell.outputs or cell.execution_count for cell in cells)
 
 
 @pytest.mark.slow
