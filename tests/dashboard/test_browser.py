@@ -5,8 +5,6 @@ import sys
 import time
 
 import pytest
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.keys import Keys
 
 from pregao.settings import REPOSITORY
 
@@ -63,35 +61,19 @@ def settle(browser, condition=browsing.STILL, seconds=45):
         time.sleep(0.1)
 
 
-def visit(browser, address):
-    browser.get(address)
-    settle(browser)
-
-
-def text(browser):
-    return browser.find_element("css selector", "[data-testid=stMain]").text
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("page", ["", "performance", "forecast", "experiments", "train"])
 def test_a_page_fits_the_width_of_the_screen(browser, address, page, width):
     browsing.resize(browser, width, 900)
-    visit(browser, f"{address}/{page}")
+    browser.get(f"{address}/{page}")
+    settle(browser)
     main = "document.querySelector('[data-testid=stMain]')"
     assert browser.execute_script(f"return {main}.scrollWidth <= {main}.clientWidth + 1")
 
 
-def test_the_slider_draws_another_step(browser, address):
-    visit(browser, f"{address}/performance")
-    assert "No passo 1" in text(browser)
-    browser.execute_script("document.querySelector('[data-testid=stSlider] input').focus()")
-    ActionChains(browser).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).perform()
-    settle(browser)
-    assert "No passo 3" in text(browser)
-
-
 def test_a_training_is_started_watched_and_cancelled(browser, address):
-    visit(browser, f"{address}/train")
+    browser.get(f"{address}/train")
+    settle(browser)
     browser.find_element("css selector", "input[aria-label='Máximo de épocas']").send_keys("00")
     browser.execute_script(PRESS, "Treinar")
     settle(browser, "return /Treinando VALE3[^]*Época [1-9]/.test(document.body.innerText)", seconds=60)

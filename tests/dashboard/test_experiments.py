@@ -6,7 +6,7 @@ from pregao.tracking.run_table import table
 from tests.dashboard.conftest import CHARTS, text_of
 
 
-def test_all_runs_are_listed_and_the_served_one_is_marked(open_page, with_runs):
+def test_all_runs_are_listed_and_one_is_shown_with_losses_and_parameters(open_page, with_runs):
     app = open_page("experiments")
     assert app.selectbox(key="experiment").options == ["all", "VALE3"]
     app.selectbox(key="experiment").set_value("VALE3").run()
@@ -17,10 +17,6 @@ def test_all_runs_are_listed_and_the_served_one_is_marked(open_page, with_runs):
     assert shown["final_mape"].tolist() == known["final_mape"].tolist()
     assert shown["link"].str.startswith("http://localhost:5001/#/experiments/").all()
     assert shown["link"].str.endswith(tuple(known["run_id"])).all()
-
-
-def test_a_run_is_shown_with_its_losses_and_parameters(open_page, with_runs):
-    app = open_page("experiments")
     assert len(app.get(CHARTS)) == 1
     parameters = app.dataframe[1].value.set_index("name")["value"]
     assert (parameters["hidden_size"], parameters["seed"]) == ("4", "1")

@@ -22,8 +22,8 @@ def brazilian(table):
     return "Data;Fechamento\r\n" + "\r\n".join(lines) + "\r\n"
 
 
-def uploaded(open_page, data, language="en"):
-    app = open_page("forecast", language=language)
+def uploaded(open_page, data):
+    app = open_page("forecast", language="pt")
     app.segmented_control(key="origin").set_value("uploaded").run()
     return app.file_uploader(key="uploaded").set_value(("prices.csv", data, "text/csv")).run()
 
@@ -102,38 +102,29 @@ def test_pasted_closes_are_forecast_or_refused(open_page, with_runs):
 
 
 @pytest.mark.parametrize(
-    ("data", "date"),
+    ("data", "result"),
     [
-        (brazilian(WALK).encode(), "2025-01-02"),
-        (WALK.iloc[::-1].to_csv(index=False).encode(), "2025-01-02"),
-        (WALK.assign(close=WALK["close"].where(WALK.index != 30)).to_csv(index=False).encode(), "2025-01-02"),
+        (brazilian(WALK).encode(), "02/01/2025"),
+        (WALK.iloc[::-1].to_csv(index=False).encode(), "02/01/2025"),
+        (WALK.assign(close=WALK["close"].where(WALK.index != 30)).to_csv(index=False).encode(), "02/01/2025"),
         (b"close\n" + b"54.1\n" * (MOST_CLOSES - 1) + f"{CLOSES[-1]}\n".encode(), None),
-    ],
-    ids=["Brazilian Excel", "newest first", "one close missing", "as many closes as allowed"],
-)
-def test_an_uploaded_file_is_forecast(open_page, with_runs, data, date):
-    app = uploaded(open_page, data)
-    assert metrics(app)["Last close, R\\$"] == f"{CLOSES[-1]:,.2f}"
-    assert app.dataframe[0].value.iloc[0].get("date") == date
-
-
-@pytest.mark.parametrize(
-    ("data", "kind"),
-    [
-        (ENGLISH + b"2025-01-02,abc\n", "BadPrices"),
-        (brazilian(WALK.tail(5)).encode(), "InvalidCloses"),
+        (b"close\n" + b"54.1\n" * (MOST_CLOSES + 1), "InvalidCloses"),
         (b"close\n" + b"nan\n" * 25, "InvalidCloses"),
         (bytes(range(256)) * 40, "InvalidCloses"),
-        (b"close\n" + b"54.1\n" * (MOST_CLOSES + 1), "InvalidCloses"),
+        (brazilian(WALK.tail(5)).encode(), "InvalidCloses"),
+        (ENGLISH + b"2025-01-02,abc\n", "BadPrices"),
     ],
-    ids=["a text", "five rows", "NaN", "not a text", "too long"],
+    ids=["Brazilian", "newest first", "hole", "as many as allowed", "too many", "NaN", "not a text", "five", "text"],
 )
-def test_an_uploaded_file_that_cannot_be_forecast_is_refused(open_page, with_runs, data, kind):
-    app = uploaded(open_page, data, language="pt")
-    shown = text_of(app)
-    assert SUMMARIES[kind] in shown
-    assert "/tmp" not in shown
-    assert not app.dataframe
+def test_an_uploaded_file_is_forecast_or_refused(open_page, with_runs, data, result):
+    app = uploaded(open_page, data)
+    if result in SUMMARIES:
+        assert SUMMARIES[result] in text_of(app)
+        assert "/tmp" not in text_of(app)
+        assert not app.dataframe
+    else:
+        assert metrics(app)["Último fechamento, R\\$"] == f"{CLOSES[-1]:.2f}".replace(".", ",")
+        assert app.dataframe[0].value.iloc[0].get("date") == result
 
 
 def test_a_download_has_the_number_format_of_excel_in_the_language(open_page, with_runs, monkeypatch):

@@ -38,7 +38,10 @@ def test_a_file_without_dates_gives_its_column_of_closes(data):
 
 @pytest.mark.parametrize(
     "text",
-    ["1.5 2 1000", "1,5 2 1000", "1,5\n2\n1000", "1.5,2,1000", "[1.5, 2, 1000]", "1,5; 2; 1000;", "1.5,\n2,\n1000,"],
+    [
+        *("1.5 2 1000", "1,5 2 1000", "1,5\n2\n1000", "1.5,2,1000", "1.5,2 1000"),
+        *("[1.5, 2, 1000]", "1,5; 2; 1000;", "1.5,\n2,\n1000,"),
+    ],
 )
 def test_pasted_closes_are_separated_by_spaces_lines_semicolons_or_commas(text):
     assert closes_in(text) == [1.5, 2, 1000]

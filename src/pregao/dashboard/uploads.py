@@ -91,7 +91,7 @@ def closes_in(text: str) -> list[float]:
         InvalidCloses: a part is not a number.
     """
     parts = re.split(r"[;\s]+", text.strip().strip("[]"))
-    if "." in text or len(parts) == 1 or all(part.endswith(",") for part in parts[:-1]):
+    if "." in text or all(part.endswith(",") for part in parts[:-1]):
         parts = [piece for part in parts for piece in part.split(",")]
     else:
         parts = [part.strip(",").replace(",", ".") for part in parts]
