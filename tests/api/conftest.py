@@ -94,8 +94,8 @@ def client_of(prices, *overrides):
     thread.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            until(lambda: server.started and app.state.service.forecasts.ready, bool)
-            client.service = app.state.service
+            client.service = service = app.state.service
+            until(lambda: server.started and service.forecasts.ready and service.log.writer.log.preparations, bool)
             yield client
     finally:
         server.should_exit = True

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from pregao.api.schemas import CLOSES
-from pregao.forecasting.compose import forecast_closes, forecast_stock
-from pregao.forecasting.writer import ForecastWriter
+from pregao.forecasting.compose import forecast_stock
 from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
@@ -79,17 +78,6 @@ def stocks(tmp_path):
     folder.mkdir()
     with_ranges(random_walk(seed=9)).to_csv(folder / "PETR4.csv", index=False)
     return folder
-
-
-def test_the_answer_is_that_of_predict_py_bit_by_bit(shared, stocks):
-    closes = pd.read_csv(stocks / "PETR4.csv")["close"].tolist()
-    with client_of(stocks) as client:
-        by_stock, by_closes = predict(client, stock="PETR4"), predict(client, stock="PETR4", historical_data=closes)
-    for found, expected in (
-        (by_stock, forecast_stock("PETR4", "csv", stocks, ForecastWriter()).as_json()),
-        (by_closes, forecast_closes(closes, "PETR4").as_json()),
-    ):
-        assert {name: found[name] for name in expected} == expected
 
 
 def test_a_cached_answer_is_used_until_another_model_is_served(shared, stocks, tmp_path):

@@ -51,7 +51,7 @@ def small_disk(home):
 
 def test_on_a_full_disk_forecasts_wait_in_memory(small_disk, start):  # noqa: F811
     server = start()
-    assert predict(server)["recorded"]
+    wait_for(lambda: predict(server)["recorded"])
     with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
         while True:
             filler.write(bytes(4096))
@@ -85,7 +85,7 @@ def test_damaged_files_are_not_served_and_block_no_request(home, start):  # noqa
 
 def test_a_restarted_postgresql_gets_every_forecast(home, start, postgres):  # noqa: F811
     server = start(PREGAO_FORECASTS_URI=postgres.uri)
-    assert predict(server)["recorded"]
+    wait_for(lambda: predict(server)["recorded"])
     postgres.kill()
     assert not predict(server, "PETR4")["recorded"]
     assert server.client.get("/accuracy").status_code == 503

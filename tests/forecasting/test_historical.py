@@ -116,42 +116,33 @@ def test_forecasts_have_the_unit_of_the_prices_and_widths_have_none():
     assert two.quantiles / 0.93714 == pytest.approx(one.quantiles, rel=1e-14)
 
 
-def halted(table):
-    table.loc[120:, PRICES] = table["close"].iloc[119]
+def changed(table, first, factor):
+    """The prices from a session on, times a factor; or the close before it, for the factor 0."""
+    table.loc[first:, PRICES] = table[PRICES][first:] * factor if factor else table["close"].iloc[first - 1]
     return table
 
 
-CASES = {
-    "a jump of a quarter": lambda table: table.assign(
-        **{name: table[name].where(table.index < 120, table[name] * 0.75) for name in PRICES}
-    ),
-    "a halt": halted,
-    "a constant price": lambda table: table.assign(**dict.fromkeys(PRICES, 7.0)),
-    "no ranges": lambda table: table[["date", "close"]],
-    "some ranges": lambda table: table.assign(**{name: table[name].where(table.index < 120) for name in PRICES[:3]}),
-}
+@pytest.mark.parametrize(
+    "table",
+    [
+        changed(history(200), 120, 0.75),
+        changed(history(200), 120, 0),
+        history().assign(**dict.fromkeys(PRICES, 7.0)),
+        history()[["date", "close"]],
+        history().assign(high=np.nan),
+    ],
+    ids=["a jump", "a halt", "a constant price", "no ranges", "no highs"],
+)
+@pytest.mark.parametrize("inputs", ["window", "ohlc"])
+def test_unusual_prices_have_finite_ordered_bands(table, inputs):
+    quantiles = rolled(table, inputs=inputs).quantiles
+    assert np.isfinite(quantiles).all()
+    assert (quantiles > 0).all()
+    assert (np.diff(quantiles, axis=-1) > 0).all()
 
 
-def spread(rolling):
-    return np.log(at(rolling.quantiles, 0.95) / at(rolling.quantiles, 0.05))
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_unusual_prices_have_finite_ordered_bands_as_wide_as_they_move(case):
-    table = CASES[case](history(200))
-    for model in (trained_model(inputs="window"), trained_model(inputs="ohlc")):
-        quantiles = rolled(table, model=model).quantiles
-        assert np.isfinite(quantiles).all()
-        assert (quantiles > 0).all()
-        assert (np.diff(quantiles, axis=-1) > 0).all()
-    # The bands of an untrained network follow the long-run volatility.
-    usual, found = (
-        rolled(prices, model=replace(trained_model(), network=network())) for prices in (history(200), table)
-    )
-    if case == "a jump of a quarter":
-        assert np.array_equal(spread(found)[:21], spread(usual)[:21])
-        assert (spread(found)[21:40] > 1.5 * spread(usual)[21:40]).all()
-        assert (spread(found)[40:] > spread(usual)[40:]).all()
-    if case in ("a halt", "a constant price"):
-        assert (spread(found)[-1] < spread(found)[0]).all()
-        assert found.widths[-1] < found.widths[25]
+def test_the_bands_of_a_halted_stock_narrow():
+    rolling = rolled(changed(history(200), 120, 0), model=replace(trained_model(), network=network()))
+    spread = np.log(at(rolling.quantiles, 0.95) / at(rolling.quantiles, 0.05))
+    assert (spread[-1] < spread[0]).all()
+    assert rolling.widths[-1] < rolling.widths[25]
