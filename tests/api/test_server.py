@@ -58,9 +58,9 @@ def test_a_killed_inference_process_is_replaced_and_a_killed_http_process_ends_t
         assert server.client.post("/predict", json=body, timeout=30).status_code == 200
     processes = server.processes()
     assert server.kill("HTTP")
-    assert server.process.wait(10) == 1
+    assert server.process.wait(15) == 1
     assert port_is_free(server.port)
-    assert not psutil.wait_procs(processes, 5)[1]
+    assert not psutil.wait_procs(processes, 15)[1]
 
 
 def test_a_port_that_is_taken_is_refused(home):
