@@ -1,11 +1,14 @@
 import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from pregao.api.schemas import CLOSES
 from pregao.forecasting.compose import forecast_stock
+from pregao.forecasting.writer import SECONDS_BETWEEN_TRIES
 from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
@@ -95,6 +98,26 @@ def test_a_cached_answer_is_used_until_another_model_is_served(shared, stocks, t
         found = predict(client, stock="petr4.sa")
     assert (found["model"]["stock"], found["model"]["version"]) == ("PETR4", 1)
     assert found["forecast"] != first["forecast"]
+
+
+def test_an_answer_is_cached_for_its_time_and_an_unrecorded_one_until_the_next_try(shared, stocks, monkeypatch):
+    async def write(record):
+        return False
+
+    def cached(moment):
+        """Whether it would be used at this time; a clock that was ahead and has been set right is before `since`."""
+        with monkeypatch.context() as patch:
+            patch.setattr("pregao.api.forecasts.time", SimpleNamespace(time=lambda: moment))
+            return forecasts.cached_answer("PETR4") is not None
+
+    with client_of(stocks, "retry=300") as client:
+        forecasts = client.service.forecasts
+        for recorded, seconds in ((True, 300), (False, SECONDS_BETWEEN_TRIES)):
+            assert predict(client, stock="PETR4")["recorded"] is recorded
+            now = time.time()
+            assert [cached(now + after) for after in (-100, seconds - 3, seconds + 1)] == [False, True, False]
+            forecasts._answers.clear()
+            forecasts.log = SimpleNamespace(write=write)
 
 
 def test_new_prices_are_used_after_the_time_of_a_retry_and_missing_ones_are_reported(shared, stocks):
