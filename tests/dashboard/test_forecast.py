@@ -14,18 +14,12 @@ from tests.forecasting.conftest import count
 
 WALK = random_walk(60).round({"close": 2})
 CLOSES = WALK["close"].tolist()[-20:]
-ENGLISH = WALK.to_csv(index=False).encode()
+ENGLISH = WALK.iloc[:-1].to_csv(index=False).encode()
 
 
 def brazilian(table):
     lines = [f"{row.date:%d/%m/%Y};{row.close:.2f}".replace(".", ",") for row in table.itertuples()]
     return "Data;Fechamento\r\n" + "\r\n".join(lines) + "\r\n"
-
-
-def uploaded(open_page, data):
-    app = open_page("forecast", language="pt")
-    app.segmented_control(key="origin").set_value("uploaded").run()
-    return app.file_uploader(key="uploaded").set_value(("prices.csv", data, "text/csv")).run()
 
 
 def closes_of(app):
@@ -50,8 +44,10 @@ def test_the_page_shows_the_forecast_of_the_package_for_a_stock(open_page, log, 
 
 def test_only_forecasts_from_the_source_of_prices_are_logged(open_page, log):
     for _ in range(2):
-        open_page("forecast")
-    uploaded(open_page, WALK.iloc[:-1].to_csv(index=False).encode())
+        app = open_page("forecast")
+    app.segmented_control(key="origin").set_value("uploaded").run()
+    app.file_uploader(key="uploaded").set_value(("prices.csv", ENGLISH, "text/csv")).run()
+    assert len(closes_of(app)) == 10
     assert count(log) == 1
 
 
@@ -101,30 +97,31 @@ def test_pasted_closes_are_forecast_or_refused(open_page, with_runs):
     assert "date" not in app.dataframe[0].value
 
 
-@pytest.mark.parametrize(
-    ("data", "result"),
-    [
-        (brazilian(WALK).encode(), "02/01/2025"),
-        (WALK.iloc[::-1].to_csv(index=False).encode(), "02/01/2025"),
-        (WALK.assign(close=WALK["close"].where(WALK.index != 30)).to_csv(index=False).encode(), "02/01/2025"),
-        (b"close\n" + b"54.1\n" * (MOST_CLOSES - 1) + f"{CLOSES[-1]}\n".encode(), None),
-        (b"close\n" + b"54.1\n" * (MOST_CLOSES + 1), "InvalidCloses"),
-        (b"close\n" + b"nan\n" * 25, "InvalidCloses"),
-        (bytes(range(256)) * 40, "InvalidCloses"),
-        (brazilian(WALK.tail(5)).encode(), "InvalidCloses"),
-        (ENGLISH + b"2025-01-02,abc\n", "BadPrices"),
-    ],
-    ids=["Brazilian", "newest first", "hole", "as many as allowed", "too many", "NaN", "not a text", "five", "text"],
-)
-def test_an_uploaded_file_is_forecast_or_refused(open_page, with_runs, data, result):
-    app = uploaded(open_page, data)
-    if result in SUMMARIES:
-        assert SUMMARIES[result] in text_of(app)
-        assert "/tmp" not in text_of(app)
-        assert not app.dataframe
-    else:
-        assert metrics(app)["Último fechamento, R\\$"] == f"{CLOSES[-1]:.2f}".replace(".", ",")
-        assert app.dataframe[0].value.iloc[0].get("date") == result
+UPLOADS = {
+    "Brazilian": (brazilian(WALK).encode(), "02/01/2025"),
+    "newest first": (WALK.iloc[::-1].to_csv(index=False).encode(), "02/01/2025"),
+    "a close is missing": (WALK.to_csv(index=False).replace(f",{WALK['close'][30]}\n", ",\n").encode(), "02/01/2025"),
+    "as many as allowed": (b"close\n" + b"54.1\n" * (MOST_CLOSES - 1) + f"{CLOSES[-1]}\n".encode(), None),
+    "too many": (b"close\n" + b"54.1\n" * (MOST_CLOSES + 1), "InvalidCloses"),
+    "NaN": (b"close\n" + b"nan\n" * 25, "InvalidCloses"),
+    "not a text": (bytes(range(256)) * 40, "InvalidCloses"),
+    "too few": (brazilian(WALK.tail(5)).encode(), "InvalidCloses"),
+    "not a number": (ENGLISH + b"2025-01-02,abc\n", "BadPrices"),
+}
+
+
+def test_uploaded_files_are_forecast_or_refused(open_page, with_runs):
+    app = open_page("forecast", language="pt")
+    app.segmented_control(key="origin").set_value("uploaded").run()
+    for name, (data, result) in UPLOADS.items():
+        app.file_uploader(key="uploaded").set_value((f"{name}.csv", data, "text/csv")).run()
+        if result in SUMMARIES:
+            assert SUMMARIES[result] in text_of(app), name
+            assert "/tmp" not in text_of(app)
+            assert not app.dataframe
+        else:
+            assert metrics(app)["Último fechamento, R\\$"] == f"{CLOSES[-1]:.2f}".replace(".", ","), name
+            assert app.dataframe[0].value.iloc[0].get("date") == result
 
 
 def test_a_download_has_the_number_format_of_excel_in_the_language(open_page, with_runs, monkeypatch):
