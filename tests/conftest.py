@@ -1,4 +1,4 @@
-"""Fixtures: small histories made here, a home of its own for each test, the commands in a subprocess, real prices."""
+"""Fixtures: small synthetic histories, a separate home per test, commands in a subprocess, real prices."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from pregao.tracking import registry
 from pregao.training.config import TrainConfig
 
 torch.set_num_threads(1)
-# A shell's background job ignores ctrl-C, and so would every command that a test starts from there.
+# A background job of a shell ignores ctrl-C, and its child processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -44,7 +44,7 @@ def with_ranges(table, seed=0):
 
 
 def assert_close(found, expected, tolerance, smallest=0.0):
-    """Nested values: numbers up to a relative or an absolute tolerance, all else equal; further keys may be there."""
+    """Compare nested values: numbers within a relative or absolute tolerance; `found` may have more keys."""
     if isinstance(expected, dict):
         assert found.keys() >= expected.keys()
         for key in expected:
@@ -61,14 +61,14 @@ def assert_close(found, expected, tolerance, smallest=0.0):
 
 @pytest.fixture(autouse=True)
 def no_exported_address():
-    """mlflow.set_tracking_uri exports its address, which the next test would take for the user's choice."""
+    """mlflow.set_tracking_uri sets an environment variable, which would change the next test."""
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
-    """An MLflow database without runs; its migrations take seconds, so it is made once and copied."""
+    """An MLflow database without runs, to copy: its migrations take seconds."""
     home = tmp_path_factory.mktemp("database")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREGAO_HOME", str(home))
@@ -86,7 +86,7 @@ def windows_of(load, inputs="window", seed=1):
 
 
 def settle(folder, empty_database, patch):
-    """A home in this folder that knows no model, shipped ones included."""
+    """A home in this folder without models, not even shipped ones."""
     home = folder / "home"
     (home / "mlruns").mkdir(parents=True)
     shutil.copy(empty_database, home / "mlruns" / "mlflow.db")
@@ -112,7 +112,7 @@ def prices(tmp_path):
 
 @pytest.fixture(scope="session")
 def shared_model(tmp_path_factory, empty_database):
-    """A folder of models with a SHARED of two stocks; it has seen no close after June 2024."""
+    """A folder of models with a SHARED of two stocks, trained on closes until June 2024."""
     from pregao.training.pipeline import Pipeline  # Lightning takes seconds, and few tests need it
 
     folder = tmp_path_factory.mktemp("shared")
@@ -129,7 +129,7 @@ def shared_model(tmp_path_factory, empty_database):
 
 @pytest.fixture
 def shared(home, shared_model, tmp_path, monkeypatch):
-    """The files of a SHARED that ships with this home; a test may change them before their first use."""
+    """The files of the shipped SHARED of this home; a test may change them before the first use."""
     models = Path(shutil.copytree(shared_model, tmp_path / "models"))
     monkeypatch.setattr("pregao.settings.SHIPPED", models)
     return models / "SHARED"
@@ -149,18 +149,18 @@ def vale3():
 
 
 SMALL = ("start=2015-01-01", "model.hidden_size=4", "trainer.max_epochs=2")
-"""Overrides of a training that takes a second."""
+"""Overrides of a training run that takes a second."""
 
 
 def small_config(folder, *overrides, end="2024-12-30"):
-    """A training of VALE3 from a folder of csv files."""
+    """The configuration of a training run of VALE3 from a folder of csv files."""
     chosen = [*SMALL, "source=csv", f"source.path={folder}", f"end={end}", *overrides]
     with initialize_config_dir(str(cli.CONF), version_base=None):
         return parse(TrainConfig, compose("train", chosen))
 
 
 def environment(home, **variables):
-    """What a user's shell has: this Python first, a home of its own."""
+    """The environment variables of a user's shell, with this Python first and this home."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PREGAO_HOME": str(home), "OMP_NUM_THREADS": "1", **variables}
     env.pop("MLFLOW_TRACKING_URI", None)
@@ -168,7 +168,7 @@ def environment(home, **variables):
 
 
 def run(program, *arguments, home, timeout=120, **variables):
-    """A command of the repository as a user runs it."""
+    """Run a command of the repository like a user."""
     command = [sys.executable, str(REPOSITORY / program), *arguments]
     env = environment(home, **variables)
     return subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout)

@@ -39,16 +39,13 @@ def parsed(program, *overrides):
     return parse(PROGRAMS[program], composed(program, *overrides))
 
 
-REQUIRED = {("train", "panel=ibovespa"): ["stock=SHARED"]}
-"""Overrides without which an option is refused."""
-
-
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_defaults_and_every_option_of_every_group_are_accepted(program):
     parsed(program)
     for group, names in groups(program).items():
-        for option in (f"{group}={name}" for name in names):
-            parsed(program, option, *REQUIRED.get((program, option), []))
+        for name in names:
+            required = ["stock=SHARED"] if (program, group) == ("train", "panel") else []
+            parsed(program, f"{group}={name}", *required)
 
 
 def test_every_group_belongs_to_a_program_and_every_source_has_a_class():
@@ -65,17 +62,12 @@ def test_only_a_command_that_trains_creates_a_run_folder(program):
     assert (hydra.output_subdir is not None, hydra.run.dir != ".") == (trains, trains)
 
 
-def test_the_reference_experiment_is_the_published_recipe_and_never_served():
-    reference = parsed("train", "experiment=reference")
+def test_the_experiments_are_the_published_recipe_which_is_not_served_and_a_model_of_many_stocks():
+    reference, shared = parsed("train", "experiment=reference"), parsed("train", "experiment=ibovespa")
     assert (reference.promote, reference.evaluation.split, reference.train.init) == ("never", "reference", "none")
     assert (reference.trainer.max_epochs, reference.trainer.patience, reference.data.inputs) == (150, None, "window")
-
-
-def test_the_ibovespa_experiment_is_the_shared_model_of_many_stocks():
-    chosen = parsed("train", "experiment=ibovespa")
-    assert chosen.stock == "SHARED"
-    assert {Symbol.parse(stock).ticker for stock in chosen.stocks} == set(chosen.stocks)
-    assert len(set(chosen.stocks)) == len(chosen.stocks) > 20
+    assert shared.stock == "SHARED"
+    assert len({Symbol.parse(stock).ticker for stock in shared.stocks}) == len(shared.stocks) > 20
 
 
 def test_further_arguments_are_passed_to_the_trainer():
