@@ -10,6 +10,8 @@ import socket
 import sys
 from pathlib import Path
 
+import audit
+import licences
 import mlflow
 import pytest
 import torch
@@ -22,14 +24,10 @@ from pregao.forecasting.compose import forecast_closes, forecast_stock
 from pregao.prices import Downloader
 from pregao.prices.cache import Cache
 from pregao.prices.symbols import Symbol
-from pregao.settings import REPOSITORY, settings
+from pregao.settings import settings
 from pregao.tracking import client, registry
 from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config
-
-sys.path.insert(0, str(REPOSITORY / ".ci"))
-import audit
-import licences
 
 CLOSES = random_walk(30)["close"].tolist()
 SECRET = "Tr0ub4dor"

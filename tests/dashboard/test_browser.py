@@ -1,15 +1,10 @@
 """The pages in Chromium: drawn and used, without an error in the page, its console or the server's log."""
 
 import shutil
-import sys
 import time
 
-import pytest
-
-from pregao.settings import REPOSITORY
-
-sys.path.append(str(REPOSITORY / "benchmarks"))
 import browser as browsing
+import pytest
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,7 +16,6 @@ pytestmark = [
 
 PROBES = "/_stcore/"
 """Streamlit requests this below the page's address first, where it gets a 404."""
-
 
 PRESS = "[...document.querySelectorAll('button')].find(e => e.innerText.trim().endsWith(arguments[0])).click()"
 

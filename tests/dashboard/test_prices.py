@@ -3,6 +3,7 @@ import pytest
 
 from pregao.dashboard import state
 from pregao.dashboard.sentences import SENTENCES, SUMMARIES
+from pregao.errors import PricesUnavailable
 from tests.dashboard.conftest import CHARTS, chart_data, metrics, text_of
 
 
@@ -55,14 +56,18 @@ def test_an_unknown_stock_is_refused_without_naming_a_folder(open_page, stocks, 
     assert str(stocks) not in text_of(app)
 
 
-def test_without_a_network_the_samples_still_work(open_page, monkeypatch):
-    def down(*_):
-        raise ConnectionError("no network")
+def test_without_a_network_the_refusal_is_cached_and_the_samples_work(open_page, monkeypatch):
+    asked = []
 
-    monkeypatch.setattr("pregao.prices.sources.yahoo._ask", down)
-    monkeypatch.setattr("pregao.prices.sources.yahoo.YahooSource._pauses", lambda *_: iter((0,)))
+    def down(source, symbol):
+        asked.append(symbol)
+        raise PricesUnavailable(symbol, ["yahoo: no network"], "Check the network.")
+
+    monkeypatch.setattr("pregao.prices.sources.yahoo.YahooSource.history", down)
     app = open_page("prices", "source=auto", language="pt")
+    app.toggle(key="adjusted").set_value(True).run()
     assert SUMMARIES["PricesUnavailable"] in text_of(app)
+    assert len(asked) == 1
     app.selectbox(key="stock").set_value("SP500").run()
     assert metrics(app)["Último fechamento, US\\$"] == "2.506,85"
 
@@ -73,17 +78,6 @@ def test_the_chosen_stock_stays_on_other_pages(open_page):
     for page in ("forecast", "experiments", "train"):
         app.switch_page(f"{page}.py").run()
     assert app.selectbox(key="stock").value == "PETR4"
-
-
-def test_a_refusal_of_the_source_is_cached(open_page, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        "pregao.prices.sources.yahoo.YahooSource.history",
-        lambda self, symbol: calls.append(symbol) or (_ for _ in ()).throw(ConnectionError("no network")),
-    )
-    app = open_page("prices", "source=yahoo")
-    app.toggle(key="adjusted").set_value(True).run()
-    assert len(calls) == 1
 
 
 def test_an_unexpected_error_is_a_message_without_a_traceback(open_page, monkeypatch):
