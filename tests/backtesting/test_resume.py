@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pregao.backtesting.backtest import Backtest, log_how_to_resume
-from pregao.errors import InvalidChoice, StorageError, TrackingUnavailable
+from pregao.errors import InvalidChoice, StorageError
 from pregao.prices import calendar
 from pregao.settings import settings
 from tests.backtesting.conftest import FEW, backtest, table_of, written
@@ -129,9 +129,7 @@ def test_a_damaged_backtest_json_is_refused(home, folder, text):
         run.run()
 
 
-@pytest.mark.parametrize(
-    "error", [StorageError("x", "full"), KeyboardInterrupt(), TrackingUnavailable("x", "no"), InvalidChoice("no")]
-)
+@pytest.mark.parametrize("error", [StorageError("x", "full"), KeyboardInterrupt(), InvalidChoice("no")])
 @pytest.mark.parametrize("parts", [0, 1])
 def test_the_log_says_how_to_resume_after_a_stop_with_finished_parts(tmp_path, caplog, error, parts):
     (tmp_path / "parts").mkdir()

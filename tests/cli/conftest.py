@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pregao.settings import REPOSITORY
-from tests.conftest import SMALL, environment, random_walk
+from tests.conftest import SMALL, environment, random_walk, settle, small_config
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -50,13 +50,13 @@ def command(monkeypatch, capsys):
 
 
 @pytest.fixture
-def refused(command, home):
+def refused(command, champion):
     """Run a command that must leave prices, run folders and MLflow unchanged; returns its sentence."""
 
     def run(name, *arguments):
-        before = left(home), statuses(home), champions(home)
+        before = left(champion), statuses(champion), champions(champion)
         said = sentence(command(name, *arguments))
-        assert (left(home), statuses(home), champions(home)) == before
+        assert (left(champion), statuses(champion), champions(champion)) == before
         return said
 
     return run
@@ -124,15 +124,15 @@ def prices(tmp_path):
 
 @pytest.fixture(scope="package")
 def trained_home(tmp_path_factory, empty_database):
-    """A home with a served model of PETR4; its file `stdout` is the output of the training in a narrow terminal."""
-    home, folder = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("prices")
-    (home / "mlruns").mkdir()
-    shutil.copy(empty_database, home / "mlruns")
+    """A home with a served model of PETR4."""
+    from pregao.training.pipeline import Pipeline  # Lightning takes seconds, and most tests do not need it
+
+    folder = tmp_path_factory.mktemp("trained")
     random_walk().to_csv(folder / "PETR4.csv", index=False)
-    done = started("train.py", *small(folder), home=home, COLUMNS="40")
-    stdout, stderr = done.communicate(timeout=120)
-    assert done.returncode == 0, stderr
-    (home / "stdout").write_text(stdout, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        home = settle(folder, empty_database, patch)
+        (home / "outputs/PETR4/1").mkdir(parents=True)
+        Pipeline(small_config(folder, "stock=PETR4"), home / "outputs/PETR4/1").run()
     return home
 
 

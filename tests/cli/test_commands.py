@@ -1,22 +1,21 @@
-"""What the commands print and leave when nothing is wrong."""
+"""The output and the files of commands that succeed."""
 
 import json
 
-import pytest
-
 from pregao.settings import REPOSITORY
 from tests.cli.conftest import champions, closes, folder_of, query, quick, small, statuses
-from tests.conftest import SMALL, run
+from tests.conftest import run
 
 
-def test_the_last_line_of_a_training_is_its_folder_in_a_narrow_terminal(trained_home):
-    last = (trained_home / "stdout").read_text(encoding="utf-8").splitlines()[-1]
-    [folder] = (trained_home / "outputs/PETR4").iterdir()
-    assert last == str(folder)
+def test_the_last_line_of_a_training_is_its_folder_in_a_narrow_terminal(command, home, prices, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    done = command("train", *small(prices))
+    [folder] = (home / "outputs/PETR4").iterdir()
+    assert folder_of(done) == folder
     files = {"metrics.json", "forecast.csv", "evaluation.csv", "report.png", "train.log", ".hydra", "checkpoints"}
     assert files <= {path.name for path in folder.iterdir()}
-    assert statuses(trained_home) == ["FINISHED"]
-    assert champions(trained_home) == [("PETR4", 1)]
+    assert statuses(home) == ["FINISHED"]
+    assert champions(home) == [("PETR4", 1)]
 
 
 def test_a_forecast_as_json_is_all_of_stdout(champion):
@@ -38,14 +37,6 @@ def test_a_forecast_is_a_table_with_a_date_and_two_bands_per_step(command, champ
     [row] = [row for row in rows if row[:1] == ["10"]]
     lower_80, upper_80, lower_90, upper_90 = (float(row[place]) for place in (3, 5, 6, 8))
     assert lower_90 < lower_80 < float(row[2]) < upper_80 < upper_90
-
-
-def test_the_shared_model_forecasts_a_stock_without_a_model(command, champion, monkeypatch):
-    monkeypatch.setattr("pregao.settings.SHIPPED", REPOSITORY / "models")
-    done = command("predict", "stock=ITUB4", closes(), "format=json")
-    assert done.returncode == 0, done.stderr
-    forecast = json.loads(done.stdout)
-    assert (forecast["stock"], forecast["model"]["stock"]) == ("ITUB4", "SHARED")
 
 
 def test_a_backtest_prints_its_table_and_its_folder(command, home, prices, monkeypatch):
@@ -73,21 +64,3 @@ def test_the_repositorys_shared_model_starts_a_training_that_it_fits(command, ho
     assert done.returncode == 0, done.stderr
     starts = [start for (start,) in query(home, "select value from params where key = 'init'")]
     assert sorted(start.partition(" run ")[0] for start in starts) == ["SHARED version 1", "none"]
-
-
-def test_the_quickstart_needs_no_network(command, home, monkeypatch):
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("the network was used"))
-    done = command("train", "experiment=quickstart", *SMALL[1:])
-    assert done.returncode == 0, done.stderr
-    assert champions(home) == [("SP500", 1)]
-
-
-@pytest.mark.slow
-def test_the_shared_model_is_trained_by_its_experiment(command, home, real_prices):
-    chosen = ["experiment=ibovespa", "stocks=[VALE3,PETR4,XPTO3,ASAI3]", "source=csv", f"source.path={real_prices}"]
-    done = command("train", *chosen, "end=2025-07-28", "trainer.max_epochs=1", "promote=always")
-    assert done.returncode == 0, done.stderr
-    assert "XPTO3 is left out: " in done.stderr
-    assert folder_of(done).parent == home / "outputs/SHARED"
-    assert champions(home) == [("SHARED", 1)]
-    assert (folder_of(done) / "scores.csv").is_file()

@@ -17,26 +17,21 @@ def test_every_configuration_of_conf_is_a_command():
 
 
 @pytest.mark.parametrize(
-    ("given", "code", "said"),
+    ("given", "said"),
     [
-        ([], 2, "pregao COMMAND [key=value …]"),
-        (["trian"], 2, "'trian' is not a command. Did you mean train? Allowed: train, predict, "),
-        (["../x"], 2, "'../x' is not a command. Allowed: train, predict, "),
-        (["--help"], 0, ""),
+        ([], "pregao COMMAND [key=value …]"),
+        (["trian"], "'trian' is not a command. Did you mean train? Allowed: train, predict, "),
+        (["../x"], "'../x' is not a command. Allowed: train, predict, "),
     ],
 )
-def test_without_a_valid_command_the_console_script_says_what_is_allowed(monkeypatch, capsys, given, code, said):
+def test_without_a_valid_command_the_console_script_says_what_is_allowed(monkeypatch, capsys, given, said):
     monkeypatch.setattr(sys, "argv", ["pregao", *given])
-    if code:
-        with pytest.raises(SystemExit) as stop:
-            console.main()
-        assert stop.value.code == code
-    else:
+    with pytest.raises(SystemExit) as stop:
         console.main()
-    stdout, stderr = capsys.readouterr()
+    assert stop.value.code == 2
+    stderr = capsys.readouterr().err
     assert stderr.startswith(said)
-    shown = "" if said.startswith("'") else stdout or stderr
-    assert all(f"\n  {name}  " in shown for name in COMMANDS) is not said.startswith("'")
+    assert all(name in stderr for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

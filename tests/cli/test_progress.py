@@ -19,12 +19,11 @@ def test_without_a_terminal_there_is_no_bar():
     assert training_progress() == []
 
 
-class CtrlC(Callback):
-    def on_train_batch_end(self, *_):
-        raise KeyboardInterrupt
-
-
 def test_ctrl_c_shows_the_cursor_again(tmp_path, monkeypatch, capsys):
+    class CtrlC(Callback):
+        def on_train_batch_end(self, *_):
+            raise KeyboardInterrupt
+
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, callbacks=[*training_progress(), CtrlC()])
@@ -32,6 +31,7 @@ def test_ctrl_c_shows_the_cursor_again(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.rpartition(hidden)[2].count(shown) == 1
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_lightnings_bar_on_stderr_alone(home, prices):
     command = [sys.executable, str(REPOSITORY / "train.py"), *small(prices)]
     ours, theirs = pty.openpty()

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 import pytorch_lightning as pl
 import torch
 
@@ -68,8 +67,3 @@ def same(one, two):
 
 def card_of(result):
     return json.loads((result.folder / "model/model.json").read_text())
-
-
-@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)])
-def fast_dev_run(request):
-    return request.param

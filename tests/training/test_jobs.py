@@ -72,7 +72,7 @@ def test_a_job_trains_registers_and_is_kept(here, start, vale3):
     assert Jobs().all() == [found]
 
 
-def test_only_one_training_runs_at_a_time_and_a_cancelled_one_leaves_no_model(here, start, vale3):
+def test_only_one_training_runs_at_a_time_and_a_cancelled_one_leaves_no_model(here, start, vale3, monkeypatch):
     with here.lock(), pytest.raises(TrainingRuns, match="just starting"), Jobs().lock():
         pass
     job = start(until=trains)
@@ -80,6 +80,9 @@ def test_only_one_training_runs_at_a_time_and_a_cancelled_one_leaves_no_model(he
         pass
     assert here.running().id == job.id
     assert os.getpriority(os.PRIO_PROCESS, here._children[job.id].pid) == worker.NICENESS
+    # SIGINT comes before SIGKILL: a training that records its end is not marked by its parent.
+    monkeypatch.setattr(jobs, "mark_dead", lambda *_: pytest.fail("the training was killed"))
+    monkeypatch.setattr(jobs, "SECONDS_TO_STOP", 30)
     cancelled = Jobs().cancel(job.id, "Enough.")
     assert (cancelled.state, cancelled.error) == ("cancelled", "Enough.")
     assert status_of_the_run() == "KILLED"
@@ -87,14 +90,6 @@ def test_only_one_training_runs_at_a_time_and_a_cancelled_one_leaves_no_model(he
         registry.champion(vale3)
     with here.lock():
         assert here.running() is None
-
-
-def test_a_cancelled_training_records_its_end_itself(here, start, monkeypatch):
-    """SIGINT comes first: only a process that ignores it is killed and marked by its parent."""
-    monkeypatch.setattr(jobs, "mark_dead", lambda *_: pytest.fail("the process was killed"))
-    monkeypatch.setattr(jobs, "SECONDS_TO_STOP", 30)
-    job = start(until=trains)
-    assert here.cancel(job.id, "Enough.").error == "Enough."
 
 
 def test_a_job_that_is_cancelled_while_it_starts_is_cancelled(here, start):
@@ -105,7 +100,11 @@ def test_a_job_that_is_cancelled_while_it_starts_is_cancelled(here, start):
 
 
 @pytest.mark.parametrize(
-    ("sent", "state", "run"), [(signal.SIGKILL, "failed", "FAILED"), (signal.SIGTERM, "cancelled", "KILLED")]
+    ("sent", "state", "run"),
+    [
+        (signal.SIGKILL, "failed", "FAILED"),
+        pytest.param(signal.SIGTERM, "cancelled", "KILLED", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_from_outside_ends_a_job(here, start, sent, state, run):
     job = start(until=trains)
@@ -116,6 +115,7 @@ def test_a_signal_from_outside_ends_a_job(here, start, sent, state, run):
     assert status_of_the_run() == run
 
 
+@pytest.mark.slow
 def test_a_refused_job_has_failed_with_the_sentence(start):
     found = start(SMALL, until=ended, first="2024-10-01")
     assert (found.state, found.refusal) == ("failed", "TooFewSessions")

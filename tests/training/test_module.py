@@ -3,14 +3,12 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
-from pregao.data.batch import WindowDataset, as_batch
-from pregao.models.base import pinball_loss
-from pregao.quantiles import LEVELS, MEDIAN
+from pregao.data.batch import as_batch
 from tests.training.conftest import data, learner, trainer
 
 
+@pytest.mark.parametrize("fast_dev_run", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("loss", ["pinball", "mse"])
 def test_every_choice_trains_validates_and_tests(cell, loss, fast_dev_run):
@@ -19,26 +17,6 @@ def test_every_choice_trains_validates_and_tests(cell, loss, fast_dev_run):
     run.fit(module, datamodule=batches)
     [scores] = run.test(module, datamodule=batches, verbose=False)
     assert set(scores) == {"test_rmse", "test_mape"}
-
-
-def test_a_plain_loader_over_the_dataset_trains_too():
-    split, module = data().panel.split, learner()
-    loader = DataLoader(WindowDataset(split.train), batch_size=32, shuffle=True)
-    trainer(max_epochs=1).fit(module, loader, DataLoader(WindowDataset(split.validation), batch_size=32))
-    assert module.model.fitted
-    assert module.model.head.weight.abs().max() > 0
-
-
-def test_pinball_loss_is_its_definition():
-    torch.manual_seed(0)
-    quantiles, targets = torch.randn(5, 3, 7).sort(dim=-1).values, torch.randn(5, 3)
-    losses = [
-        level * (y - q) if y >= q else (1 - level) * (q - y)
-        for row, ys in zip(quantiles.tolist(), targets.tolist(), strict=True)
-        for step, y in zip(row, ys, strict=True)
-        for level, q in zip(LEVELS, step, strict=True)
-    ]
-    assert pinball_loss(quantiles, targets, torch.tensor(LEVELS)).item() == pytest.approx(np.mean(losses), rel=1e-6)
 
 
 def changing_volatility(n, seed):
@@ -68,17 +46,6 @@ def test_the_cosine_schedule_decreases_the_learning_rate_to_zero():
 
     trainer(max_epochs=4, callbacks=[Rates()]).fit(learner(schedule="cosine"), datamodule=data())
     assert rates == pytest.approx([5e-4 * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in range(4)])
-
-
-@pytest.mark.parametrize("loss", ["pinball", "mse"])
-def test_test_errors_are_those_of_the_forecasts_in_price_units(loss):
-    module, batches = learner(loss=loss), data()
-    [scores] = trainer().test(module, datamodule=batches, verbose=False)
-    inputs, targets = as_batch(batches.panel.split.test)
-    with torch.no_grad():
-        error = module.eval()(inputs)[..., MEDIAN] - targets
-    assert scores["test_rmse"] == pytest.approx(error.square().mean().sqrt().item(), rel=1e-5)
-    assert scores["test_mape"] == pytest.approx((error / targets).abs().mean().item(), rel=1e-5)
 
 
 def test_the_validation_loss_is_the_mean_over_the_whole_part():

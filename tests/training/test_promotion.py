@@ -12,43 +12,30 @@ from pregao.tracking import registry
 from pregao.training.promotion import champion_mape, decide
 from tests.conftest import random_walk
 
-
-def test_the_first_model_is_served():
-    assert decide("auto", mape=9.0, champion=None, naive=2.5, finite=True).promoted
+NAN = math.nan
 
 
 @pytest.mark.parametrize(
-    ("mape", "champion", "naive", "promoted"),
+    ("mode", "mape", "champion", "naive", "promoted"),
     [
-        (2.5, 2.6, 2.5, True),  # better than the champion
-        (2.54, 2.5, 2.4, True),  # worse than both, within 2 %
-        (2.56, 2.5, 2.5, False),  # clearly worse than both
-        (2.56, 2.5, 2.55, True),  # clearly worse than the champion only
-        (2.56, 2.55, 2.5, True),  # clearly worse than last close only
+        ("auto", 9.0, None, 2.5, True),  # the first model
+        ("auto", 2.5, 2.6, 2.5, True),  # better than the champion
+        ("auto", 2.54, 2.5, 2.4, True),  # worse than both, within 2 %
+        ("auto", 2.56, 2.5, 2.5, False),  # clearly worse than both
+        ("auto", 2.56, 2.5, 2.55, True),  # clearly worse than the champion only
+        ("auto", 2.56, 2.55, 2.5, True),  # clearly worse than last close only
+        ("auto", 2.5, NAN, 2.5, True),  # the champion cannot be compared: last close is the bound
+        ("auto", 2.6, NAN, 2.5, False),
+        ("always", 99.0, 2.5, 2.5, True),
+        ("never", 1.0, 2.5, 2.5, False),
+        *((mode, NAN, None, 2.5, False) for mode in ("auto", "always", "never")),
     ],
 )
-def test_a_model_that_is_clearly_worse_than_both_is_not_served(mape, champion, naive, promoted):
-    verdict = decide("auto", mape, champion, naive, finite=True)
-    assert verdict.promoted is promoted
-    assert f"{champion:.3f}" in verdict.reason
-
-
-def test_a_champion_that_cannot_be_compared_leaves_last_close_as_the_bound():
-    assert decide("auto", 2.5, float("nan"), 2.5, finite=True).promoted
-    refused = decide("auto", 2.6, float("nan"), 2.5, finite=True)
-    assert not refused.promoted
-    assert "cannot be compared" in refused.reason
-
-
-def test_promote_always_and_never_decide_by_themselves():
-    assert decide("always", 99.0, 2.5, 2.5, finite=True).promoted
-    assert not decide("never", 1.0, 2.5, 2.5, finite=True).promoted
-
-
-@pytest.mark.parametrize("mode", ["auto", "always", "never"])
-def test_a_forecast_or_error_that_is_not_finite_is_never_served(mode):
-    assert not decide(mode, 2.0, None, 2.5, finite=False).promoted
-    assert not decide(mode, float("nan"), None, 2.5, finite=True).promoted
+def test_a_model_that_is_clearly_worse_than_champion_and_last_close_is_not_served(
+    mode, mape, champion, naive, promoted
+):
+    assert decide(mode, mape, champion, naive, finite=True).promoted is promoted
+    assert not decide(mode, mape, champion, naive, finite=False).promoted
 
 
 @pytest.fixture

@@ -15,30 +15,30 @@ BOUNDS = {"VALE3": (2.481, 2.50), "PETR4": (3.048, 3.08)}
 
 
 def train(stock, prices, home, *overrides):
+    """The metrics, the folder and the output of a training."""
     chosen = [f"stock={stock}", "source=csv", f"source.path={prices}", *overrides]
     done = run("train.py", *chosen, home=home, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout, done.stdout.splitlines()[-1]
+    folder = Path(done.stdout.splitlines()[-1])
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8")), folder, done.stdout
 
 
 @pytest.mark.parametrize("stock", BOUNDS)
 def test_the_default_recipe_is_as_good_as_last_close(real_prices, home, stock):
-    _, folder = train(stock, real_prices, home, "evaluation.split=reference")
-    metrics = json.loads(Path(folder, "metrics.json").read_text(encoding="utf-8"))
+    metrics, folder, _ = train(stock, real_prices, home, "evaluation.split=reference")
     naive, bound = BOUNDS[stock]
     assert metrics["n_test"] == 407
     assert metrics["naive_mape"] == pytest.approx(naive, abs=5e-4)
     assert metrics["final_mape"] <= bound
-    closes = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-    assert closes["end"] == "2025-07-25", "the published comparison's last session"
-    forecasts = pd.read_csv(f"{folder}/evaluation.csv").pivot(index="cutoff", columns="step", values="y_hat")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["end"] == "2025-07-25", "the published comparison's last session"
+    forecasts = pd.read_csv(folder / "evaluation.csv").pivot(index="cutoff", columns="step", values="y_hat")
     assert (forecasts.nunique(axis=1) == 10).mean() > 0.99, "no flat line, so last close is not repeated"
     assert metrics["final_mape"] != pytest.approx(metrics["naive_mape"], abs=1e-6)
 
 
 def test_the_published_recipe_reports_that_it_loses(real_prices, home):
-    table, folder = train("VALE3", real_prices, home, "experiment=reference")
-    metrics = json.loads(Path(folder, "metrics.json").read_text(encoding="utf-8"))
+    metrics, _, table = train("VALE3", real_prices, home, "experiment=reference")
     assert metrics["n_test"] == 407
     assert metrics["epochs"] == 150
     assert metrics["skill_mape"] < -20

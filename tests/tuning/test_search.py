@@ -1,6 +1,5 @@
 """tune.py: Optuna over trainings, by a validation metric; refusals; several workers on one storage."""
 
-import json
 import shlex
 import shutil
 import sqlite3
@@ -21,7 +20,7 @@ from pregao.settings import REPOSITORY, settings
 from pregao.tuning.config import TuneConfig
 from pregao.tuning.search import Search, tabulate
 from pregao.tuning.space import distributions
-from tests.conftest import SMALL, environment, random_walk, run, settle
+from tests.conftest import SMALL, environment, random_walk, settle
 from tests.postgres import postgres  # noqa: F401 - a fixture
 
 SPACE = "sweep.space={model.hidden_size: 'choice(3, 4, 5)', optimizer.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}"
@@ -127,11 +126,9 @@ def test_a_search_writes_its_trials_its_plots_and_the_command_of_the_best(finish
     assert table["state"].tolist() == ["complete"] * 3
     assert table["val_pinball"].is_monotonic_increasing
     assert table["optimizer.learning_rate"].nunique() == 3, "each trial draws other values"
-    best = found.trials.iloc[0]
-    values = [f"{name}={best[name]}" for name in TWO]
-    assert set(shlex.split(found.command)) == {
-        *("python", "train.py", "stock=VALE3", "start=2015-01-01", "train.init=none", *values)
-    }
+    values = {f"{name}={found.trials.iloc[0][name]}" for name in TWO}
+    given = {"python", "train.py", "stock=VALE3", "start=2015-01-01", "train.init=none"}
+    assert set(shlex.split(found.command)) == given | values
     for picture in ("history.png", "importance.png"):
         assert (found.folder / picture).read_bytes().startswith(b"\x89PNG")
     runs = runs_of("VALE3")
@@ -173,36 +170,11 @@ def test_a_bad_trial_is_pruned_and_a_failed_one_does_not_end_the_search(home, pr
     assert [one["trial"] for one in tags if one.get("pruned") == "True"] == ["1"]
 
 
-@pytest.mark.parametrize(
-    ("storage", "said"),
-    [
-        ("postgresql://me:secret@127.0.0.1:9/studies", "storage=postgresql://…@127.0.0.1:9/studies cannot be used ("),
-        ("sqlite:////proc/no/studies.db", "storage=sqlite:////proc/no/studies.db cannot be used ("),
-        ("bogus://x", "storage=bogus://x cannot be used ("),
-    ],
-)
-def test_an_unusable_storage_is_refused_without_its_password(home, prices, tmp_path, storage, said):
+@pytest.mark.parametrize("storage", ["postgresql://me:secret@127.0.0.1:9/a", "sqlite:////proc/no/a.db", "bogus://x"])
+def test_an_unusable_storage_is_refused_without_its_password(home, prices, tmp_path, storage):
     with pytest.raises(StudyUnavailable) as refused:
         search(tmp_path / "out", configure(prices, f"storage='{storage}'"))
-    assert str(refused.value).startswith(said)
-    assert "secret" not in str(refused.value)
-
-
-# the command
-
-
-@pytest.mark.slow
-def test_the_printed_command_trains_with_the_best(home, prices):
-    small = (*SMALL, "source=csv", f"source.path={prices}", "end=2024-12-30")
-    done = run("tune.py", *small, "trials=2", SPACE, home=home)
-    assert done.returncode == 0, done.stderr
-    command, folder = done.stdout.splitlines()[-2:]
-    best = pd.read_csv(f"{folder}/trials.csv").loc[0, "val_pinball"]
-    _, program, *arguments = shlex.split(command)
-    trained = run(program, *arguments, home=home)
-    assert trained.returncode == 0, trained.stderr
-    with open(f"{trained.stdout.splitlines()[-1]}/metrics.json", encoding="utf-8") as file:
-        assert json.load(file)["val_pinball"] == pytest.approx(best, rel=1e-5)
+    assert str(refused.value).startswith(f"storage={storage.replace('me:secret', '…')} cannot be used (")
 
 
 @pytest.fixture

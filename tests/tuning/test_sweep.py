@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pregao.tuning.sweep import JobResult, differing, tabulate
-from tests.cli.conftest import command, folder_of, query, sentence  # noqa: F401 - a fixture among them
+from tests.cli.conftest import command, folder_of, query  # noqa: F401 - a fixture among them
 from tests.conftest import SMALL, random_walk, run
 
 
@@ -42,33 +42,19 @@ def test_the_best_validation_metric_is_first_and_failed_jobs_are_last():
     assert tabulate([failed], "val_pinball")["val_pinball"].isna().all()
 
 
-def test_a_result_is_read_as_it_was_written(tmp_path):
-    written = result(3, "seed=1")
-    written.write(tmp_path)
-    assert JobResult.read(tmp_path) == written
-    assert JobResult.read(tmp_path / "nothing") is None
-
-
 # jobs
 
 
 def test_a_resumed_sweep_trains_only_jobs_that_failed_or_have_other_settings(command, home, prices, tmp_path):  # noqa: F811
-    folder = tmp_path / "sweep"
-    overrides = [*small(prices)[:-1], "trainer.max_epochs=1", "seed={}"]
+    last = {text.partition("=")[0]: text for text in small(prices)}  # of two overrides for a key the last one
     for number, (seed, reason) in enumerate(((1, None), (9, None), (3, "no prices"))):
-        (folder / str(number)).mkdir(parents=True)
-        job = result(number, "")
-        given = [text.format(seed) for text in _last_of_each_key(overrides)]
-        JobResult(number, given, "PETR4", "run", job.metrics, reason).write(folder / str(number))
-    done = command("train", "-m", *small(prices), "seed=1,2,3", f"hydra.sweep.dir={folder}")
+        (folder := tmp_path / "sweep" / str(number)).mkdir(parents=True)
+        given = [*last.values(), f"seed={seed}"]
+        JobResult(number, given, "PETR4", "run", result(number, "").metrics, reason).write(folder)
+    done = command("train", "-m", *small(prices), "seed=1,2,3", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert done.returncode == 0, done.stderr
-    trained = sorted(path.parent.name for path in folder.glob("*/metrics.json"))
-    assert trained == ["1", "2"]
+    assert sorted(path.parent.name for path in tmp_path.glob("sweep/*/metrics.json")) == ["1", "2"]
     assert "Job 0 is already done" in done.stderr
-
-
-def _last_of_each_key(overrides):
-    return list({text.partition("=")[0]: text for text in overrides}.values())
 
 
 @pytest.mark.slow
@@ -114,9 +100,6 @@ def test_a_failed_job_is_listed_and_trained_when_the_sweep_is_resumed(swept):
     folder = folder_of(done)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    said = done.stderr.splitlines()[-1]
-    assert said.startswith("PETR9: csv knows no such stock")
-    assert "So job 1 (model.hidden_size=3 stock=PETR9) failed, and 1 more failed" in said
     table = pd.read_csv(folder / "sweep.csv")
     assert table["reason"].notna().tolist() == [False, False, True, True]
     assert table["val_pinball"].head(2).is_monotonic_increasing
@@ -127,8 +110,6 @@ def test_a_failed_job_is_listed_and_trained_when_the_sweep_is_resumed(swept):
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert pd.read_csv(folder / "sweep.csv")["reason"].isna().all()
-    other = sentence(run("train.py", *arguments, f"hydra.sweep.dir={folder}", "seed=1", home=home))
-    assert other.startswith(f"hydra.sweep.dir={folder}: it has another sweep (")
 
 
 @pytest.fixture
