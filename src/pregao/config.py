@@ -18,14 +18,14 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.01, le=0.98, allow_inf_nan=False)]
 
 
-def _as_typed(given: object) -> str:
+def _as_text(given: object) -> str:
     # Hydra reads an unquoted 20200101 as a number; the date parser must refuse it with a sentence.
     if given is None:
         raise ValueError("should be a text")
     return str(given)
 
 
-Text = Annotated[str, BeforeValidator(_as_typed)]
+Text = Annotated[str, BeforeValidator(_as_text)]
 
 
 def _not_empty(given: object) -> object:
@@ -51,7 +51,7 @@ class SourceChoices(Choices):
     path: GivenPath | None
 
 
-_OF_THE_KEY = {"extra_forbidden": "there is no such setting", "missing": "this setting is needed"}
+_KEY_ERRORS = {"extra_forbidden": "there is no such setting", "missing": "this setting is needed"}
 
 T = TypeVar("T", bound=Choices)
 
@@ -67,16 +67,16 @@ def parse(kind: type[T], composed: DictConfig | Mapping[str, Any]) -> T:
         return kind.model_validate(values)
     except ValidationError as error:
         raise InvalidChoice(
-            f"{'; '.join(map(_defect, error.errors()))}. The choices and their meaning: --help, or conf/."
+            f"{'; '.join(map(_sentence, error.errors()))}. The choices and their meaning: --help, or conf/."
         ) from None
     except OmegaConfBaseException as error:
         raise InvalidChoice(f"The configuration does not resolve: {error}. The choices: --help, or conf/.") from None
 
 
-def _defect(error: Mapping[str, Any]) -> str:
+def _sentence(error: Mapping[str, Any]) -> str:
     key = ".".join(map(str, error["loc"]))
-    if error["type"] in _OF_THE_KEY:
-        return f"{key}: {_OF_THE_KEY[error['type']]}"
+    if error["type"] in _KEY_ERRORS:
+        return f"{key}: {_KEY_ERRORS[error['type']]}"
     wanted = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if isinstance(error["input"], Mapping):  # the rule names the keys of the group itself
         return f"{key}: {wanted}" if key else wanted

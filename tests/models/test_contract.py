@@ -11,7 +11,16 @@ from torch import nn
 from pregao.config import CONF
 from pregao.data.volatility import NAMES
 from pregao.models.base import ForecastModel, gaussian_quantiles
-from pregao.models.choices import TARGET, build_model, checked, choices_of, current, model_class, same_model, with_data
+from pregao.models.choices import (
+    TARGET,
+    build_model,
+    checked,
+    choices_of,
+    model_class,
+    same_model,
+    with_current_names,
+    with_data,
+)
 from pregao.models.recurrent import RecurrentModel
 from pregao.testing import check_model
 
@@ -157,7 +166,7 @@ def test_choices_of_version_0_1_build_the_same_model():
     old = {"scaling": "window", "cell": "gru", "hidden_size": 8, "num_layers": 2, "dropout": 0.0, "shrinkage": 0.5}
     new = {TARGET: "pregao.models.recurrent.RecurrentModel", **{key: old[key] for key in list(old)[1:]}}
     complete = old | {"horizon": 10, "inputs": "ohlc"}
-    assert current(old) == new
+    assert with_current_names(old) == new
     assert isinstance(build_model(complete), RecurrentModel)
     assert same_model(complete, with_data(new, horizon=10, inputs="ohlc"))
     assert not same_model(complete, with_data(new, horizon=9, inputs="ohlc"))

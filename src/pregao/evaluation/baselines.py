@@ -137,10 +137,10 @@ class FittedBaseline(Generic[Fit]):
         """
         baseline, n = self.baseline, len(closes)
         if horizon < 1:
-            raise baseline.refused(f"was asked {horizon} sessions ahead; allowed are 1 and more.")
+            raise baseline.refused(f"was asked to forecast {horizon} sessions ahead; allowed are 1 and more.")
         if len(origins) and not 0 <= origins.min() <= origins.max() < n:
-            asked = f"{origins.min()} to {origins.max()} of {n} closes"
-            raise baseline.refused(f"was asked for origins {asked}; allowed are 0 to {n - 1}.")
+            requested = f"{origins.min()} to {origins.max()} of {n} closes"
+            raise baseline.refused(f"was asked for origins {requested}; allowed are 0 to {n - 1}.")
         logs = baseline.logs(closes[: origins.max() + 1] if len(origins) else closes[:1])
         moves = baseline.log_returns(self.parameters, logs, origins, horizon, levels)
         with np.errstate(over="ignore", invalid="ignore"):

@@ -187,12 +187,12 @@ def baseline_forecasts(
     A baseline that cannot be fitted on a stock (such as one whose price never changes) is left out of all stocks, with
     a warning.
     """
-    baselines, asked = {name: BASELINES[name] for name in names}, []
+    baselines, arguments = {name: BASELINES[name] for name in names}, []
     for stock, place in windows.by_stock():
         table = prices[stock]
         past = table.loc[table["date"] < until, "close"]
-        asked.append((baselines, past, table, windows.cutoffs[place], windows.horizon))
-    parts = map_stocks(stock_forecasts, asked)
+        arguments.append((baselines, past, table, windows.cutoffs[place], windows.horizon))
+    parts = map_stocks(stock_forecasts, arguments)
     found = {}
     for name in names:
         refusals = [refused[name] for _, refused in parts if name in refused]

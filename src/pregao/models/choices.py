@@ -70,7 +70,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: `_target_` is not a model, or a choice is not allowed (pydantic's ValidationError).
     """
-    given = current(given)
+    given = with_current_names(given)
     if not isinstance(given.get(TARGET), str):
         raise ValueError(f"{TARGET} is missing: choose a model of conf/model, as in model=lstm")
     choices = choices_of(model_class(given[TARGET]))
@@ -96,13 +96,13 @@ def build_model(network: Mapping[str, Any]) -> ForecastModel:
         ValueError: `_target_` is not a model.
         TypeError: an argument is missing or unknown.
     """
-    arguments = current(network)
+    arguments = with_current_names(network)
     return model_class(arguments.pop(TARGET))(**arguments)
 
 
 def as_params(network: Mapping[str, Any]) -> dict[str, Any]:
     """A model's arguments under MLflow's parameter names."""
-    arguments = current(network)
+    arguments = with_current_names(network)
     return {"model": arguments.pop(TARGET), **arguments}
 
 
@@ -116,7 +116,7 @@ def _complete(network: Mapping[str, Any]) -> dict[str, Any]:
     return checked({name: value for name, value in network.items() if name not in FROM_DATA}) | from_data
 
 
-def current(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_current_names(given: Mapping[str, Any]) -> dict[str, Any]:
     """Choices in this version's names; version 0.1 had `scaling` for `_target_`, and null for an absent choice."""
     scaling = given.get("scaling")
     if scaling not in _OLD_CLASSES or TARGET in given:

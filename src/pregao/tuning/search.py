@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pregao.config import flat, parse
 from pregao.data.windows import border_rule
 from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable, first_line
-from pregao.models.choices import current
+from pregao.models.choices import with_current_names
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.tracking import runs
@@ -242,7 +242,7 @@ def _with_current_names(asked: Mapping[str, str]) -> dict[str, str]:
     prefix = "model."
     model = {key.removeprefix(prefix): json.loads(text) for key, text in asked.items() if key.startswith(prefix)}
     others = {key: text for key, text in asked.items() if not key.startswith(prefix)}
-    return others | {f"{prefix}{name}": json.dumps(value) for name, value in current(model).items()}
+    return others | {f"{prefix}{name}": json.dumps(value) for name, value in with_current_names(model).items()}
 
 
 def tabulate(trials: Sequence[FrozenTrial], metric: str) -> pd.DataFrame:
