@@ -12,7 +12,7 @@ from pregao.forecasting.writer import SECONDS_BETWEEN_TRIES
 from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
-from tests.api.conftest import POLL, client_of, until
+from tests.api.conftest import client_of
 from tests.conftest import random_walk, with_ranges
 from tests.forecasting.conftest import register
 from tests.models.test_trained import trained_model
@@ -100,40 +100,50 @@ def test_a_cached_answer_is_used_until_another_model_is_served(shared, stocks, t
     assert found["forecast"] != first["forecast"]
 
 
-def test_an_answer_is_cached_for_its_time_and_an_unrecorded_one_until_the_next_try(shared, stocks, monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """The time of the app, `ahead` seconds from now."""
+    found = SimpleNamespace(ahead=0.0)
+    found.time = lambda: time.time() + found.ahead
+    for module in ("forecasts", "price_cache"):
+        monkeypatch.setattr(f"pregao.api.{module}.time", found)
+    return found
+
+
+def test_an_answer_is_cached_for_its_time_and_an_unrecorded_one_until_the_next_try(shared, stocks, clock):
     async def write(record):
         return False
 
-    def cached(moment):
-        """Whether it would be used at this time; a clock that was ahead and has been set right is before `since`."""
-        with monkeypatch.context() as patch:
-            patch.setattr("pregao.api.forecasts.time", SimpleNamespace(time=lambda: moment))
-            return forecasts.cached_answer("PETR4") is not None
+    def cached(ahead):
+        """Whether the answer is used then; a negative time is that of a clock that has been set right."""
+        clock.ahead = ahead
+        return forecasts.cached_answer("PETR4") is not None
 
     with client_of(stocks, "retry=300") as client:
         forecasts = client.service.forecasts
         for recorded, seconds in ((True, 300), (False, SECONDS_BETWEEN_TRIES)):
             assert predict(client, stock="PETR4")["recorded"] is recorded
-            now = time.time()
-            assert [cached(now + after) for after in (-100, seconds - 3, seconds + 1)] == [False, True, False]
+            assert [cached(ahead) for ahead in (-100, seconds - 4, seconds + 1, 0)] == [False, True, False, True]
             forecasts._answers.clear()
             forecasts.log = SimpleNamespace(write=write)
 
 
-def test_new_prices_are_used_after_the_time_of_a_retry_and_missing_ones_are_reported(shared, stocks):
+def test_new_prices_are_used_after_the_time_of_a_retry_and_missing_ones_are_reported(shared, stocks, clock):
     file = stocks / "PETR4.csv"
     table = pd.read_csv(file)
     table.iloc[:-1].to_csv(file, index=False)
-    with client_of(stocks, "retry=1", POLL) as client:
+    with client_of(stocks, "retry=300") as client:
         before = predict(client, stock="PETR4")
         table.to_csv(file, index=False)
         assert predict(client, stock="PETR4") == before
-        after = until(lambda: predict(client, stock="PETR4"), lambda found: found["as_of"] == "2024-12-30")
+        clock.ahead = 301
+        after = predict(client, stock="PETR4")
         expected = forecast_stock("PETR4", "csv", stocks).as_json()["forecast"]
-        assert (after["stale"], after["forecast"]) == (False, expected)
+        assert (after["as_of"], after["stale"], after["forecast"]) == ("2024-12-30", False, expected)
         file.unlink()
-        stale = until(lambda: predict(client, stock="PETR4"), lambda found: found["stale"])
-    assert (stale["as_of"], stale["forecast"]) == ("2024-12-30", after["forecast"])
+        clock.ahead = 602
+        stale = predict(client, stock="PETR4")
+    assert (stale["as_of"], stale["stale"], stale["forecast"]) == ("2024-12-30", True, after["forecast"])
     [reason] = stale["source"]["reasons"]
     assert "PETR4: csv knows no such stock" in reason
     assert str(stocks) not in reason
