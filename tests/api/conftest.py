@@ -26,7 +26,7 @@ from pregao.cli import command as cli
 from pregao.config import parse
 from pregao.models.trained import TrainedModel, Window
 from pregao.settings import REPOSITORY
-from tests.conftest import environment, random_walk
+from tests.conftest import environment, random_walk, settle
 
 SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2}
 RANGE = {"inicio": "2015-01-01", "fim": "2024-12-30"}
@@ -93,9 +93,11 @@ def client_of(prices, *overrides):
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+        url = f"http://127.0.0.1:{port}"
+        with pytest.MonkeyPatch.context() as patch, httpx.Client(base_url=url, timeout=120) as client:
+            patch.setattr("pregao.forecasting.writer.SECONDS_TO_WRITE", 60)  # a slow machine records forecasts too
             client.service = service = app.state.service
-            until(lambda: server.started and service.forecasts.ready and service.log.writer.log.preparations, bool)
+            until(lambda: server.started and service.forecasts.ready, bool)
             yield client
     finally:
         server.should_exit = True
@@ -111,12 +113,12 @@ def folder_of_prices(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def shipped_client(tmp_path_factory, folder_of_prices):
+def shipped_client(tmp_path_factory, folder_of_prices, empty_database):
     """The app in a home with the models that ship."""
     with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("api") / "home"
+        home = settle(tmp_path_factory.mktemp("api"), empty_database, patch)
+        patch.undo()
         patch.setenv("PREGAO_HOME", str(home))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         with client_of(folder_of_prices) as client:
             client.home = home
             yield client
