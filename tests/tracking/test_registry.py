@@ -89,6 +89,7 @@ def registered(tmp_path_factory, empty_database):
         with runs.start_run(vale3, "run") as run:
             assert [registry.register(run, vale3, folder / "model") for _ in range(2)] == [1, 2]
         registry.set_champion(vale3, 1)
+        mlflow_client().set_registered_model_alias("VALE3", "tested", "2")
         yield run
 
 
