@@ -49,7 +49,7 @@ def ask(*changes, symbol, retry=0.0, clients=1, card=CARD):
 
 
 def nothing():
-    """A change of the source that is none."""
+    """Leave the source unchanged."""
 
 
 def test_clients_that_ask_together_share_one_download(source, vale3):
