@@ -59,13 +59,14 @@ def test_the_range_is_the_garman_klass_estimate():
     assert column(prices, "range_5")[1] == pytest.approx(root_mean([first, second]), rel=1e-6)
 
 
-def test_the_long_run_decays_by_the_half_life_from_the_typical_volatility():
-    found = column({"close": path(RETURNS)}, "long_run", typical=0.04)
+@pytest.mark.parametrize("returns", [np.array(RETURNS), draws(SPAN + 200)], ids=["short", "longer than the span"])
+def test_the_long_run_decays_by_the_half_life_from_the_typical_volatility(returns):
+    found = column({"close": path(returns)}, "long_run", typical=0.04)
     assert found[0] == pytest.approx(0.04)
-    weights = [0.5 ** (age / HALF_LIFE) for age in range(6)]
-    prior = PRIOR_SESSIONS * 0.5 ** (6 / HALF_LIFE)
-    weighted = sum(weight * r * r for weight, r in zip(weights, RETURNS[::-1], strict=True))
-    expected = math.sqrt((weighted + prior * 0.04**2) / (sum(weights) + prior))
+    recent = returns[::-1][:SPAN]
+    weights = 0.5 ** (np.arange(len(recent)) / HALF_LIFE)
+    prior = PRIOR_SESSIONS * 0.5 ** (len(recent) / HALF_LIFE)
+    expected = math.sqrt((weights @ recent**2 + prior * 0.04**2) / (weights.sum() + prior))
     assert found[-1] == pytest.approx(expected, rel=1e-6)
     assert volatilities({"close": [50.0, 51.0]}, "window")[0, 0] == TYPICAL_VOLATILITY
 

@@ -148,6 +148,13 @@ def test_returns_that_are_too_large_for_a_price_are_refused():
         LastClose().fit(closes).quantiles(closes, np.array([39]), 10)
 
 
+def test_a_class_with_a_name_is_registered(monkeypatch):
+    monkeypatch.setattr("pregao.evaluation.baselines.BASELINES", registered := {})
+    halved = type("Halved", (LastClose,), {"name": "halved"})
+    type("Unnamed", (halved,), {})
+    assert registered == {"halved": halved}
+
+
 # --- the simple ones ---
 
 

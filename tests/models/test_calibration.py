@@ -23,6 +23,8 @@ def test_a_score_is_the_distance_from_the_median_in_half_widths_of_the_90_percen
     twice = median * (at(quantiles, 0.95) / median) ** 2
     assert band_scores(twice, quantiles) == pytest.approx(np.full((1, 10), 2.0))
     assert np.isnan(band_scores(np.full((1, 10), np.nan), quantiles)).all()
+    skewed = np.where(quantiles > median[..., None], quantiles**2 / median[..., None], quantiles)
+    assert band_scores(at(skewed, 0.95), skewed) == pytest.approx(np.full((1, 10), 2 / 1.5))
 
 
 @pytest.mark.parametrize(("windows", "level"), [(5, 1.0), (9, 1.0), (18, 0.95), (900, 0.901)])
