@@ -1,4 +1,4 @@
-"""Small tables, a separate home for each test, and local servers in place of Yahoo and B3."""
+"""Small tables, a separate home for each test, and local servers of Yahoo and B3."""
 
 import errno
 import json

@@ -225,19 +225,19 @@ def test_yearly_monthly_and_daily_files_of_a_folder_are_merged_without_the_netwo
     assert closes["close"].tolist() == [20.0, 21.0, 22.0, 23.0]
 
 
-def test_what_a_folder_lacks_or_has_damaged_is_refused(quotes, b3, tmp_path):
-    for error, found, ask in (
-        (UnknownStock, "asked the cash market of 2024", lambda: Downloader("b3", quotes).prices("PETR4", "2024-01-01")),
-        (UnknownStock, "source=sample", lambda: Downloader("b3").prices("SP500", "2010-01-01")),
-        (InvalidChoice, "/nowhere", lambda: Downloader("b3", "/nowhere")),
-        (PricesUnavailable, "no file like", lambda: Downloader("b3", tmp_path).prices("VALE3", "2024-01-01")),
+def test_what_a_folder_lacks_or_has_damaged_is_refused(quotes, mine, b3, tmp_path):
+    with pytest.raises(InvalidChoice, match="/nowhere"):
+        Downloader("b3", "/nowhere")
+    bad = tmp_path / "COTAHIST_D02022024.TXT"
+    bad.write_bytes(text([record(date(2024, 2, 1))], counted=1745))
+    for error, found, path, stock in (
+        (UnknownStock, "asked the cash market of 2024", quotes, "PETR4"),
+        (UnknownStock, "source=sample", None, "SP500"),
+        (PricesUnavailable, "no file like", tmp_path / "mine", "VALE3"),
+        (BadQuotesFile, bad.name, tmp_path, "VALE3"),
     ):
         with pytest.raises(error, match=found):
-            ask()
-    bad = quotes / "COTAHIST_D02022024.TXT"
-    bad.write_bytes(text([record(date(2024, 2, 1))], counted=1745))
-    with pytest.raises(BadQuotesFile, match=r"COTAHIST_D02022024\.TXT"):
-        Downloader("b3", quotes).prices("VALE3", "2024-01-01")
+            Downloader("b3", path).prices(stock, "2024-01-01")
     assert bad.exists()
     assert b3.asked == []
 

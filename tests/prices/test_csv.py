@@ -25,14 +25,10 @@ def read(file, content, symbol):
 @pytest.mark.parametrize(
     "content",
     [
-        GOOD,
-        "\ufeff" + GOOD,
-        GOOD.replace("\n", "\r\n"),
-        GOOD.replace("date,close", " Date ,Close"),
-        GOOD.replace("\n", "\n\n"),
+        *(GOOD, "\ufeff" + GOOD, GOOD.replace("date,close", " Date ,Close")),
+        *(GOOD.replace("\n", ending) for ending in ("\r\n", "\n\n")),
         GOOD.replace("2024-01-03", "2024-01-03 00:00:00-03:00"),
     ],
-    ids=["plain", "byte order mark", "windows lines", "capitals", "blank lines", "time of day"],
 )
 def test_spellings_of_a_csv_are_read_alike_and_absent_columns_are_nan(file, vale, content):
     table = read(file, content, vale)

@@ -86,9 +86,7 @@ def test_a_likely_split_is_listed_and_applied_only_after_it_is_confirmed(tmp_pat
     assert "jumps like" not in report(*asked, "confirm=2024-03-07:2")
 
 
-@pytest.mark.parametrize(
-    "text", ["2024-03-07", "soon:2", *(f"2024-03-07:{ratio}" for ratio in ("", 0, "1/0", 1, 1001))]
-)
+@pytest.mark.parametrize("text", ["2024-03-07", "soon:2", *(f"2024-03-07:{n}" for n in ("", 0, "1/0", 1, 1001))])
 def test_a_bad_confirmation_is_refused_before_anything_is_stored(home, vale, text):
     with pytest.raises(InvalidChoice, match="DATE:RATIO"):
         confirm(vale, text)
