@@ -199,7 +199,7 @@ class FakeB3:
     def __init__(self):
         self.files, self.asked = {}, []
         self.status, self.modified, self.kind = 200, WRITTEN, "application/x-zip-compressed"
-        self.hangs, self.break_after, self.stalls = False, None, False
+        self.hangs, self.break_after, self.stalls, self.ranges = False, None, False, True
         self.closing = Event()
 
     def put(self, name, content, folder):
@@ -215,7 +215,7 @@ class FakeB3:
         if headers.get("If-Modified-Since") == modified:
             handler.send_response(304)
             return handler.end_headers()
-        if headers.get("Range") and headers.get("If-Range") == modified:
+        if self.ranges and headers.get("Range") and headers.get("If-Range") == modified:
             first = int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
         if first >= len(content):
             return handler.send_error(416)

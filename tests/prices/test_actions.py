@@ -116,12 +116,17 @@ def test_the_jump_is_from_the_close_to_the_next_open():
     table = unsplit(walk(), 60, 2)
     table.loc[60, "close"] *= 1.12  # the first session after the split closes far above its open
     assert [str(split) for split in likely_splits(table)] == [f"2:1 on {table['date'].iloc[60].date()}"]
+    (found,) = likely_splits(unsplit(walk(), 5, 10))  # with fewer sessions before it
+    assert found.ratio == 10
 
 
-def test_a_crash_or_a_table_without_volumes_is_not_a_likely_split():
-    table = unsplit(walk(), 60, 2, volume_too=False)
-    assert likely_splits(table) == []
-    assert likely_splits(table.assign(volume=table["volume"].where(table.index < 60, table["volume"] * 6))) == []
+def test_a_jump_with_another_volume_or_without_volumes_is_not_a_likely_split():
+    def with_volume(table, factor):
+        return table.assign(volume=table["volume"].where(table.index < 60, table["volume"] * factor))
+
+    assert likely_splits(unsplit(walk(), 60, 2, volume_too=False)) == []
+    assert likely_splits(with_volume(unsplit(walk(), 60, 2, volume_too=False), 6)) == []
+    assert likely_splits(with_volume(unsplit(walk(), 60, 100), 0.13)) == []
     assert likely_splits(unsplit(walk(), 60, 2).assign(volume=float("nan"))) == []
     assert [likely_splits(walk().head(n)) for n in (0, 1, 2)] == [[], [], []]
 

@@ -30,10 +30,10 @@ def test_dates_of_only_one_source_are_listed_within_the_common_range():
 
 
 def test_a_split_that_only_one_source_has_applied_is_one_run_of_dates():
-    first = prices_of([20.0, 22.0, 24.0, 13.0, 12.0, 12.5])
-    second = prices_of([10.0, 11.0, 12.0, 13.0, 12.0, 12.4])
+    first = prices_of([20.0, 22.0, 24.0, 13.0, 20.0, 12.5])
+    second = prices_of([10.0, 11.0, 12.0, 13.0, 10.0, 12.4])
     stretches = compare(first, second, NAMES, 0.1).stretches
-    assert stretches["dates"].tolist() == [3, 1]
-    assert stretches["ratio"].tolist() == pytest.approx([2.0, 1.00806], abs=1e-4)
+    assert stretches["dates"].tolist() == [3, 1, 1]
+    assert stretches["ratio"].tolist() == pytest.approx([2.0, 2.0, 1.00806], abs=1e-4)
     assert stretches["until"].iloc[0] == pd.Timestamp("2024-01-04")
     assert compare(first, first, NAMES, 0.1).stretches.empty

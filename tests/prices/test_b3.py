@@ -112,15 +112,18 @@ def test_years_before_the_real_or_without_a_finished_session_are_not_requested(b
     assert paths(b3) == ["/COTAHIST_A2023.ZIP", "/COTAHIST_A1994.ZIP"]  # the first year in reais
 
 
-@pytest.mark.parametrize("same_file", [True, False])
-def test_an_interrupted_download_resumes_unless_the_file_has_changed(published, folder, vale, same_file):
+@pytest.mark.parametrize(("seconds", "ranges"), [(0, True), (86400, True), (0, False)])
+def test_an_interrupted_download_resumes_if_the_server_does_and_the_file_is_the_same(
+    published, folder, vale, seconds, ranges
+):
     published.break_after = 150
     assert "the transfer ended after " in refused(vale)
     (part,) = folder.glob("*.part")
     size = part.stat().st_size
     assert size >= 150
     published.break_after = None
-    published.modified += 0 if same_file else 86400
+    published.modified += seconds
+    published.ranges = ranges
     assert len(history(vale)) == 4
     assert published.asked[-1][1] == f"bytes={size}-"
     assert names(folder) == [YEAR]
@@ -211,8 +214,8 @@ def quotes(tmp_path, finished):
     return files
 
 
-def add_day(quotes, day, close, especi):
-    content = text([record(day, close=close, especi=especi)], generated=f"{day:%Y%m%d}")
+def add_day(quotes, day, close, especi, dismes=100):
+    content = text([record(day, close=close, especi=especi, dismes=dismes)], generated=f"{day:%Y%m%d}")
     (quotes / f"COTAHIST_D{day:%d%m%Y}.TXT").write_bytes(content)
 
 
@@ -251,13 +254,12 @@ def test_known_splits_and_dividends_adjust_the_prices(quotes, vale, caplog):
     assert "B3 marks" not in caplog.text  # Yahoo covers the marked day
 
 
-def test_unknown_dividends_are_reported_on_their_first_day(quotes, caplog):
-    for day in (2, 5):
-        add_day(quotes, date(2024, 2, day), 49.0, "ON  ED  NM")
-    prices = Downloader("b3", quotes).prices("VALE3", "2024-01-01")
-    assert prices.closes["close"].tolist()[0] == 20.0
-    assert "VALE3: dividends are unknown; B3 marks 1 without their amounts (2024-02-02)" in caplog.text
-    assert "VALE3: b3 has no adj_close: close is used, not adjusted for dividends." in prices.warnings
+def test_unknown_dividends_of_the_range_are_reported_on_their_first_days(quotes):
+    for day, dismes in (1, 100), (2, 101), (5, 101), (6, 102):
+        add_day(quotes, date(2024, 2, day), 49.0, "ON  ED  NM", dismes)
+    prices = Downloader("b3", quotes).prices("VALE3", "2024-02-02")
+    assert prices.closes["close"].tolist() == [49.0]
+    assert "dividends are unknown; B3 marks 2 without their amounts (2024-02-02, 2024-02-06)" in prices.warnings[0]
 
 
 def test_a_bonus_is_reported_until_it_is_confirmed(quotes, vale, caplog):

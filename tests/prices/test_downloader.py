@@ -221,9 +221,10 @@ def test_auto_falls_back_from_yahoo_to_stored_quotes_and_logs_each_step_once(yah
         (CLOSES[:3], CLOSES[:3], "cache", True, "b3: the stored quotes end on 2024-01-04"),
         (CLOSES[:3], CLOSES, "b3", False, "yahoo: no network"),
         (None, CLOSES[:2], "b3", True, "yahoo: no network"),
+        ([20.0, 20.1, 2.01], [20.0, 20.1, 2.01, 2.02], "b3", False, "yahoo: no network"),
         ([20.0, 20.1, 20.2], [20.0, 20.1, 20.2, 2.02], "cache", True, "10:1 on 2024-01-05"),
     ],
-    ids=["not newer", "newer", "not up to date", "a likely split"],
+    ids=["not newer", "newer", "not up to date", "a likely split in both", "a likely split"],
 )
 def test_auto_uses_stored_quotes_only_if_they_are_newer_than_the_cache(
     yahoo_says, stored, cache, vale, cached, quotes, source, stale, reason
