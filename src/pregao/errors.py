@@ -43,6 +43,28 @@ class InvalidSymbol(PregaoError):
         )
 
 
+class OddLot(InvalidSymbol):
+    """A ticker of the odd-lot market."""
+
+    def __init__(self, asked: str, stock: str) -> None:
+        PregaoError.__init__(
+            self,
+            f"stock={asked[:40]!r} is the odd-lot market of {stock}, whose few trades have other prices. Ask for "
+            f"stock={stock}.",
+        )
+
+
+class NotAStock(InvalidSymbol):
+    """A name of a B3 index."""
+
+    def __init__(self, asked: str, samples: Iterable[str]) -> None:
+        PregaoError.__init__(
+            self,
+            f"stock={asked[:40]!r} is an index, and only stocks are forecast. Ask for a fund that follows it, such as "
+            f"stock=BOVA11, or for a sample: {' or '.join(samples)}.",
+        )
+
+
 class InvalidDates(PregaoError):
     """A date that is not ISO 8601, or a range that ends before it starts."""
 

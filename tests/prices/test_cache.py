@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pregao.errors import PricesUnavailable
-from pregao.prices.cache import is_fresh, refuse_shorter
+from pregao.prices.cache import is_fresh, refuse_worse
 from tests.prices.conftest import prices_of
 
 CLOSES = [10.0, 11.123456789012345, 12.0]  # until Thursday 2024-01-04
@@ -72,7 +72,7 @@ def test_a_history_is_fresh_if_it_reaches_the_last_session_until_the_end(
 def test_a_download_may_lack_five_rows_but_no_session_at_the_end(vale, tmp_path):
     stored = prices_of([10.0] * 20)
     for download, previous in (stored[:2], None), (stored, stored), (stored[5:], stored):
-        refuse_shorter(vale, download, previous, tmp_path)
+        refuse_worse(vale, download, previous, tmp_path)
     for download, rows in (stored[6:], "14 rows"), (stored[:-1], "19 rows up to 2024-01-26"):
         with pytest.raises(PricesUnavailable, match=rf"{rows}.* has 20 rows"):
-            refuse_shorter(vale, download, stored, tmp_path)
+            refuse_worse(vale, download, stored, tmp_path)

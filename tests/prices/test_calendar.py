@@ -24,25 +24,25 @@ def test_sessions_are_naive_days_of_the_market_and_both_ends_count():
     ("now", "last"),
     [
         (at("2024-05-10 09:59"), "2024-05-09"),
-        (at("2024-05-10 17:59:59"), "2024-05-09"),
-        (at("2024-05-10 18:00"), "2024-05-10"),  # New York has summer time: regular trading ended at 17:00
-        (at("2026-11-19 17:59"), "2026-11-18"),  # New York has standard time
-        (at("2026-11-19 18:00"), "2026-11-19"),
-        (at("2025-03-05 17:59"), "2025-02-28"),  # Ash Wednesday, after two days of carnival
+        (at("2024-05-10 18:44:59"), "2024-05-09"),
+        (at("2024-05-10 18:45"), "2024-05-10"),  # New York has summer time: regular trading ended at 17:00
+        (at("2026-11-19 18:44"), "2026-11-18"),  # New York has standard time
+        (at("2026-11-19 18:45"), "2026-11-19"),
+        (at("2025-03-05 18:44"), "2025-02-28"),  # Ash Wednesday, after two days of carnival
         (at("2024-12-24 23:59"), "2024-12-23"),  # a holiday
-        (at("2024-05-11 05:59", ZoneInfo("Asia/Tokyo")), "2024-05-09"),
-        (at("2024-05-11 06:00", ZoneInfo("Asia/Tokyo")), "2024-05-10"),
+        (at("2024-05-11 06:44", ZoneInfo("Asia/Tokyo")), "2024-05-09"),
+        (at("2024-05-11 06:45", ZoneInfo("Asia/Tokyo")), "2024-05-10"),
         (at("2024-05-12 12:00", UTC), "2024-05-10"),  # a Sunday
     ],
 )
-def test_a_session_is_finished_from_18_00_in_sao_paulo_in_any_time_zone(now, last):
+def test_a_close_is_final_from_18_45_in_sao_paulo_in_any_time_zone(now, last):
     assert str(calendar.last_finished_session("BVMF", now)) == last
     assert calendar.last_session_until("BVMF", date(2024, 5, 12)) == date(2024, 5, 10)
 
 
 def test_the_next_close_is_after_the_moment():
-    assert calendar.next_close("BVMF", at("2024-05-10 17:59")) == at("2024-05-10 18:00")
-    assert calendar.next_close("BVMF", at("2024-05-10 18:00")) == at("2024-05-13 18:00")
+    assert calendar.next_close("BVMF", at("2024-05-10 18:44")) == at("2024-05-10 18:45")
+    assert calendar.next_close("BVMF", at("2024-05-10 18:45")) == at("2024-05-13 18:45")
 
 
 def test_next_sessions_skip_weekends_and_holidays_and_start_after_the_day():

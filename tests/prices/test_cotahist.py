@@ -67,9 +67,11 @@ def test_the_size_of_a_block_changes_nothing_but_the_number_of_lines_read(path, 
     ("fields", "kept"),
     [
         *(({"bdi": bdi}, True) for bdi in ("02", "08", "12", "14", "34")),
-        *(({"bdi": bdi}, False) for bdi in ("10", "22", "58", "96")),
+        *(({"bdi": bdi}, False) for bdi in ("10", "22", "96")),
         *(({"market": market}, False) for market in ("012", "020", "030", "070")),
         ({"currency": "CR$"}, False),
+        ({"bdi": "58", "especi": "PN      N2"}, True),
+        ({"bdi": "58", "especi": "CPA     MB"}, False),  # a certificate
     ],
 )
 def test_only_round_lots_of_the_cash_market_in_reais_are_read(path, fields, kept):
@@ -160,9 +162,9 @@ def test_incomplete_real_samples_are_refused(real_quotes, name, reason):
 @pytest.mark.parametrize(
     ("name", "year", "records", "kept", "ticker", "close"),
     [
-        ("COTAHIST_D08112024.ZIP", 2024, 12_226, 1_324, "VALE3", 60.63),
+        ("COTAHIST_D08112024.ZIP", 2024, 12_226, 1_325, "VALE3", 60.63),
         ("COTAHIST_D25062021.TXT", 2021, 7_518, 1_074, "VALE3", 112.4),
-        ("DemoCotacoesHistoricas12022003.txt", 2003, 551, 183, "UGPA3", 0.02),
+        ("DemoCotacoesHistoricas12022003.txt", 2003, 551, 184, "UGPA3", 0.02),
     ],
 )
 def test_real_samples_are_read_completely(real_quotes, name, year, records, kept, ticker, close):

@@ -47,7 +47,6 @@ def test_a_clean_table_is_returned_unchanged(vale):
         (appended(5, volume=999.0), "repeated rows: 1 (2024-01-09)", [*[100.0] * 5, 999.0]),  # Yahoo's live row
         (prices_of(CLOSES).iloc[[1, 0, 2, 3, 4, 5]], "rows out of order: 1 (2024-01-02)", [100.0] * 6),
         (changed(2, close=None), "rows without a close: 1 (2024-01-04)", [100.0] * 5),
-        (changed(2, adj_close=None), "rows without a close: 1 (2024-01-04)", [100.0] * 5),
         (changed(1, open=0.0), "open, high or low of zero: 1 (2024-01-03)", [100.0] * 6),
     ],
 )

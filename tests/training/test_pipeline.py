@@ -297,7 +297,10 @@ def test_a_champion_of_another_window_size_is_compared_if_possible(champion, hom
 
 def test_a_champion_that_needs_a_longer_history_or_is_damaged_is_not_compared(home, prices, caplog):
     run(home / "outputs/VALE3/1", prices, "data.lookback=200")
-    verdict = run(home / "outputs/VALE3/2", prices, "start=2024-08-01", "promote=auto").verdict
+    short = prices.parent / "short"
+    short.mkdir()
+    pd.read_csv(prices / "VALE3.csv").tail(105).to_csv(short / "VALE3.csv", index=False)
+    verdict = run(home / "outputs/VALE3/2", short, "promote=auto").verdict
     assert "the previous champion cannot be compared" in verdict.reason
     assert "it needs a longer history" in caplog.text
     for file in (home / "mlruns").rglob("*.safetensors"):

@@ -15,11 +15,11 @@ from pregao.dashboard.language import choose, day, language, number, say
 from pregao.dashboard.refusals import guarded
 from pregao.dashboard.state import cached, configuration, forecast_writer
 from pregao.dashboard.stocks import choose_stock
-from pregao.dashboard.uploads import as_source_csv, bare_closes, closes_in, has_dates
 from pregao.errors import InvalidCloses
 from pregao.forecasting.compose import Forecast, forecast_closes, forecast_stock
 from pregao.forecasting.writer import ForecastWriter
 from pregao.models.trained import MOST_CLOSES
+from pregao.prices.brazilian import as_source_csv, bare_closes, closes_in, has_dates
 from pregao.prices.symbols import SHARED, Symbol
 
 RECENT = 60

@@ -1,6 +1,7 @@
 """LightningDataModule: histories → windows → batches. A batch is one indexing of in-memory tensors."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from functools import partial
 from typing import cast
 
@@ -11,6 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampl
 
 from pregao.data.batch import Batch, WindowDataset
 from pregao.data.panel import ALL_PARTS, Panel, build_panel
+from pregao.data.seeds import ORDER, derived
 from pregao.data.windows import BorderRule, Windows
 
 
@@ -39,6 +41,7 @@ class PricesDataModule(pl.LightningDataModule):
         seed: of the order of the training windows.
         typical: typical volatility of the model that training starts from; None estimates it from the training part.
         needed: parts that must not be empty.
+        since: the first day of the windows; earlier sessions serve only the measures. None for all days.
 
     Attributes:
         panel: the windows, after `setup`.
@@ -58,13 +61,21 @@ class PricesDataModule(pl.LightningDataModule):
         seed: int,
         typical: float | None = None,
         needed: Sequence[str] = ALL_PARTS,
+        since: date | None = None,
     ) -> None:
         super().__init__()
         self.load = load
         self.batch_size = batch_size
         self.seed = seed
         self._build = partial(
-            build_panel, lookback=lookback, horizon=horizon, inputs=inputs, rule=split, typical=typical, needed=needed
+            build_panel,
+            lookback=lookback,
+            horizon=horizon,
+            inputs=inputs,
+            rule=split,
+            typical=typical,
+            needed=needed,
+            since=since,
         )
 
     def prepare_data(self) -> None:
@@ -85,7 +96,7 @@ class PricesDataModule(pl.LightningDataModule):
         """Batches in an order set by seed and epoch; the processes share each batch."""
         rank, processes = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         dataset = self._dataset(self.panel.split.train)
-        order: DistributedSampler[Batch] = DistributedSampler(dataset, processes, rank, seed=self.seed)
+        order: DistributedSampler[Batch] = DistributedSampler(dataset, processes, rank, seed=derived(self.seed, ORDER))
         return _loader(dataset, EpochBatches(order, self.batch_size // processes))
 
     def val_dataloader(self) -> DataLoader[Batch]:

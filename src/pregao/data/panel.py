@@ -29,12 +29,14 @@ class Panel:
     """Windows of many stocks, split into parts.
 
     Attributes:
-        prices: the histories by ticker: `date close`, and `open high low` if known.
+        histories: by ticker: `date close`, and `open high low` if known; they may start before the windows.
+        prices: the same from the first day of the windows on.
         split: the windows by part.
         borders: the first date of the validation part, the first date of the test part.
         typical: root mean square daily log return over all stocks before the validation part.
     """
 
+    histories: Mapping[str, pd.DataFrame]
     prices: Mapping[str, pd.DataFrame]
     split: Split
     borders: Borders
@@ -57,28 +59,31 @@ class Panel:
 
 
 def build_panel(
-    prices: Mapping[str, pd.DataFrame],
+    histories: Mapping[str, pd.DataFrame],
     lookback: int,
     horizon: int,
     inputs: str,
     rule: BorderRule,
     typical: float | None = None,
     needed: Sequence[str] = ALL_PARTS,
+    since: date | None = None,
 ) -> Panel:
     """Build the windows of these histories and split them.
 
     Args:
-        prices: the histories by ticker.
+        histories: by ticker.
         lookback: closes per window.
         horizon: closes to forecast.
         inputs: the measures, a key of `volatility.NAMES`.
         rule: returns the first dates of the validation and the test part.
         typical: typical volatility of the model that training starts from; None estimates it from the training part.
         needed: parts that must not be empty.
+        since: the first day of the windows; earlier sessions serve only the measures. None for all days.
 
     Raises:
         TooFewSessions: a needed part would be empty.
     """
+    prices = {name: _from(table, since) for name, table in histories.items()}
     dated = joined([sliding_windows(table, lookback, horizon, stock=name) for name, table in prices.items()])
     try:
         borders = rule(dated)
@@ -86,14 +91,23 @@ def build_panel(
         raise _too_few(prices, lookback, horizon, rule, needed) from None
     if typical is None:
         typical = typical_volatility([known_before(table, borders[0]) for table in prices.values()])
-    windows = joined([_windows(name, table, lookback, horizon, inputs, typical) for name, table in prices.items()])
+    windows = joined(
+        [
+            _windows(name, table, lookback, horizon, inputs, typical).where(slice(len(table) - len(prices[name]), None))
+            for name, table in histories.items()
+        ]
+    )
     split = split_at(windows, borders)
     # Scores need baselines, and a stock without windows before the test part has no closes to fit them on.
     known = np.concatenate([split.train.stocks, split.validation.stocks])
     split = replace(split, test=split.test.where(np.isin(split.test.stocks, known)))
     if not all(len(getattr(split, part)) for part in needed):
         raise _too_few(prices, lookback, horizon, rule, needed)
-    return Panel(prices, split, borders, typical)
+    return Panel(histories, prices, split, borders, typical)
+
+
+def _from(table: pd.DataFrame, since: date | None) -> pd.DataFrame:
+    return table if since is None else table[table["date"] >= pd.Timestamp(since)].reset_index(drop=True)
 
 
 def _too_few(

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 # Yahoo removes a handful of bad rows (holidays with prices, repeated days); an incomplete answer lacks months
 LOST_ROWS_ALLOWED = 5
+FACTOR_TOLERANCE = 0.01  # fraction; Yahoo rounds prices, and rounds old ones of split stocks most
 
 
 class Cache:
@@ -33,13 +34,17 @@ class Cache:
     def read(self, symbol: Symbol) -> pd.DataFrame | None:
         """The stored history, columns of `table.COLUMNS`; None without a usable file.
 
-        A file that cannot be used is renamed, never deleted, and a warning has its new name.
+        A file whose content cannot be used is renamed, never deleted, and a warning has its new name. A file that
+        cannot be read now (too many open files) stays.
         """
         if not os.path.exists(self.path(symbol)):  # also False for a folder without permission
             return None
         try:
             return quality.inspect(read_table(self.path(symbol), symbol), symbol).usable("the cache", "")
         except BadPrices as error:
+            if isinstance(error.__cause__, OSError):
+                logger.warning("%s The file stays.", error)
+                return None
             try:
                 place = f"it is kept as {set_aside(self.path(symbol))}"
             except OSError as failure:
@@ -65,17 +70,42 @@ def is_fresh(table: pd.DataFrame, symbol: Symbol, end: date | None) -> bool:
     return last_day(table) >= needed
 
 
-def refuse_shorter(symbol: Symbol, new: pd.DataFrame, kept: pd.DataFrame | None, file: Path) -> None:
+def refuse_worse(symbol: Symbol, new: pd.DataFrame, kept: pd.DataFrame | None, file: Path) -> None:
     """Check that a download may replace the stored history.
 
     Raises:
-        PricesUnavailable: the download ends earlier, or lacks more than LOST_ROWS_ALLOWED rows.
+        PricesUnavailable: the download ends earlier, lacks more than LOST_ROWS_ALLOWED rows or all of `adj_close`, or
+            its prices on common dates are not those of the stored history times one factor.
     """
-    if kept is None or (len(new) >= len(kept) - LOST_ROWS_ALLOWED and last_day(new) >= last_day(kept)):
+    if kept is None:
         return
     found, had = (f"{len(table)} rows up to {last_day(table)}" for table in (new, kept))
+    if len(new) < len(kept) - LOST_ROWS_ALLOWED or last_day(new) < last_day(kept):
+        defect = f"an incomplete answer of {found}"
+    elif kept["adj_close"].notna().any() and new["adj_close"].isna().all():
+        defect = "an answer without adj_close"
+    elif (changed := _rescaled(new, kept)) is not None:
+        defect = f"an answer with other prices from {changed} on"
+    else:
+        return
     raise PricesUnavailable(
         symbol,
-        [f"yahoo: an incomplete answer of {found}, where {file} has {had}"],
-        f"The file is unchanged. Try again later; if Yahoo's shorter history is right, delete {file} first.",
+        [f"yahoo: {defect}, where {file} has {had}"],
+        f"The file is unchanged. Try again later; if Yahoo's history is right, delete {file} first.",
     )
+
+
+def _rescaled(new: pd.DataFrame, kept: pd.DataFrame) -> date | None:
+    """The first common date whose price has another factor than most; None if a handful of corrected rows explains it.
+
+    A new split or dividend multiplies all earlier prices by one factor. A last common row with another factor is never
+    a correction: all later closes would follow it.
+    """
+    both = new.merge(kept, on="date", suffixes=("", "_kept"))
+    for name in ("close", "adj_close"):
+        ratio = (both[name] / both[f"{name}_kept"]).dropna()
+        other = (ratio / ratio.median() - 1).abs() > FACTOR_TOLERANCE
+        if len(other) and (other.sum() > LOST_ROWS_ALLOWED or other.iloc[-1]):
+            day: date = both["date"][other[other].index[0]].date()
+            return day
+    return None

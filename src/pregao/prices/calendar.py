@@ -9,6 +9,8 @@ import pandas as pd
 
 # Yahoo's B3 history starts in 2000 and the sample in 1999; one shared start keeps one calendar in memory
 _FIRST_YEAR = 1999
+# Yahoo's quotes lag by up to 30 minutes, and a close that is stored too early would be kept until the next session
+_UNTIL_FINAL = timedelta(minutes=45)
 _LONGEST_PAUSE = timedelta(days=31)  # New York closed for four months in 1914, and for at most six days since 1999
 
 
@@ -19,10 +21,10 @@ def sessions(calendar: str, start: date, end: date) -> pd.DatetimeIndex:
 
 
 def last_finished_session(calendar: str, now: datetime | None = None) -> date:
-    """The last session whose close has passed.
+    """The last session whose close is final: 45 minutes after it.
 
-    B3's is 18:00 São Paulo time since 2019-11-04, as in exchange_calendars: the end of the closing call during New
-    York's standard time, and of after-hours trading during its summer time, when regular trading ends at 17:00.
+    B3's close is 18:00 São Paulo time since 2019-11-04, as in exchange_calendars: the end of the closing call during
+    New York's standard time, and of after-hours trading during its summer time, when regular trading ends at 17:00.
 
     Args:
         calendar: BVMF or XNYS.
@@ -30,15 +32,16 @@ def last_finished_session(calendar: str, now: datetime | None = None) -> date:
     """
     moment = pd.Timestamp(now or datetime.now(UTC)).tz_convert("UTC")
     closes: pd.Series[pd.Timestamp] = _covering(calendar, moment.date(), moment.date()).closes
-    last: date = closes.index[closes <= moment][-1].date()
+    last: date = closes.index[closes + _UNTIL_FINAL <= moment][-1].date()
     return last
 
 
 def next_close(calendar: str, now: datetime | None = None) -> datetime:
-    """The close of the current session, or else of the next one; UTC."""
+    """The moment at which the next close is final, UTC."""
     moment = pd.Timestamp(now or datetime.now(UTC)).tz_convert("UTC")
     closes: pd.Series[pd.Timestamp] = _covering(calendar, moment.date(), (moment + _LONGEST_PAUSE).date()).closes
-    upcoming: datetime = closes[closes > moment].iloc[0].to_pydatetime()
+    final = closes + _UNTIL_FINAL
+    upcoming: datetime = final[final > moment].iloc[0].to_pydatetime()
     return upcoming
 
 

@@ -12,15 +12,18 @@ import pandas as pd
 from pregao.errors import BadPrices, InvalidChoice, NothingInRange, PricesUnavailable, UnknownStock
 from pregao.prices import calendar, quality
 from pregao.prices.actions import likely_splits
-from pregao.prices.cache import Cache, is_fresh, refuse_shorter
+from pregao.prices.cache import Cache, is_fresh, refuse_worse
 from pregao.prices.dates import parse_dates
-from pregao.prices.sources import SOURCES, build, source_class
+from pregao.prices.sources import SOURCES, Source, build, source_class
 from pregao.prices.sources.b3 import B3Source
 from pregao.prices.symbols import SAMPLES, SHARED, Symbol
-from pregao.prices.table import PriceBasis, last_day, on_basis
+from pregao.prices.table import PriceBasis, first_five, last_day, on_basis
 from pregao.settings import settings
 
 logger = logging.getLogger(__name__)
+
+SESSIONS_WITHOUT_A_TRADE = 5
+"""A history that ends this many sessions ago is not yet stale: some stocks do not trade each day."""
 
 _REMEDY = "Check the network, or read your own prices with source=csv source.path=DIR."
 
@@ -110,13 +113,14 @@ class Downloader:
         """The columns date and close of `prices`."""
         return self.prices(symbol, start, end).closes
 
-    def prices(self, symbol: Symbol | str, start: date | str, end: date | str | None = None) -> Prices:
+    def prices(self, symbol: Symbol | str, start: date | str, end: date | str | None = None, before: int = 0) -> Prices:
         """Checked prices from start to end, both inclusive, up to the last finished session.
 
         Args:
             symbol: VALE3, VALE3.SA, or a Symbol.
             start: ISO date.
             end: ISO date; None for the last finished session.
+            before: number of sessions before `start` that are returned too, as far as the source has them.
 
         Raises:
             InvalidSymbol: not a ticker.
@@ -127,7 +131,10 @@ class Downloader:
         """
         symbol = Symbol.parse(str(symbol))
         first, last = parse_dates(start, end)
-        return self._cut(symbol, self._history(symbol, first, last), first, last)
+        history = self._history(symbol, first, last)
+        prices = self._cut(symbol, history, first, last)
+        earlier = history.table.loc[history.table["date"] < pd.Timestamp(first), "date"].tail(before)
+        return prices if earlier.empty else self._cut(symbol, history, earlier.iloc[0].date(), last)
 
     def latest(self, symbol: Symbol | str, sessions: int, least: int | None = None) -> Prices:
         """Checked prices of the source's last sessions, fewer if the source has fewer.
@@ -196,7 +203,7 @@ class Downloader:
         """
         source = B3Source(None, first)
         try:
-            history = self._checked("b3", symbol, source.stored(symbol), source.notes, end)
+            history = self._checked("b3", symbol, source.stored(symbol), source, end)
         except PricesUnavailable as error:
             return None, "; ".join(error.tried)
         except (UnknownStock, BadPrices, OSError) as error:
@@ -209,21 +216,21 @@ class Downloader:
 
     def _ask(self, name: str, symbol: Symbol, first: date, end: date | None) -> _History:
         source = build(name, self.path, first)
-        return self._checked(name, symbol, source.history(symbol), source.notes, end)
+        raw = source.history(symbol)
+        return self._checked(name, symbol, raw, source, end)
 
-    def _checked(
-        self, source: str, symbol: Symbol, raw: pd.DataFrame, notes: tuple[str, ...], end: date | None
-    ) -> _History:
-        kind = source_class(source)
-        if not kind.writes_the_cache:
+    def _checked(self, name: str, symbol: Symbol, raw: pd.DataFrame, source: Source, end: date | None) -> _History:
+        if not source.writes_the_cache:
             remedy = "Correct the prices, or use another source=."
-            table = quality.inspect(raw, symbol).usable(_origin(source, self.path), remedy)
-            behind = kind.fetches_by_year and self.path is None and not is_fresh(table, symbol, end)
-            return _History(raw, table, source, stale=behind, warnings=notes)
+            table = quality.inspect(raw, symbol).usable(_origin(name, self.path), remedy)
+            allowed = 0 if source.fetches_by_year and self.path is None else SESSIONS_WITHOUT_A_TRADE
+            stale = not source.has_an_end and _is_stale(table, symbol, end, allowed)
+            return _History(raw, table, name, stale, source.notes)
         raw = raw[raw["date"] <= pd.Timestamp(calendar.last_finished_session(symbol.calendar))]
-        table = quality.inspect(raw, symbol).usable(_origin(source, None), f"Try again later. {_REMEDY}")
-        refuse_shorter(symbol, table, self._cache.read(symbol), self._cache.path(symbol))
-        return _History(raw, table, source, warnings=(*notes, *self._keep(symbol, table)))
+        table = quality.inspect(raw, symbol).usable(_origin(name, None), f"Try again later. {_REMEDY}")
+        refuse_worse(symbol, table, self._cache.read(symbol), self._cache.path(symbol))
+        notes = (*source.notes, *source.accept(symbol), *self._keep(symbol, table))
+        return _History(raw, table, name, _is_stale(table, symbol, end), notes)
 
     def _keep(self, symbol: Symbol, table: pd.DataFrame) -> tuple[str, ...]:
         """Write the cache; return a warning if that fails."""
@@ -243,7 +250,8 @@ class Downloader:
             remedy = f"Change start= and end= (the last finished session was {finished})."
             raise NothingInRange(symbol, [has, *history.warnings], remedy)
         report = quality.inspect(_between(history.raw, first, last), symbol)
-        notes = report.notes
+        table, lacking = self._adjustable(symbol, table, history.source)
+        notes = report.notes + lacking
         if self.price == "adjusted" and table["adj_close"].isna().all():
             notes += (f"{symbol}: {history.source} has no adj_close: close is used, not adjusted for dividends.",)
         warnings = (*history.warnings, *notes)
@@ -255,9 +263,34 @@ class Downloader:
         prices = on_basis(table, self.price)
         return Prices(symbol, prices, history.source, history.stale, warnings, report.findings, history.tried)
 
+    def _adjustable(self, symbol: Symbol, table: pd.DataFrame, source: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """The table without the rows that cannot be adjusted, and a note about them.
+
+        Raises:
+            BadPrices: the last row cannot be adjusted.
+        """
+        lacking = table["adj_close"].isna()
+        if self.price == "close" or lacking.all() or not lacking.any():
+            return table, ()
+        days = list(table.loc[lacking, "date"].dt.date)
+        what = f"rows with a close but without adj_close: {len(days)} ({first_five(days)})"
+        if lacking.iloc[-1]:
+            remedy = "The last row is one of them. Use data.price=close, or try again later."
+            raise BadPrices(symbol, f"source={source}", [what], remedy)
+        return table[~lacking], (f"{symbol}: {what}, left out of data.price=adjusted",)
+
     @property
     def _cache(self) -> Cache:
         return Cache(settings().data)
+
+
+def _is_stale(table: pd.DataFrame, symbol: Symbol, end: date | None, allowed: int = SESSIONS_WITHOUT_A_TRADE) -> bool:
+    """Whether a history lacks more than the allowed number of sessions up to `end`."""
+    if is_fresh(table, symbol, end):
+        return False
+    finished = calendar.last_finished_session(symbol.calendar)
+    missed = calendar.sessions(symbol.calendar, last_day(table), min(end or finished, finished))
+    return len(missed) - 1 > allowed
 
 
 def _refuse_unknown(name: str, given: object, allowed: tuple[str, ...]) -> None:

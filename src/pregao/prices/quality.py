@@ -124,8 +124,6 @@ def _order(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
 
 def _drop_empty(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
     empty = table["close"].isna()
-    if table["adj_close"].notna().any():  # a table without any adj_close is allowed, single missing values are not
-        empty |= table["adj_close"].isna()
     return table[~empty], _finding("rows without a close", table.loc[empty, "date"], "repaired")
 
 

@@ -4,11 +4,13 @@ from datetime import date
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pregao.errors import InvalidChoice, PregaoError
 from pregao.files import atomic_write
-from pregao.prices.actions import ActionStore
+from pregao.prices import calendar
+from pregao.prices.actions import RATIO_TOLERANCE, ActionStore
 from pregao.prices.agreement import Agreement, compare
 from pregao.prices.cache import Cache
 from pregao.prices.config import PricesConfig
@@ -20,6 +22,8 @@ from pregao.prices.table import on_basis
 from pregao.settings import settings
 
 _LARGEST_RATIO = 1000
+SESSIONS_BETWEEN_SPLITS = 5
+"""Two splits that are closer are one split with two dates."""
 
 
 def load(config: PricesConfig) -> tuple[Prices, Agreement | None]:
@@ -37,7 +41,11 @@ def _second(config: PricesConfig, prices: Prices) -> tuple[str, pd.DataFrame] | 
     """Name and closes of the source `against`; by default the cache or B3's stored quotes, which need no network."""
     first, last = prices.table["date"].iloc[0], prices.table["date"].iloc[-1]
     if config.against is not None:
-        other = Downloader(config.against, config.against_path, config.price)
+        try:
+            other = Downloader(config.against, config.against_path, config.price)
+        except InvalidChoice as error:
+            said = str(error).replace("source.path=", "against_path=").replace("source=", "against=")
+            raise InvalidChoice(said) from None
         found = other.prices(prices.symbol, first.date(), prices.as_of)
         return found.source, found.closes
     if prices.source in ("b3", "csv"):
@@ -78,7 +86,7 @@ def confirm(symbol: Symbol, text: str) -> Path:
     """Record DATE:RATIO as a split for source=b3, and return the file that holds it.
 
     Raises:
-        InvalidChoice: the text is not a date and a ratio.
+        InvalidChoice: the text is not a date and a ratio, or the split cannot be right.
     """
     day, _, ratio = text.partition(":")
     try:
@@ -90,4 +98,37 @@ def confirm(symbol: Symbol, text: str) -> Path:
             f"confirm={text[:40]} is not DATE:RATIO. Write the first day at the new price and the number of new shares "
             "per old share: confirm=2021-09-13:2 for a 2:1 split, :1/10 for a reverse split, :1.1 for a bonus of 10 %."
         )
+    _refuse_impossible(symbol, found, float(share))
     return ActionStore().confirm(symbol, found, float(share))
+
+
+def _refuse_impossible(symbol: Symbol, day: date, ratio: float) -> None:
+    """Refuse a split on a day without a finished session, near a known one, or that enlarges the jump of the price."""
+    finished = calendar.last_finished_session(symbol.calendar)
+    if day > finished or calendar.last_session_until(symbol.calendar, day) != day:
+        raise InvalidChoice(
+            f"confirm={day}: there was no session of {symbol} on that day (the last finished one was {finished}). Give "
+            "the first day at the new price."
+        )
+    store = ActionStore()
+    for origin in ("yahoo", "confirmed"):
+        for other, known in store.read(symbol, origin).splits.items():
+            between = len(calendar.sessions(symbol.calendar, min(day, other), max(day, other))) - 1
+            if between <= SESSIONS_BETWEEN_SPLITS and (day, origin) != (other, "confirmed"):
+                raise InvalidChoice(
+                    f"confirm={day}:{ratio:g}: a split of {known:g} on {other} is known ({origin}), and both would be "
+                    "applied. Correct or remove that one first."
+                )
+    try:
+        closes = B3Source(None).stored(symbol).set_index("date")["close"]
+    except PregaoError:
+        return  # nothing is stored to compare with
+    before, after = closes[: pd.Timestamp(day) - pd.Timedelta(days=1)].tail(1), closes[pd.Timestamp(day) :].head(1)
+    if before.empty or after.empty:
+        return
+    jump = float(after.iloc[0] / before.iloc[0])
+    if abs(np.log(jump * ratio)) > abs(np.log(jump)) + np.log1p(RATIO_TOLERANCE):
+        raise InvalidChoice(
+            f"confirm={day}:{ratio:g}: the close moved from {before.iloc[0]:.2f} to {after.iloc[0]:.2f} on that day, "
+            "and this split would enlarge the jump. Check the day and the direction (new shares per old share)."
+        )

@@ -3,9 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from pregao.errors import InvalidSymbol
+from pregao.errors import InvalidSymbol, NotAStock, OddLot
 
-_B3 = re.compile(r"[A-Z][A-Z0-9]{3}[0-9]{1,2}")
+_B3 = re.compile(r"[A-Z][A-Z0-9]{3}[0-9]{1,2}[AB]?")  # B at the end: organised over-the-counter market, as EDFO11B
+_ODD_LOT = re.compile(r"[A-Z][A-Z0-9]{3}[0-9]{1,2}F")
+_INDICES = ("IBOV", "IBOVESPA", "IBRX", "IFIX", "SMLL")
 _YAHOO_INDEX = {"SP500": "^GSPC", "NASDAQ": "^IXIC"}
 SAMPLES = tuple(_YAHOO_INDEX)
 
@@ -32,7 +34,7 @@ class Symbol:
         """Read VALE3, vale3 or VALE3.SA, SP500 or NASDAQ, SHARED.
 
         Raises:
-            InvalidSymbol: for any other text, and for any value that is not text.
+            InvalidSymbol: for any other text, and for any value that is not text; OddLot and NotAStock are kinds of it.
         """
         # ASCII before upper(): "ſ".upper() is an ASCII S
         if not isinstance(text, str) or not text.isascii():
@@ -43,6 +45,10 @@ class Symbol:
         if ticker == SHARED:
             return cls(ticker, calendar="BVMF", currency="R$")
         ticker = ticker.removesuffix(".SA")
+        if _ODD_LOT.fullmatch(ticker):
+            raise OddLot(text, ticker.removesuffix("F"))
+        if ticker in _INDICES:
+            raise NotAStock(text, SAMPLES)
         # SP500 also matches the pattern of a B3 ticker: SP500.SA must not become one
         if ticker in SAMPLES or not _B3.fullmatch(ticker):
             raise InvalidSymbol(text, SAMPLES)

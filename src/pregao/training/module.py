@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import MeanAbsolutePercentageError, MeanSquaredError, MetricCollection
 
 from pregao.data.batch import Batch, Inputs
+from pregao.data.seeds import DROPOUT, derived
 from pregao.models.base import ForecastModel
 from pregao.quantiles import MEDIAN
 
@@ -52,7 +53,7 @@ class ForecastModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Reset the random numbers of dropout, with another seed in each epoch."""
-        torch.manual_seed(self.hparams["seed"] + self.current_epoch)
+        torch.manual_seed(derived(self.hparams["seed"], DROPOUT) + self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return and log the model's loss."""

@@ -13,6 +13,7 @@ import pandas as pd
 from pytorch_lightning.callbacks import Callback
 
 from pregao.data.datamodule import PricesDataModule
+from pregao.data.volatility import SPAN
 from pregao.data.windows import border_rule
 from pregao.errors import CorruptModel, NoModel, NotNeeded
 from pregao.evaluation.drift import drift
@@ -89,7 +90,7 @@ class Pipeline:
         with ExitStack() as end, runs.start_run(symbol, folder.name, self.tags) as run:
             run.params(run_params(config, panel, start, self.left_out))
             model, fitted = fit(config, symbol.ticker, training, data, run.history)
-            rolling = forecast_history(model, panel.prices)
+            rolling = forecast_history(model, panel.histories)
             evaluation = evaluate(symbol, panel, rolling)
             model = complete_card(model, evaluation, panel)
             write_results(folder, model, evaluation, panel, rolling, many=config.stocks is not None)
@@ -113,7 +114,8 @@ class Pipeline:
             PregaoError: all stocks were refused.
         """
         data = self.config.data
-        prices, self.left_out = download(self.downloader, self.stocks, self.dates, data.lookback + data.horizon)
+        shortest = data.lookback + data.horizon
+        prices, self.left_out = download(self.downloader, self.stocks, self.dates, shortest, before=SPAN)
         return prices
 
     def data(self, prices: Mapping[str, pd.DataFrame]) -> tuple[PricesDataModule, WarmStart | None]:
@@ -124,10 +126,10 @@ class Pipeline:
             InvalidChoice: train.init=shared, but the shared model is missing or does not fit.
         """
         rule = border_rule(**self.config.evaluation.model_dump())
-        data = build_data(self.config, prices, rule)
+        data = build_data(self.config, prices, rule, since=self.dates[0])
         start = warm_start(self.config, data.panel)
         if start is not None:
-            data = build_data(self.config, prices, rule, start)
+            data = build_data(self.config, prices, rule, start, since=self.dates[0])
         for stock in prices.keys() - set(data.panel.split.test.stocks):
             logger.warning("%s is not evaluated: its history has no window in the test part.", stock)
         return data, start

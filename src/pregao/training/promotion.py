@@ -56,10 +56,10 @@ def register(run: Run, config: TrainConfig, folder: Path, panel: Panel, evaluati
         The version in the registry, and the verdict; the champion is not changed yet.
     """
     symbol = Symbol.parse(config.stock)
-    champion = None if config.promote != "auto" else champion_mape(symbol, panel.prices, evaluation.windows)
+    champion = None if config.promote != "auto" else champion_mape(symbol, panel.histories, evaluation.windows)
     version = registry.register(run, symbol, folder / MODEL)
     read_back = registry.load(symbol, version).model
-    rolling = forecast_history(read_back, panel.prices)  # again: this checks the registered copy
+    rolling = forecast_history(read_back, panel.histories)  # again: this checks the registered copy
     forecasts = pd.DataFrame([row for history in rolling.values() for row in read_back.rows(history.last)])
     finite = bool(np.isfinite(forecasts).all(axis=None) and (forecasts["close"] > 0).all())
     new, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def download(
-    downloader: Downloader, stocks: Sequence[Symbol], dates: tuple[date, date | None], shortest: int
+    downloader: Downloader, stocks: Sequence[Symbol], dates: tuple[date, date | None], shortest: int, before: int = 0
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """The prices by ticker, and by ticker the reason why a stock of a panel is left out.
 
@@ -41,21 +41,28 @@ def download(
         stocks: one stock, or the stocks of a panel.
         dates: the first and the last day; None is the latest.
         shortest: minimum number of sessions of each stock of a panel.
+        before: number of sessions before the first day that are returned too, for the measures of the first windows.
 
     Raises:
-        PregaoError: no stock is left.
+        PregaoError: no stock is left, or one file is given for several stocks.
     """
+    path = downloader.path
+    if len(stocks) > 1 and downloader.source == "csv" and path is not None and path.is_file():
+        raise InvalidChoice(
+            f"source.path={path} is one file, and {len(stocks)} stocks are asked for. Give a folder of <STOCK>.csv."
+        )
     found: dict[str, pd.DataFrame] = {}
     left_out: dict[str, str] = {}
     refused: PregaoError | None = None
     for symbol in stocks:
         try:
-            table = downloader.prices(symbol, *dates).table
+            table = downloader.prices(symbol, *dates, before=before).table
         except PregaoError as error:
             refused, left_out[symbol.ticker] = error, str(error)
             continue
-        if len(stocks) > 1 and len(table) < shortest:
-            left_out[symbol.ticker] = f"{len(table)} sessions; one window needs {shortest}"
+        sessions = int((table["date"] >= pd.Timestamp(dates[0])).sum())
+        if len(stocks) > 1 and sessions < shortest:
+            left_out[symbol.ticker] = f"{sessions} sessions; one window needs {shortest}"
         else:
             found[symbol.ticker] = table
     if not found:
@@ -73,8 +80,9 @@ def build_data(
     split: BorderRule,
     start: WarmStart | None = None,
     needed: Sequence[str] = ALL_PARTS,
+    since: date | None = None,
 ) -> PricesDataModule:
-    """The windows of these prices in three parts.
+    """The windows of these prices in three parts; `since` is the first day of the windows.
 
     Raises:
         TooFewSessions: a needed part would be empty.
@@ -89,6 +97,7 @@ def build_data(
         seed=config.seed,
         typical=None if start is None else start.card.typical_volatility,
         needed=needed,
+        since=since,
     )
     data.setup()
     return data
@@ -172,9 +181,10 @@ def _card(config: FitConfig, stock: str, panel: Panel) -> ModelCard:
 
 def _history(config: FitConfig, panel: Panel, start: WarmStart | None) -> str:
     data, last = config.data, day(panel.split.train.dates.max())
+    validation, test = (day(border) for border in panel.borders)
     at = "" if start is None else f", initialised from {SHARED} of run {start.served.run_id}"
     model = " ".join(f"{name}={value}" for name, value in config.network(len(panel.stocks)).items())
     return (
-        f"{' '.join(panel.stocks)} {data.price} {panel.first}..{last}, {data.lookback} in, {data.horizon} out, "
-        f"batches of {data.batch_size}{at}; {model}"
+        f"{' '.join(panel.stocks)} {data.price} {panel.first}..{last}, validation from {validation}, "
+        f"test from {test}, {data.lookback} in, {data.horizon} out, batches of {data.batch_size}{at}; {model}"
     )

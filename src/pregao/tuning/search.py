@@ -22,6 +22,7 @@ from pytorch_lightning.callbacks import Callback
 from sqlalchemy.exc import SQLAlchemyError
 
 from pregao.config import flat, parse
+from pregao.data.volatility import SPAN
 from pregao.data.windows import border_rule
 from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable, first_line
 from pregao.models.choices import with_current_names
@@ -112,7 +113,7 @@ class Search:
         """
         stocks = [Symbol.parse(stock) for stock in self.config.stocks or [self.config.stock]]
         data = self.config.data
-        prices, _ = download(self.downloader, stocks, self.config.dates, data.lookback + data.horizon)
+        prices, _ = download(self.downloader, stocks, self.config.dates, data.lookback + data.horizon, before=SPAN)
         with _storage(self.config.storage) as storage:
             study = self._study(storage)
             tags = runs.child_tags(self.symbol, self.name)
@@ -179,7 +180,8 @@ class Search:
         """Train with these settings and return the validation metric; the test part is not used."""
         pruned = False
         with TemporaryDirectory() as folder:
-            data = build_data(config, prices, border_rule(**config.evaluation.model_dump()))
+            rule = border_rule(**config.evaluation.model_dump())
+            data = build_data(config, prices, rule, since=config.dates[0])
             training = prepare(config, data.panel, Path(folder), callbacks=[Pruning(trial)])
             own = {"trial": str(trial.number), "promoted": "False"}
             with runs.start_run(self.symbol, f"{self.name} {trial.number}", {**tags, **own}) as run:

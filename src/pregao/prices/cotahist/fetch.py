@@ -185,7 +185,8 @@ def _check(part: Path, year: int) -> None:
     try:
         found = parser.read(part).year
     except BadQuotesFile as error:
-        part.unlink()
+        if not isinstance(error.__cause__, OSError):
+            part.unlink()
         raise FetchFailed(f"the received file cannot be used: {error.reason}") from None
     if found != year:
         part.unlink()

@@ -39,5 +39,7 @@ CASH_CLASSES = (b"02", b"05", b"06", b"07", b"08", b"09", b"11", b"12", b"13", b
 02: shares and units, until 2021 also BDRs. 05 to 09, 11: a company under sanction, in bankruptcy, in extrajudicial or
 judicial recovery, under special administration or intervention. 12, 13, 14: real estate funds, agribusiness funds, ETFs
 and other funds. 34, 35, 36: unsponsored BDRs, sponsored BDRs, BDRs of ETFs. 13 and 34 to 36 are in the files since
-2021, but not in the document. Left out: 10 and 22 (subscription rights and bonuses), 58 and 96 (odd lots), and others.
+2021, but not in the document. Left out: 10 and 22 (subscription rights and bonuses), 96 (odd lots), and others.
 """
+MIXED_CLASS = b"58"  # certificates, and in some files real shares (GOLL4 on 2024-11-08): ESPECI tells them apart
+SHARES = (b"ON", b"PN", b"UN")  # the first two characters of ESPECI of shares and units

@@ -70,7 +70,7 @@ def read(path: Path, today: date | None = None) -> Quotes:
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise BadQuotesFile(path, f"the zip is damaged or truncated ({error})") from None
     except OSError as error:
-        raise BadQuotesFile(path, f"it cannot be read ({error.strerror or error})") from None
+        raise BadQuotesFile(path, f"it cannot be read ({error.strerror or error})") from error
 
 
 class _Defect(Exception):
@@ -207,7 +207,9 @@ class _Reader:
     def _take(self, matrix: Bytes) -> None:
         """Add the cash market's quotes in R$ to the parts."""
         cash = np.flatnonzero(_texts(matrix, layout.TPMERC) == layout.CASH)
-        cash = cash[np.isin(_texts(matrix[cash], layout.CODBDI), layout.CASH_CLASSES)]
+        classes, kinds = _texts(matrix[cash], layout.CODBDI), _texts(matrix[cash], layout.ESPECI).astype("S2")
+        shares = (classes == layout.MIXED_CLASS) & np.isin(kinds, layout.SHARES)
+        cash = cash[np.isin(classes, layout.CASH_CLASSES) | shares]
         rows = cash[_texts(matrix[cash], layout.MODREF) == layout.REAL]
         if not rows.size:
             return

@@ -23,14 +23,24 @@ class Source(ABC):
         reads_a_path: whether the constructor takes `source.path=` as its first argument.
         fetches_by_year: whether the constructor takes the first day that is needed as its second argument.
         writes_the_cache: whether its prices are stored in data/<STOCK>.csv.
+        has_an_end: whether no newer prices will ever exist.
         notes: warnings about the last history; sentences.
     """
 
     reads_a_path: ClassVar[bool] = False
     fetches_by_year: ClassVar[bool] = False
     writes_the_cache: ClassVar[bool] = False
+    has_an_end: ClassVar[bool] = False
 
     notes: tuple[str, ...] = ()
+
+    def accept(self, symbol: Symbol) -> tuple[str, ...]:
+        """Store what the source knows besides prices, once these have passed all checks; returns warnings.
+
+        Raises:
+            PricesUnavailable: it is less than what is stored.
+        """
+        return ()
 
     @abstractmethod
     def history(self, symbol: Symbol) -> pd.DataFrame:

@@ -103,7 +103,8 @@ class B3Source(Source):
             raise UnknownStock(symbol, "b3", str(symbol), f"It has only B3's stocks. Use source=sample for {symbol}.")
 
     def _years(self) -> list[int]:
-        return sorted({known.year for known in self._store.files().values()})
+        """The years of yearly files: a day's or a month's file does not complete its year."""
+        return sorted({known.year for name, known in self._store.files().items() if _YEARLY.fullmatch(name)})
 
     def _files(self) -> list[Path]:
         if not self._folder.is_dir():
@@ -159,13 +160,16 @@ class B3Source(Source):
             try:
                 return self._store.update(self._files())
             except BadQuotesFile as error:
+                if isinstance(error.__cause__, OSError):
+                    raise  # too many open files, a disk error: nothing is known about the content
                 logger.warning("%s It is kept as %s.", error, set_aside(error.path))
 
     def _fetch_year(self, symbol: Symbol, year: int, needed: date) -> None:
-        of_year = {name: file for name, file in self._store.files().items() if file.year == year}
+        files = self._store.files().items()
+        of_year = {name: file for name, file in files if file.year == year and _YEARLY.fullmatch(name)}
         if any(_covers(file, needed) for file in of_year.values()):
             return
-        name = next(filter(_YEARLY.fullmatch, of_year), f"COTAHIST_A{year}.ZIP")
+        name = next(iter(of_year), f"COTAHIST_A{year}.ZIP")
         target, address = self._folder / name, f"{settings().b3_address}/{name}"
         asked = self._folder / f".{name}.asked"
         recent = asked.exists() and time.time() - asked.stat().st_mtime < _SECONDS_BETWEEN_REQUESTS
@@ -176,6 +180,10 @@ class B3Source(Source):
             asked.touch()
         except FetchFailed as error:
             reason = f"b3: {address}: {error}"
+            if name not in of_year and year - 1 in self._years() and year == needed.year == date.today().year:
+                # B3 publishes the file of a year some time after the year's first session
+                self.notes += (f"{symbol}: there is no file of {year} yet ({reason}); prices end in {year - 1}.",)
+                return
             if name not in of_year:
                 raise PricesUnavailable(symbol, [reason], _NEXT.format(folder=self._folder)) from None
             ends = f"{name}, which ends on {of_year[name].last_session}"

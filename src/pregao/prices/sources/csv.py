@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pregao.errors import BadPrices, InvalidChoice, UnknownStock
+from pregao.errors import BadPrices, InvalidChoice, InvalidCloses, InvalidSymbol, UnknownStock
+from pregao.prices.brazilian import as_source_csv
 from pregao.prices.sources import Source
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import NUMBERS, shaped
@@ -32,6 +33,8 @@ class CsvSource(Source):
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """All rows of the file; see `Source.history`."""
         if not self.path.is_dir():
+            if _is_another_ticker(self.path.stem, symbol):
+                self.notes = (f"{symbol}: the prices are read from {self.path.name}, the file of another ticker.",)
             return read_table(self.path, symbol)
         file = self.path / f"{symbol}.csv"
         if not os.path.exists(file):
@@ -39,6 +42,13 @@ class CsvSource(Source):
             have = ", ".join(stocks[:10]) + (f" and {len(stocks) - 10} more" if len(stocks) > 10 else "")
             raise UnknownStock(symbol, "csv", str(file), f"The folder has {have or 'no csv file at all'}.")
         return read_table(file, symbol)
+
+
+def _is_another_ticker(name: str, symbol: Symbol) -> bool:
+    try:
+        return Symbol.parse(name) != symbol
+    except InvalidSymbol:
+        return False
 
 
 def read_table(file: Path, symbol: Symbol) -> pd.DataFrame:
@@ -54,7 +64,7 @@ def read_table(file: Path, symbol: Symbol) -> pd.DataFrame:
         numbers = {name: _numbers(texts[name]) for name in NUMBERS if name in columns}
         table = pd.DataFrame({"date": _dates(texts["date"]), **numbers})
     except _Defect as defect:
-        raise BadPrices(symbol, str(file), [str(defect)], _REMEDY) from None
+        raise BadPrices(symbol, str(file), [str(defect)], _REMEDY) from defect.__cause__
     return shaped(table)
 
 
@@ -66,9 +76,11 @@ def _decode(file: Path) -> str:
     if file.is_dir():
         raise _Defect("it is a folder, not a file")
     try:
-        return file.read_bytes().decode("utf-8-sig")  # Excel writes a byte order mark
+        return as_source_csv(file.read_bytes()).decode("utf-8-sig")  # Excel writes a byte order mark
+    except InvalidCloses as error:
+        raise _Defect(str(error)) from None
     except OSError as error:
-        raise _Defect(f"it cannot be read ({error.strerror})") from None
+        raise _Defect(f"it cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _Defect(f"line {line} is not UTF-8") from None

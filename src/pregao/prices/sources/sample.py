@@ -13,6 +13,8 @@ from pregao.prices.table import shaped
 class SampleSource(Source):
     """SP500 and NASDAQ."""
 
+    has_an_end = True
+
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """All 5,031 sessions in index points; see `Source.history`."""
         if symbol.ticker not in SAMPLES:

@@ -6,19 +6,18 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import date
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pregao.errors import PregaoError, PricesUnavailable, UnknownStock
+from pregao.errors import BadPrices, PregaoError, PricesUnavailable, UnknownStock
 from pregao.files import in_background
-from pregao.prices.actions import ActionStore, from_yahoo
+from pregao.prices.actions import Actions, ActionStore, from_yahoo
 from pregao.prices.sources import Source
 from pregao.prices.symbols import Symbol
-from pregao.prices.table import last_day, shaped
+from pregao.prices.table import first_five, last_day, shaped
 from pregao.settings import settings
 
 _ZONE = {"BVMF": "America/Sao_Paulo", "XNYS": "America/New_York"}
@@ -55,6 +54,7 @@ class YahooSource(Source):
     def __init__(self, deadline: float = 24, timeout: float = 6, attempts: int = 3, pause: float = 1) -> None:
         self.deadline, self.timeout = deadline, timeout
         self.attempts, self.pause = attempts, pause
+        self.actions = Actions()
 
     def history(self, symbol: Symbol) -> pd.DataFrame:
         """All days since Yahoo's first, including today's unfinished session; see `Source.history`."""
@@ -66,6 +66,23 @@ class YahooSource(Source):
             reason = f"yahoo: time-out: no answer in {self.deadline:g} s"
             raise PricesUnavailable(symbol, [reason], _UNAVAILABLE) from None
 
+    def accept(self, symbol: Symbol) -> tuple[str, ...]:
+        """Store the splits and dividends for source=b3; see `Source.accept`."""
+        if self.actions.until is None:
+            return ()
+        store = ActionStore()
+        try:
+            stored = store.read(symbol, "yahoo")
+        except BadPrices:
+            stored = Actions()  # the damaged file is replaced
+        _refuse_fewer(symbol, self.actions, stored)
+        try:
+            store.write(symbol, "yahoo", self.actions)
+        except OSError as error:
+            reason = error.strerror or error
+            return (f"{symbol}: Yahoo's splits and dividends were not stored for source=b3 ({reason}).",)
+        return ()
+
     def _try_repeatedly(self, symbol: Symbol, end: float) -> pd.DataFrame:
         refusal: PregaoError | None = None
         for pause in self._pauses(end):
@@ -75,10 +92,11 @@ class YahooSource(Source):
                 table = normalise(frame)
             except Exception as error:  # yfinance does not catch the errors of its parsing
                 refusal = _refusal(symbol, error)
-                if isinstance(refusal, UnknownStock):
+                # a second request within seconds makes Yahoo's rate limit last longer
+                if isinstance(refusal, UnknownStock) or type(error).__name__ == "YFRateLimitError":
                     break
             else:
-                self.notes = _store_actions(symbol, frame, last_day(table))
+                self.actions = from_yahoo(frame, last_day(table))
                 return table
         assert refusal is not None
         raise refusal
@@ -109,13 +127,12 @@ def normalise(frame: pd.DataFrame) -> pd.DataFrame:
     return shaped(table)
 
 
-def _store_actions(symbol: Symbol, frame: pd.DataFrame, until: date) -> tuple[str, ...]:
-    """Store the splits and dividends in Yahoo's answer, for source=b3; return a warning if that fails."""
-    try:
-        ActionStore().write(symbol, "yahoo", from_yahoo(frame, until))
-    except OSError as error:
-        return (f"{symbol}: Yahoo's splits and dividends were not stored for source=b3 ({error.strerror or error}).",)
-    return ()
+def _refuse_fewer(symbol: Symbol, new: Actions, stored: Actions) -> None:
+    """Refuse an answer that lacks splits or dividends of the past: its prices would not be adjusted for them."""
+    lost = [*(stored.splits.keys() - new.splits.keys()), *(stored.dividends.keys() - new.dividends.keys())]
+    if lost:
+        reason = f"yahoo: an answer without {len(lost)} splits or dividends that are known ({first_five(sorted(lost))})"
+        raise PricesUnavailable(symbol, [reason], f"Try again later, or {_OWN_PRICES}")
 
 
 def _ask(symbol: Symbol, timeout: float) -> pd.DataFrame:

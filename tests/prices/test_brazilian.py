@@ -2,8 +2,9 @@
 
 import pytest
 
-from pregao.dashboard.uploads import as_source_csv, bare_closes, closes_in, has_dates
-from pregao.errors import InvalidCloses
+from pregao.errors import BadPrices, InvalidCloses
+from pregao.prices.brazilian import as_source_csv, bare_closes, closes_in, has_dates
+from pregao.prices.sources.csv import CsvSource
 
 READ = "date,close\r\n2024-12-27,1061.50\r\n2024-12-30,61.5\r\n"
 BRAZILIAN = "Data;Fechamento\r\n27/12/2024;R$ 1.061,50\r\n30/12/2024;61,5\r\n"
@@ -59,3 +60,53 @@ def test_pasted_closes_are_separated_by_spaces_lines_semicolons_or_commas(text):
 def test_a_text_that_is_not_a_number_is_refused_with_its_position(read, given, found):
     with pytest.raises(InvalidCloses, match=found):
         read(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "closes"),
+    [
+        ("38,50, 38,70", [38.5, 38.7]),
+        ("1.235 1.234,50", [1235, 1234.5]),
+        ("38,50\n1.038,70", [38.5, 1038.7]),
+        ("38,39,40", [38, 39, 40]),
+        ("1,234.50 999.10", [1234.5, 999.1]),
+    ],
+)
+def test_one_decimal_sign_holds_for_a_whole_text(text, closes):
+    assert closes_in(text) == closes
+
+
+@pytest.mark.parametrize(("text", "place"), [("38,50", 1), ("1.234,50 38.70", 2)])
+def test_a_text_that_can_be_read_in_two_ways_is_refused_with_the_position(text, place):
+    with pytest.raises(InvalidCloses, match=f"number {place} of"):
+        closes_in(text)
+
+
+@pytest.mark.parametrize(
+    ("rows", "closes"),
+    [
+        (["1.235", "1.234,50"], ["1235", "1234.50"]),
+        (["61.5", "61.25"], ["61.5", "61.25"]),
+        (["38,500", "38,7"], ["38.500", "38.7"]),
+    ],
+)
+def test_one_decimal_sign_holds_for_a_column(rows, closes):
+    data = "data;fechamento\n" + "".join(f"0{day}/01/2020;{cell}\n" for day, cell in enumerate(rows, 1))
+    assert [line.split(",")[1] for line in as_source_csv(data.encode()).decode().split()[1:]] == closes
+
+
+@pytest.mark.parametrize("rows", [["1.235", "1.236"], ["38.7", "38,5"], ["1,235"]])
+def test_an_ambiguous_column_is_refused_by_the_csv_source(tmp_path, vale, rows):
+    file = tmp_path / "VALE3.csv"
+    file.write_text("data;fechamento\n" + "".join(f"0{day}/01/2020;{cell}\n" for day, cell in enumerate(rows, 1)))
+    with pytest.raises(BadPrices, match=r"number \d of"):
+        CsvSource(file).history(vale)
+
+
+def test_the_csv_source_reads_what_an_upload_reads_and_a_year_has_four_digits(tmp_path, vale):
+    file = tmp_path / "VALE3.csv"
+    file.write_bytes(BRAZILIAN.encode("cp1252"))
+    assert CsvSource(file).history(vale)["close"].tolist() == [1061.5, 61.5]
+    file.write_text("data;fechamento\n31/01/20201;61,5\n")
+    with pytest.raises(BadPrices, match="31/01/20201"):
+        CsvSource(file).history(vale)

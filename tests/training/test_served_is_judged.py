@@ -1,0 +1,52 @@
+"""The forecast of a run equals the one that the served model gives after the same last close."""
+
+import pandas as pd
+import pytest
+
+from pregao.forecasting.compose import forecast_stock, last_window
+from pregao.forecasting.historical import forecast_history
+from pregao.models.trained import TrainedModel
+from pregao.prices.symbols import Symbol
+from pregao.training.pipeline import Pipeline
+from tests.conftest import random_walk, small_config, with_ranges
+
+START = "2023-06-01"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """VALE3 from years before `START` on, calm at first: the volatilities of the first windows depend on that time."""
+    table = with_ranges(random_walk(1600))
+    calm = table["date"] < "2021-06-01"
+    table.loc[calm, ["open", "high", "low", "close"]] = table.loc[calm, ["open", "high", "low", "close"]] ** 0.2
+    folder = tmp_path_factory.mktemp("prices")
+    table.to_csv(folder / "VALE3.csv", index=False)
+    return folder
+
+
+def test_a_training_with_a_late_start_serves_what_was_judged(home, folder):
+    run = home / "outputs/VALE3/1"
+    run.mkdir(parents=True)
+    pipeline = Pipeline(small_config(folder, f"start={START}", "data.inputs=ohlc"), run)
+    result = pipeline.run()
+    forecast = pd.read_csv(run / "forecast.csv")
+    served = forecast_stock("VALE3", "csv", folder)
+    for name in ("close", "lower_90", "upper_90"):
+        assert served.table[name].to_numpy() == pytest.approx(forecast[name].to_numpy(), rel=1e-6)
+    model = TrainedModel.load(run / "model")
+    data, _ = pipeline.data(pipeline.download())
+    [judged] = forecast_history(model, data.panel.histories).values()
+    window = last_window(model, Symbol.parse("VALE3"), served.prices.table)
+    assert (window.volatilities, window.width) == (judged.last.volatilities, judged.last.width)
+    assert result.evaluation.windows.cutoffs.min() >= pd.Timestamp(START)
+    assert str(data.panel.first) == START
+
+
+def test_windows_start_at_start(folder, tmp_path):
+    pipeline = Pipeline(small_config(folder, f"start={START}"), tmp_path)
+    panel = pipeline.data(pipeline.download())[0].panel
+    first = panel.split.train
+    days = panel.prices["VALE3"]["date"]
+    assert first.cutoffs[0] == days.iloc[19]
+    assert first.inputs[0].tolist() == panel.prices["VALE3"]["close"].head(20).tolist()
+    assert len(panel.histories["VALE3"]) > len(days)
