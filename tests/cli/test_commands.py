@@ -57,7 +57,7 @@ def test_the_repositorys_shared_model_starts_a_training_that_it_fits(command, ho
     monkeypatch.setattr("pregao.settings.SHIPPED", REPOSITORY / "models")
     done = command("train", *small(prices), "train.init=auto")
     assert done.returncode == 0, done.stderr
-    reason = "Not started from the shared model: its network differs"
+    reason = "Not started from the shared model: its network has other choices: hidden_size is 40, not 4"
     assert reason in done.stderr
     assert reason in (folder_of(done) / "train.log").read_text(encoding="utf-8")
     done = command("train", *small(prices), "train.init=auto", "model.hidden_size=40", "trainer.max_epochs=1")

@@ -174,9 +174,9 @@ def test_a_warm_start_has_the_shared_weights_and_a_smaller_learning_rate(shared,
 
 
 UNFIT = {
-    "model.hidden_size=5": "its network differs in model",
-    "data.lookback=21": "its network differs in model",
-    "seed=1": "it was trained on closes up to 2024-10-15, but the test set starts on 2024-09-",
+    "model.hidden_size=5": "its network has other choices: hidden_size is 4, not 5",
+    "data.lookback=21": "its data.lookback is 20, not 21",
+    "seed=1": "its validation part has closes up to 2024-10-15, but the test set starts on 2024-09-",
     "seed=2": "The model in .* cannot be loaded",
     "seed=3": "it does not exist; python train.py experiment=ibovespa trains it",
 }

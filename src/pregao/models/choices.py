@@ -106,9 +106,11 @@ def as_params(network: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": arguments.pop(TARGET), **arguments}
 
 
-def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two models have the same class and arguments, defaults included."""
-    return _complete(one) == _complete(other)
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The arguments in which two models differ, defaults included, as a sentence; empty if they are the same."""
+    ours, theirs = _complete(one), _complete(other)
+    names = [name for name in (*ours, *(theirs.keys() - ours.keys())) if ours.get(name) != theirs.get(name)]
+    return ", ".join(f"{name} is {ours.get(name)}, not {theirs.get(name)}" for name in names)
 
 
 def _complete(network: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,13 @@ def check_checkpoint(path: Path, module: ForecastModule, max_epochs: int, needs_
     done = checkpoint["epoch"] + 1
     if done >= max_epochs:
         raise BadCheckpoint(path, f"it already has {done} epochs and trainer.max_epochs={max_epochs}")
+    for schedule in checkpoint.get("lr_schedulers", []):
+        if schedule["T_max"] != max_epochs:  # the learning rate would rise again after its end
+            raise BadCheckpoint(
+                path,
+                f"its cosine schedule ends at trainer.max_epochs={schedule['T_max']}, not {max_epochs}; only a "
+                "training with optimizer.schedule=constant resumes with more epochs",
+            )
     if needs_best:
         _compare(path, read_checkpoint(path.with_name("best.ckpt"), path), module)
 

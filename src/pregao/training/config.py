@@ -43,6 +43,16 @@ class TrainerChoices(Choices):
     detect_anomaly: bool | None = None
     profiler: Literal["simple", "advanced"] | None = None
 
+    @model_validator(mode="after")
+    def _devices_are_supported(self) -> Self:
+        if (self.devices or 1) > 1 and self.strategy is None:
+            raise ValueError(f"devices={self.devices} needs strategy=ddp_fork: choose trainer=ddp, or devices=1")
+        if self.strategy == "ddp_fork" and self.accelerator != "cpu":
+            raise ValueError(
+                f"strategy=ddp_fork with accelerator={self.accelerator}: a forked process cannot use CUDA; allowed: cpu"
+            )
+        return self
+
     def trainer_arguments(self) -> dict[str, Any]:
         """The arguments for pytorch_lightning.Trainer."""
         return self.model_dump(exclude={"threads", "patience"}, exclude_none=True)
@@ -150,6 +160,8 @@ class TrainConfig(FitConfig):
     def _stocks_are_for_the_shared_model(self) -> "TrainConfig":
         if (self.stocks is not None) != (self.stock.upper() == "SHARED"):
             raise ValueError("stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa")
+        if self.train.init == "shared" and self.stocks is not None:
+            raise ValueError("train.init=shared is for one stock; stock=SHARED starts from random weights")
         if self.if_drifted and self.stocks is not None:
             raise ValueError("if_drifted=true needs one stock; the shared model has many")
         return self

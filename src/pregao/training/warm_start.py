@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pregao.data.panel import Panel
 from pregao.data.windows import day
 from pregao.errors import CorruptModel, InvalidChoice, NoModel
-from pregao.models.choices import same_model
+from pregao.models.choices import differences
 from pregao.models.trained import ModelCard
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import registry
@@ -40,9 +40,11 @@ def warm_start(config: TrainConfig, panel: Panel) -> WarmStart | None:
     """
     if config.train.init == "none" or config.stocks is not None:
         return None
+    other = None
     try:
         served = registry.champion(Symbol.parse(SHARED))
-        reason = _unfit(served.model.card, config, panel)
+        other = _other_choices(served.model.card, config, panel)
+        reason = other or _leak(served.model.card, panel)
     except NoModel:
         reason = "it does not exist; python train.py experiment=ibovespa trains it"
     except CorruptModel as error:
@@ -51,15 +53,25 @@ def warm_start(config: TrainConfig, panel: Panel) -> WarmStart | None:
         return WarmStart(served, config.train.learning_rate_factor)
     if config.train.init == "shared":
         raise InvalidChoice(f"train.init=shared: cannot start from the shared model ({reason}). Use train.init=none.")
-    logger.info("Not started from the shared model: %s.", reason)
+    level = logging.INFO if other is None else logging.WARNING  # the user's own choice costs the warm start
+    logger.log(level, "Not started from the shared model: %s.", reason)
     return None
 
 
-def _unfit(card: ModelCard, config: TrainConfig, panel: Panel) -> str | None:
-    """Why a training cannot start from this model; None if it can."""
-    if not same_model(card.network, config.network(len(panel.stocks))) or card.lookback != config.data.lookback:
-        return "its network differs in model.*, data.lookback, data.horizon or data.inputs"
-    test = day(panel.borders[1])
+def _other_choices(card: ModelCard, config: TrainConfig, panel: Panel) -> str | None:
+    """The choices that give the training other weights than this model's; None if there are none."""
+    if other := differences(card.network, config.network(len(panel.stocks))):
+        return f"its network has other choices: {other}"
+    if card.lookback != config.data.lookback:
+        return f"its data.lookback is {card.lookback}, not {config.data.lookback}"
+    return None
+
+
+def _leak(card: ModelCard, panel: Panel) -> str | None:
+    """The days of the validation or the test part that this model was trained or validated on; None without any."""
+    validation, test = (day(border) for border in panel.borders)
+    if card.train_end >= str(validation):
+        return f"it was trained on closes up to {card.train_end}, but the validation part starts on {validation}"
     if card.validation_end >= str(test):
-        return f"it was trained on closes up to {card.validation_end}, but the test set starts on {test}"
+        return f"its validation part has closes up to {card.validation_end}, but the test set starts on {test}"
     return None
