@@ -173,14 +173,11 @@ def test_mlflow_and_the_folder_have_choices_scores_and_files(whole, monkeypatch)
     assert parse(BacktestConfig, written["choices"]).stocks == list(STOCKS)
 
 
-def test_models_and_stocks_that_are_given_twice_count_once_and_own_is_shared_for_one_stock(home, folder):
+def test_what_is_given_twice_counts_once_and_for_one_stock_the_shared_model_is_called_own(home, folder):
     stocks, models = "stocks=[VALE3,VALE3.SA,vale3]", "models=[shared,own,last close,shared]"
     outcome = backtest(folder, home, models, stocks).run()
-    assert outcome.walk.models == ["shared", "own", "last close"]
-    table = table_of(outcome).set_index("model")
-    shared, own = (table.loc[name, COLUMNS[6:]].to_numpy() for name in ("shared", "own"))
-    assert np.array_equal(shared, own)
-    assert set(table["stock"]) == {"VALE3"}
+    assert outcome.walk.models == ["own", "last close"]
+    assert set(table_of(outcome)["stock"]) == {"VALE3"}
     assert outcome.walk.failures == ()
 
 
@@ -209,7 +206,7 @@ def test_a_stock_with_constant_prices_fails_alone_and_is_not_scored(scored, two,
 def test_a_model_without_forecasts_is_left_out_of_the_scores(scored, two):
     outcome = scored({"VALE3": constant(two["VALE3"])}, ALL)
     assert "GJR-GARCH made no forecast and is not scored." in outcome.walk.failures
-    assert outcome.walk.models == ["shared", "last close", "EWMA"]
+    assert outcome.walk.models == ["own", "last close", "EWMA"]
     overall = outcome.walk.scores[outcome.walk.scores["step"] == "all"].set_index("model")
     assert overall.loc["last close", "mape"] == pytest.approx(0)
     assert not np.isinf(overall.select_dtypes("number")).any(axis=None)

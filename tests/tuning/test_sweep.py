@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pregao.tuning.sweep import JobResult, differing, tabulate
-from tests.cli.conftest import command, folder_of, query  # noqa: F401 - a fixture among them
+from tests.cli.conftest import command, folder_of, query, sentence  # noqa: F401 - a fixture among them
 from tests.conftest import SMALL, random_walk, run
 
 
@@ -134,3 +134,16 @@ def test_a_ray_cluster_of_two_workers_gives_the_same_results(home, prices, clust
     tables = [pd.read_csv(folder_of(done) / "sweep.csv").set_index("job") for done in (ray, basic)]
     same = ["stock", "model.hidden_size", "val_pinball", "final_mape"]
     pd.testing.assert_frame_equal(tables[0][same].sort_index(), tables[1][same].sort_index())
+
+
+@pytest.mark.parametrize("key", ["data.horizon=5,10", "data.price=adjusted,close"])
+def test_a_sweep_over_what_a_score_measures_is_refused(command, home, prices, key):  # noqa: F811
+    assert f"{key.partition('=')[0]} has several values" in sentence(command("train", "-m", *small(prices), key))
+
+
+def test_jobs_are_ranked_within_a_stock():
+    rows = [
+        JobResult(n, [f"stock={stock}"], stock, "run", {"val_pinball": score})
+        for n, (stock, score) in enumerate([("VALE3", 9.0), ("PETR4", 7.0), ("VALE3", 8.0), ("PETR4", 10.0)])
+    ]
+    assert tabulate(rows, "val_pinball")["job"].tolist() == [1, 3, 2, 0]

@@ -71,7 +71,9 @@ class Backtest:
         self.progress = progress
         symbols = [Symbol.parse(stock) for stock in config.stocks or [config.stock]]
         self.symbols = list(dict.fromkeys(symbols))
-        self.models = list(dict.fromkeys(config.models))
+        # Trained on one stock, the network is not shared: its row must not look like the shared model's.
+        names = ["own" if name == "shared" and len(self.symbols) == 1 else name for name in config.models]
+        self.models = list(dict.fromkeys(names))
         self._refuse_unknown()
         self.first, end = parse_dates(config.first_cutoff, config.end, name="first_cutoff")
         # An unfinished session could be complete, with another close, when the backtest is resumed.

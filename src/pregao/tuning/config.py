@@ -7,6 +7,12 @@ from pydantic import Field
 from pregao.config import Choices, PositiveInt, Text
 from pregao.training.config import SweepChoices, TrainConfig
 
+INCOMPARABLE = {
+    "data.horizon": "scores of different horizons are of different targets, and the shortest one always wins",
+    "data.price": "scores of different price bases are of different closes",
+}
+"""Settings that change what a score measures."""
+
 
 class SweepConfig(Choices):
     """The settings of a sweep that are checked before its first job."""

@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial
 
 from pregao.errors import InvalidChoice, first_line
+from pregao.tuning.config import INCOMPARABLE
 
 Space = Mapping[str, BaseDistribution]
 
@@ -29,6 +30,8 @@ def distributions(given: Mapping[str, str] | None) -> dict[str, BaseDistribution
             "'sweep.space={model.hidden_size: \"choice(20, 40)\"}'."
         )
     for key in given:
+        if key in INCOMPARABLE:
+            raise InvalidChoice(f"sweep.space.{key}: {INCOMPARABLE[key]}. Search with one value of it.")
         if key.partition(".")[0] not in SEARCHED:
             raise InvalidChoice(
                 f"sweep.space.{key}: it cannot be searched, because trials would not be comparable. Allowed are "

@@ -22,7 +22,7 @@ from pregao.files import atomic_write
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 from pregao.training.config import TrainConfig
-from pregao.tuning.config import SweepConfig
+from pregao.tuning.config import INCOMPARABLE, SweepConfig
 
 if TYPE_CHECKING:  # late: its import delays a refusal
     import pandas as pd
@@ -146,7 +146,10 @@ def read_results(folder: Path) -> list[JobResult]:
 
 
 def tabulate(results: Sequence[JobResult], metric: str) -> "pd.DataFrame":
-    """One row per job, best validation metric first, failed jobs last; one column per differing setting."""
+    """One row per job, by stock, best validation metric first, failed jobs last; one column per differing setting.
+
+    Scores of two stocks say which stock is calmer, so jobs are ranked within a stock.
+    """
     import pandas as pd
 
     rows = [
@@ -158,7 +161,7 @@ def tabulate(results: Sequence[JobResult], metric: str) -> "pd.DataFrame":
         for result, own in zip(results, _choices(results), strict=True)
     ]
     table = pd.DataFrame(rows).astype({metric: float})
-    return table.sort_values([metric, "job"], na_position="last", ignore_index=True)
+    return table.sort_values(["stock", metric, "job"], na_position="last", ignore_index=True)
 
 
 def differing(results: Sequence[JobResult]) -> list[str]:
@@ -176,7 +179,7 @@ def _swept_stocks(config: DictConfig) -> list[str]:
     """The stocks of the sweep.
 
     Raises:
-        InvalidChoice: no setting has several values.
+        InvalidChoice: no setting has several values, or one that changes what a score measures.
     """
     params = config.hydra.sweeper.get("params") or {}
     given = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
@@ -187,6 +190,9 @@ def _swept_stocks(config: DictConfig) -> list[str]:
             "The sweep is empty: no setting has several values. Give some: model.hidden_size=20,40, or sweep=grid; "
             "for one training leave out -m."
         )
+    for key in INCOMPARABLE.keys() & overrides.keys():
+        if overrides[key].is_sweep_override():
+            raise InvalidChoice(f"{key} has several values: {INCOMPARABLE[key]}. Run one sweep per value.")
     stock = overrides.get("stock")
     if stock is not None and stock.is_sweep_override():
         return list(stock.sweep_string_iterator())
