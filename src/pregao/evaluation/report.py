@@ -104,6 +104,10 @@ class Evaluation:
         """`scores` of each step alone."""
         return [self._scores(slice(None), slice(step, step + 1)) for step in range(self.windows.horizon)]
 
+    def rmse_mean_step(self, forecaster: str) -> float:
+        """The mean over steps of the RMSE of each step, as published results report it; `rmse` pools all errors."""
+        return float(np.mean([scores[forecaster]["rmse"] for scores in self.step_scores]))
+
     @cached_property
     def metrics(self) -> dict[str, float]:
         """The metrics of a run, by their names in MLflow and metrics.json."""
@@ -112,6 +116,8 @@ class Evaluation:
         return {
             **{f"final_{name}": model[name] for name in overall},
             **{f"naive_{name}": naive[name] for name in (*overall, "pinball")},
+            "final_rmse_mean_step": self.rmse_mean_step("model"),
+            "naive_rmse_mean_step": self.rmse_mean_step(NAIVE),
             **{
                 f"{name}_step_{step}": scores["model"][name]
                 for name in ("rmse", "mape")
