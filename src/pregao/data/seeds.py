@@ -3,7 +3,7 @@
 import numpy as np
 
 ORDER, DROPOUT = 0, 1
-"""What a seed is for: the order of the training windows, the random numbers of dropout."""
+"""Purposes of a seed: the order of the training windows, the random numbers of dropout."""
 
 
 def derived(seed: int, purpose: int) -> int:

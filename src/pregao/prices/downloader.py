@@ -120,7 +120,7 @@ class Downloader:
             symbol: VALE3, VALE3.SA, or a Symbol.
             start: ISO date.
             end: ISO date; None for the last finished session.
-            before: number of sessions before `start` that are returned too, as far as the source has them.
+            before: number of sessions before `start` that are returned too, if the source has them.
 
         Raises:
             InvalidSymbol: not a ticker.

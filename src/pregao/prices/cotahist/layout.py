@@ -41,5 +41,5 @@ judicial recovery, under special administration or intervention. 12, 13, 14: rea
 and other funds. 34, 35, 36: unsponsored BDRs, sponsored BDRs, BDRs of ETFs. 13 and 34 to 36 are in the files since
 2021, but not in the document. Left out: 10 and 22 (subscription rights and bonuses), 96 (odd lots), and others.
 """
-MIXED_CLASS = b"58"  # certificates, and in some files real shares (GOLL4 on 2024-11-08): ESPECI tells them apart
+MIXED_CLASS = b"58"  # certificates, and in some files real shares (GOLL4 on 2024-11-08): ESPECI distinguishes them
 SHARES = (b"ON", b"PN", b"UN")  # the first two characters of ESPECI of shares and units
