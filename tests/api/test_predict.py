@@ -26,8 +26,8 @@ def predict(client, **body):
 
 def test_a_forecast_has_every_promised_field(client):
     found = predict(client, stock=" vale3.SA ")
-    fields = {"stock", "preco", "prediction", "forecast", "as_of", "stale", "recorded", "source", "model", "drift"}
-    assert fields <= set(found)
+    fields = {"stock", "preco", "prediction", "forecast", "as_of", "stale", "recorded", "source", "closes", "model"}
+    assert fields | {"drift"} <= set(found)
     assert [row["step"] for row in found["forecast"]] == list(range(1, 11))
     names = {"date", "step", "close", "lower_80", "upper_80", "lower_90", "upper_90"}
     assert all(set(row) == names for row in found["forecast"])
@@ -39,6 +39,18 @@ def test_a_forecast_has_every_promised_field(client):
     assert prices == pytest.approx([row["close"] for row in found["forecast"]], abs=0.005)
     by_closes = predict(client, historical_data=CLOSES)
     assert (by_closes["stock"], by_closes["model"]["stock"], by_closes["as_of"]) == ("VALE3", "VALE3", None)
+
+
+def test_closes_of_a_named_stock_are_answered_as_its_latest_closes_are(client, folder_of_prices):
+    closes = pd.read_csv(folder_of_prices / "PETR4.csv")["close"].tail(20).tolist()
+    by_stock = predict(client, stock="PETR4")
+    named, alone = predict(client, stock="PETR4", historical_data=closes), predict(client, historical_data=closes)
+    assert [row["upper_90"] for row in named["forecast"]] == pytest.approx(
+        [row["upper_90"] for row in by_stock["forecast"]], rel=1e-6
+    )
+    assert (by_stock["closes"], named["closes"]["history"], alone["closes"]["history"]) == (None, True, False)
+    unknown = predict(client, stock="WEGE3", historical_data=closes)
+    assert (unknown["closes"]["history"], unknown["closes"]["used"]) == (False, 20)
 
 
 def test_models_and_runs_are_listed_with_their_metrics(client):
@@ -139,7 +151,7 @@ def test_new_prices_are_used_after_the_time_of_a_retry_and_missing_ones_are_repo
         clock.ahead = 301
         after = predict(client, stock="PETR4")
         expected = forecast_stock("PETR4", "csv", stocks).as_json()["forecast"]
-        assert (after["as_of"], after["stale"], after["forecast"]) == ("2024-12-30", False, expected)
+        assert (after["as_of"], after["stale"], after["forecast"]) == ("2024-12-30", True, expected)
         file.unlink()
         clock.ahead = 602
         stale = predict(client, stock="PETR4")

@@ -110,7 +110,7 @@ def test_where_stale_prices_are_in_memory_no_client_waits_for_the_source(source,
     def recover():
         source.answer = replace(source.answer, stale=False)
 
-    source.answer = replace(source.answer, stale=True)
+    source.answer = replace(source.answer, stale=True, tried=("yahoo: no network",))
     [answer], _ = ask(recover, symbol=vale3)
     assert answer.prices.stale
 

@@ -83,7 +83,7 @@ def test_a_stock_without_a_model_is_refused(open_page):
     assert SUMMARIES["NoModel"] in text_of(open_page("forecast", language="pt"))
 
 
-def test_pasted_closes_are_forecast_or_refused(open_page, with_runs):
+def test_pasted_closes_are_forecast_or_refused(open_page, with_runs, stocks):
     app = open_page("forecast", language="pt")
     app.segmented_control(key="origin").set_value("pasted").run()
     assert SENTENCES["pasted.empty"][0] in text_of(app)
@@ -93,7 +93,8 @@ def test_pasted_closes_are_forecast_or_refused(open_page, with_runs):
         assert not app.dataframe
     app.text_area(key="pasted").set_value(" ".join(f"{close:.2f}".replace(".", ",") for close in CLOSES)).run()
     assert metrics(app)["Último fechamento, R\\$"] == f"{CLOSES[-1]:.2f}".replace(".", ",")
-    assert closes_of(app) == forecast_closes(CLOSES, "VALE3").table["close"].tolist()
+    assert closes_of(app) == forecast_closes(CLOSES, "VALE3", "csv", stocks).table["close"].tolist()
+    assert SENTENCES["closes.history"][0] in text_of(app)
     assert "date" not in app.dataframe[0].value
 
 

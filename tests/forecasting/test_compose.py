@@ -41,7 +41,7 @@ def test_a_stock_is_forecast_from_its_latest_closes_as_its_training_wrote(served
     assert set(answer["forecast"][0]) == {"date", "step", "close", "lower_80", "upper_80", "lower_90", "upper_90"}
     assert set(answer["model"]) == {"stock", "version", "run_id", "trained_at", "skill_mape"}
     assert answer["prediction"] == answer["forecast"][0]["close"]
-    assert (answer["stock"], answer["as_of"], answer["stale"]) == ("VALE3", "2024-12-30", False)
+    assert (answer["stock"], answer["as_of"], answer["stale"]) == ("VALE3", "2024-12-30", True)
     assert answer["forecast"][0]["date"] == "2025-01-02"
     assert answer["source"] == {"name": "csv", "reasons": []}
     assert forecast.record.last_close == random_walk()["close"].iloc[-1]
@@ -55,6 +55,27 @@ def test_given_closes_have_the_same_forecast_without_dates(served):
     answer = by_closes.as_json()
     assert (answer["as_of"], answer["source"], answer["recorded"], answer["drift"]) == (None,) * 4
     assert [row["date"] for row in answer["forecast"]] == [None] * 10
+
+
+def test_the_closes_of_a_named_stock_get_the_volatilities_and_width_of_its_history(served, tmp_path):
+    closes = pd.read_csv(served / "VALE3.csv")["close"].tolist()[-20:]
+    alone, named = forecast_closes(closes, "VALE3"), forecast_closes(closes, "VALE3", "csv", served)
+    by_stock = forecast_stock("VALE3", "csv", served)
+    columns = ["close", "lower_90", "upper_90"]
+    assert named.table[columns].to_numpy() == pytest.approx(by_stock.table[columns].to_numpy(), rel=1e-6)
+    assert alone.table["upper_90"].tolist() != named.table["upper_90"].tolist()
+    assert (named.closes.history, alone.closes.history, alone.closes.used) == (True, False, 20)
+    assert "wider than evaluated" in alone.as_json()["closes"]["note"]
+    assert by_stock.as_json()["closes"] is None
+    missing = forecast_closes(closes, "VALE3", "csv", tmp_path)
+    assert missing.table["upper_90"].tolist() == alone.table["upper_90"].tolist()
+
+
+def test_all_given_closes_count_up_to_the_span_of_the_volatilities(served):
+    closes = pd.read_csv(served / "VALE3.csv")["close"].tolist()
+    forecast = forecast_closes([*closes, *closes, *closes], "VALE3")
+    assert (forecast.closes.used, forecast.closes.history) == (1001, False)
+    assert "wider" not in forecast.closes.note
 
 
 def test_the_answer_names_the_source_and_why_earlier_ones_were_skipped(served, monkeypatch):
@@ -117,7 +138,7 @@ def test_a_forecast_is_the_last_historical_one(shared, many):
     for name, values in {"close": rolling.quantiles[-1, :, MEDIAN], **bands(rolling.quantiles[-1])}.items():
         assert found[name].tolist() == rows[name].tolist()
         # Many windows in one batch: the network's float32 sums are taken in another order.
-        assert found[name].to_numpy() == pytest.approx(values, rel=1e-9)
+        assert found[name].to_numpy() == pytest.approx(values, rel=1e-7)
     table[["date", "close"]].to_csv(many / "WEGE3.csv", index=False)
     without_ranges = forecast_stock("WEGE3", "csv", many).table
     assert (without_ranges["close"] != found["close"]).any()

@@ -16,8 +16,8 @@ from pregao.models.choices import (
     build_model,
     checked,
     choices_of,
+    differences,
     model_class,
-    same_model,
     with_current_names,
     with_data,
 )
@@ -168,5 +168,5 @@ def test_choices_of_version_0_1_build_the_same_model():
     complete = old | {"horizon": 10, "inputs": "ohlc"}
     assert with_current_names(old) == new
     assert isinstance(build_model(complete), RecurrentModel)
-    assert same_model(complete, with_data(new, horizon=10, inputs="ohlc"))
-    assert not same_model(complete, with_data(new, horizon=9, inputs="ohlc"))
+    assert not differences(complete, with_data(new, horizon=10, inputs="ohlc"))
+    assert differences(complete, with_data(new, horizon=9, inputs="ohlc")) == "horizon is 10, not 9"

@@ -12,9 +12,17 @@ import pandas as pd
 from pregao.api.config import ServeConfig
 from pregao.api.forecast_log_service import ForecastLogService
 from pregao.api.monitoring import Monitoring
-from pregao.api.price_cache import PriceCache
+from pregao.api.price_cache import SECONDS_FOR_NEWER_PRICES, PriceCache
 from pregao.api.registry_watcher import RegistryWatcher
-from pregao.forecasting.compose import Forecast, Rows, compose_forecast, last_window
+from pregao.errors import PregaoError
+from pregao.forecasting.compose import (
+    Forecast,
+    Rows,
+    compose_forecast,
+    compose_forecast_of_closes,
+    last_window,
+    with_history,
+)
 from pregao.forecasting.writer import SECONDS_BETWEEN_TRIES
 from pregao.models.trained import Window
 from pregao.prices.symbols import Symbol
@@ -102,15 +110,18 @@ class Forecasts:
         self._answers[symbol.ticker] = Answer(body, served, latest.since, until)
         return body
 
-    async def of_closes(self, symbol: Symbol, closes: Sequence[float]) -> bytes:
-        """The forecast after these closes.
+    async def of_closes(self, symbol: Symbol, closes: Sequence[float], named: bool) -> bytes:
+        """The forecast after these closes; the history of a `named` stock gives volatilities and the online width.
 
         Raises:
             NoModel: neither a model of this stock nor the shared model is served.
             InvalidCloses: fewer closes than the model needs.
         """
         served = await self.registry.model(symbol)
-        return encode(compose_forecast(symbol, served, await self._rows(served, served.model.window(closes))))
+        window = served.model.window(closes)
+        history = await self._history(symbol, served) if named else None
+        rows = await self._rows(served, with_history(window, history))
+        return encode(compose_forecast_of_closes(symbol, served, rows, closes, history))
 
     async def latest_prices(self, symbol: Symbol, price: PriceBasis) -> pd.DataFrame:
         """A stock's latest prices on a basis.
@@ -120,6 +131,16 @@ class Forecasts:
         """
         card = (await self.registry.model(symbol)).model.card
         return (await self.prices.latest(symbol, replace(card, price=price))).prices.table
+
+    async def _history(self, symbol: Symbol, served: Served) -> Window | None:
+        """The last window of a stock's history; None if it is not available in time."""
+        try:
+            latest = await asyncio.wait_for(
+                self.prices.latest(symbol, served.model.card), timeout=SECONDS_FOR_NEWER_PRICES
+            )
+            return await self._window(symbol, served, latest.prices.table)
+        except (PregaoError, TimeoutError):
+            return None
 
     async def _window(self, symbol: Symbol, served: Served, prices: pd.DataFrame) -> Window:
         """The last window of the prices, with the online width of its bands."""

@@ -88,7 +88,8 @@ class PriceCache:
             download = self._downloads[key] = asyncio.create_task(self._download(key, symbol, card))
         if kept is None or isinstance(kept.answer, PregaoError):
             return await asyncio.shield(download)
-        await asyncio.wait({download}, timeout=0 if kept.answer.stale else SECONDS_FOR_NEWER_PRICES)
+        failed_before = kept.answer.stale and kept.answer.tried  # stale alone: the source answers, but ended long ago
+        await asyncio.wait({download}, timeout=0 if failed_before else SECONDS_FOR_NEWER_PRICES)
         if download.done():
             return download.result()
         return replace(kept, answer=replace(kept.answer, stale=True), until=0.0)  # the next request tries again

@@ -81,7 +81,7 @@ async def predict(
     """Forecast the next 10 closes of a stock, or those after given closes."""
     symbol = Symbol.parse(service.config.stock if body.stock is None else body.stock)
     if body.historical_data is not None:
-        return _json(await service.forecasts.of_closes(symbol, body.historical_data))
+        return _json(await service.forecasts.of_closes(symbol, body.historical_data, named=body.stock is not None))
     return _json(await service.forecasts.of_stock(symbol))
 
 

@@ -91,6 +91,14 @@ class SourceAnswer(Answer):
     reasons: list[str] = Field(description="Why earlier sources were skipped, one reason per source")
 
 
+class GivenClosesAnswer(Answer):
+    """The origin of a forecast from given closes."""
+
+    used: int = Field(description="Number of closes that the forecast depends on")
+    history: bool = Field(description="Whether the stock's own history gives volatilities and the width of the bands")
+    note: str
+
+
 class PredictAnswer(Answer):
     """The next closes."""
 
@@ -99,12 +107,13 @@ class PredictAnswer(Answer):
     prediction: float = Field(description="The next close")
     forecast: list[Step]
     as_of: str | None = Field(description="Day of the last close that was used; null for given closes")
-    stale: bool = Field(description="The source was unavailable, and newer closes may exist")
+    stale: bool = Field(description="Newer closes may exist: no source answered, or the history ended long ago")
     recorded: bool | None = Field(
         description="Whether the forecast is in the log; false while the log is unavailable. Null for given closes, "
         "which are not logged"
     )
     source: SourceAnswer | None = Field(description="Null for given closes")
+    closes: GivenClosesAnswer | None = Field(description="Null for the latest closes")
     model: ModelAnswer
     drift: DriftReport | None
 

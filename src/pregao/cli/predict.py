@@ -1,5 +1,6 @@
 """The command predict: a forecast with the served model."""
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pregao.cli.command import command
@@ -13,7 +14,8 @@ def main(cfg: DictConfig) -> None:
 
       python predict.py stock=VALE3
       python predict.py stock=VALE3 format=json source=csv source.path=DIR
-      python predict.py stock=VALE3 'closes=[54.1, 53.9, …]'      at least 20, oldest first
+      python predict.py 'closes=[54.1, 53.9, …]'                  at least 20, oldest first
+      python predict.py stock=VALE3 'closes=[54.1, 53.9, …]'      and the stock's history gives the width of the bands
 
     Prints a table, or JSON with the field names of the HTTP API.
     """
@@ -27,5 +29,7 @@ def main(cfg: DictConfig) -> None:
     if config.closes is None:
         forecast = forecast_stock(config.stock, config.source.name, config.source.path, ForecastWriter())
     else:
-        forecast = forecast_closes(config.closes, config.stock)
+        named = any(override.startswith("stock=") for override in HydraConfig.get().overrides.task)
+        source = (config.source.name, config.source.path) if named else (None, None)
+        forecast = forecast_closes(config.closes, config.stock, *source)
     show_forecast(forecast, config.format)

@@ -89,6 +89,8 @@ def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
         console.out(json.dumps(forecast.as_json(), ensure_ascii=False, indent=2))
     else:
         console.print(_table(forecast))
+        if forecast.closes is not None:
+            console.print(forecast.closes.note)
         if forecast.recorded is False:
             console.print("Not recorded: the forecast log does not respond.", style="yellow")
 

@@ -79,7 +79,10 @@ def of_source(symbol: Symbol, source: str, path: Path | None, writer: ForecastWr
 
 def of_closes(symbol: Symbol, closes: Sequence[float]) -> Answer:
     """Forecast from given closes; errors of `forecast_closes`."""
-    return Answer(forecast_closes(closes, symbol.ticker), pd.DataFrame({"close": closes[-RECENT:]}))
+    source = configuration().source
+    return Answer(
+        forecast_closes(closes, symbol.ticker, source.name, source.path), pd.DataFrame({"close": closes[-RECENT:]})
+    )
 
 
 def of_upload(symbol: Symbol, data: bytes) -> Answer:
@@ -139,6 +142,8 @@ def _heading(answer: Answer) -> None:
     st.caption(f"{since} {model} {gain}")
     if forecast.stale and forecast.as_of:
         st.warning(say("stale", day=day(forecast.as_of)), icon=":material/history:")
+    if forecast.closes is not None:
+        st.caption(say("closes.history" if forecast.closes.history else "closes.alone", used=forecast.closes.used))
     if forecast.recorded is False:
         st.warning(say("forecast.not_recorded"), icon=":material/history:")
     if served.stock == SHARED:

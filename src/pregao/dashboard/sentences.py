@@ -15,8 +15,18 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "none": ("nenhuma", "none"),
     "download": ("Baixar CSV", "Download CSV"),
     "stale": (
-        "A fonte não respondeu: os preços guardados terminam em {day}.",
-        "The source did not answer: the stored prices end on {day}.",
+        "Os preços terminam em {day}; pode haver fechamentos mais recentes.",
+        "The prices end on {day}; newer closes may exist.",
+    ),
+    "closes.history": (
+        "O histórico da ação dá as volatilidades e a largura das faixas.",
+        "The stock's history gives the volatilities and the width of the bands.",
+    ),
+    "closes.alone": (
+        "Só {used} fechamentos foram usados: as faixas são mais largas que as avaliadas. Mais fechamentos, até 1001, "
+        "dão faixas melhores.",
+        "Only {used} closes were used: the bands are wider than evaluated ones. More closes, up to 1,001, give better "
+        "bands.",
     ),
     # Prices
     "prices.title": ("Preços", "Prices"),
@@ -317,6 +327,8 @@ SUMMARIES = {
     "drift": "A ação se comporta de modo diferente do visto no treino: as faixas podem errar mais do que na avaliação.",
     "PregaoError": "Não foi possível concluir.",
     "InvalidSymbol": ("Este não é um código da B3. Escreva-o como VALE3 ou TAEE11; SP500 e NASDAQ são amostras."),
+    "OddLot": "Este código é do mercado fracionário; use o código da ação, sem o F.",
+    "NotAStock": "Este código é de um índice; só ações são previstas.",
     "InvalidDates": "Datas inválidas: a inicial deve vir antes da final, e nenhuma pode estar no futuro.",
     "InvalidChoice": "Uma das opções não é permitida.",
     "UnknownStock": "A fonte não conhece esta ação. Confira o código ou use seus próprios preços (source=csv).",

@@ -1,5 +1,6 @@
 """The forecast of a served model, from a stock's latest prices or from given closes; every caller uses this code."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pregao.data.volatility import SPAN
-from pregao.errors import InvalidCloses, NoModel
+from pregao.errors import InvalidCloses, NoModel, PregaoError
 from pregao.evaluation.drift import DriftReport, drift
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.forecasting.log import Record
@@ -24,8 +25,25 @@ from pregao.quantiles import PRICES
 from pregao.tracking import registry
 from pregao.tracking.registry import Served
 
+logger = logging.getLogger(__name__)
+
 Rows = list[dict[str, Any]]
 """`step close lower_80 upper_80 lower_90 upper_90`, one per session, in the stock's currency."""
+
+
+@dataclass(frozen=True)
+class GivenCloses:
+    """The origin of a forecast from given closes.
+
+    Attributes:
+        used: number of closes that the forecast depends on.
+        history: whether the stock's own history gives volatilities and the width of the bands.
+        note: a sentence on what they give.
+    """
+
+    used: int
+    history: bool
+    note: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,7 @@ class Forecast:
         prices: the latest prices; None for given closes.
         drift: distance between the latest returns and those of the training part; None where it is unknown.
         recorded: whether the forecast is in the log; None for a forecast that is not logged.
+        closes: what given closes gave; None for the latest prices.
 
     Raises:
         InvalidCloses: the closes are so far apart that the forecast is not a finite price.
@@ -50,6 +69,7 @@ class Forecast:
     prices: Prices | None = None
     drift: DriftReport | None = None
     recorded: bool | None = None
+    closes: GivenCloses | None = None
 
     def __post_init__(self) -> None:
         values = (row[name] for row in self.rows for name in PRICES)
@@ -100,6 +120,7 @@ class Forecast:
             "stale": self.stale,
             "recorded": self.recorded,
             "source": None if self.prices is None else self.prices.source_as_dict,
+            "closes": None if self.closes is None else asdict(self.closes),
             "model": {
                 "stock": self.served.stock,
                 "version": self.served.version,
@@ -159,8 +180,15 @@ def forecast_stock(
     return replace(forecast, recorded=recorded)
 
 
-def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:
+def forecast_closes(closes: Sequence[Any], stock: str, source: str | None = None, path: Path | None = None) -> Forecast:
     """The forecast after these closes, oldest first, by this stock's model or the shared one.
+
+    Args:
+        closes: at least one lookback of them; all of them give volatilities.
+        stock: its model is used.
+        source: of the stock's own history, if these are the stock's closes: the history then gives volatilities and
+            the width of the bands, as it did when the model was evaluated. None: the closes give the volatilities.
+        path: of the source's files.
 
     Raises:
         NoModel: neither a model of this stock nor the shared model is served.
@@ -168,7 +196,39 @@ def forecast_closes(closes: Sequence[Any], stock: str) -> Forecast:
     """
     symbol = Symbol.parse(stock)
     served = served_model(symbol)
-    return compose_forecast(symbol, served, served.model.rows(served.model.window(closes)))
+    window, history = served.model.window(closes), None
+    if source is not None:
+        card = served.model.card
+        try:
+            prices = latest_prices(Downloader(source, path, card.price), symbol, card)
+            history = last_window(served.model, symbol, prices.table)
+        except PregaoError as error:
+            logger.warning("%s: the history is not used. %s", symbol, error)
+    return compose_forecast_of_closes(symbol, served, served.model.rows(with_history(window, history)), closes, history)
+
+
+def with_history(window: Window, history: Window | None) -> Window:
+    """Given closes with the volatilities and the online width of the stock's own history."""
+    return window if history is None else replace(history, closes=window.closes)
+
+
+def compose_forecast_of_closes(
+    symbol: Symbol, served: Served, rows: Rows, closes: Sequence[Any], history: Window | None
+) -> Forecast:
+    """The forecast after given closes; raises as `compose_forecast`."""
+    lookback = served.model.card.lookback
+    if history is None:
+        used = min(len(closes), SPAN + 1)
+        note = (
+            f"The bands are wider than evaluated ones: {used} closes say little about the long-run volatility. Name "
+            f"the stock, or give up to {SPAN + 1} closes."
+            if used <= SPAN
+            else f"{used} closes give the volatilities; the width of the bands has no history."
+        )
+    else:
+        used = lookback
+        note = f"The history of {symbol} gives the volatilities and the width of the bands."
+    return replace(compose_forecast(symbol, served, rows), closes=GivenCloses(used, history is not None, note))
 
 
 def served_model(symbol: Symbol) -> Served:
