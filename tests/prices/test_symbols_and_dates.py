@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 import pytest
 
-from pregao.errors import InvalidDates, InvalidSymbol
+from pregao.errors import InvalidDates, InvalidSymbol, NotAStock, OddLot
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import Symbol
 
@@ -17,7 +17,7 @@ TODAY, SECOND = date(2024, 5, 10), date(2020, 1, 2)
     ("text", "parsed", "yahoo"),
     [
         *((text, ("VALE3", "BVMF", "R$"), "VALE3.SA") for text in ("VALE3", "vale3.sa", "  VALE3\n")),
-        *((text, (text, "BVMF", "R$"), f"{text}.SA") for text in ("B3SA3", "TAEE11", "E3TF1")),
+        *((text, (text, "BVMF", "R$"), f"{text}.SA") for text in ("B3SA3", "TAEE11", "E3TF1", "EDFO11B")),
         ("sp500", ("SP500", "XNYS", "US$"), "^GSPC"),
         ("NASDAQ", ("NASDAQ", "XNYS", "US$"), "^IXIC"),
         (" Shared\n", ("SHARED", "BVMF", "R$"), "SHARED.SA"),
@@ -38,6 +38,12 @@ def test_other_text_is_refused(text):
     with pytest.raises(InvalidSymbol) as refusal:
         Symbol.parse(text)
     assert len(str(refusal.value)) < 400
+
+
+@pytest.mark.parametrize(("text", "kind", "said"), [("vale3f", OddLot, "stock=VALE3"), ("IBOV", NotAStock, "BOVA11")])
+def test_an_odd_lot_and_an_index_have_their_own_sentence(text, kind, said):
+    with pytest.raises(kind, match=said):
+        Symbol.parse(text)
 
 
 @pytest.mark.parametrize(

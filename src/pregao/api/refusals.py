@@ -12,6 +12,8 @@ STATUS: dict[type[PregaoError], int] = {
     errors.MissingArtifact: 404,
     errors.TrainingRuns: 409,
     errors.InvalidSymbol: 422,
+    errors.OddLot: 422,
+    errors.NotAStock: 422,
     errors.InvalidDates: 422,
     errors.InvalidChoice: 422,
     errors.InvalidCloses: 422,
@@ -35,6 +37,8 @@ STATUS: dict[type[PregaoError], int] = {
 
 FIELD: dict[type[PregaoError], list[str]] = {
     errors.InvalidSymbol: ["body", "stock"],
+    errors.OddLot: ["body", "stock"],
+    errors.NotAStock: ["body", "stock"],
     errors.InvalidDates: ["body", "inicio"],
     errors.InvalidChoice: ["body", "overrides"],
     errors.InvalidCloses: ["body", "historical_data"],
