@@ -134,7 +134,7 @@ def test_a_new_source_is_read_and_a_model_of_another_package_trained(ran):
 
 def test_a_new_baseline_is_compared_in_a_backtest(ran):
     scores = pd.read_csv(left_by(ran["baseline"]) / "scores.csv")
-    assert {"shared", "last close", "median return"} <= set(scores["model"])
+    assert {"own", "last close", "median return"} <= set(scores["model"])
 
 
 def test_a_new_metric_is_in_the_tables_and_in_mlflow(folder, ran):

@@ -56,7 +56,7 @@ def test_an_mlflow_that_does_not_respond_is_named_without_its_password(command, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "limit"), [("train", 500), ("train", 100_000), ("backtest", 150_000)])
+@pytest.mark.parametrize(("name", "limit"), [("train", 100_000), ("backtest", 150_000)])
 def test_a_file_that_cannot_grow_is_refused(champion, prices, name, limit):
     before = left(champion), champions(champion)
     done = limited(f"{name}.py", *(small if name == "train" else quick)(prices), home=champion, limit=limit)

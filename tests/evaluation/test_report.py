@@ -71,11 +71,22 @@ def test_the_terminal_table_has_the_scores_of_the_model_and_of_every_baseline(ev
 def test_the_metrics_of_a_run_have_fixed_names(evaluation):
     steps = {f"{error}_step_{h}" for error in ("rmse", "mape") for h in range(1, 11)}
     named = {"final_rmse", "final_mape", "final_mae", "naive_rmse", "naive_mape", "naive_mae", "naive_pinball"}
-    named |= {"skill_rmse", "skill_mape", "coverage_80", "coverage_90", "pinball"}
+    named |= {
+        "final_rmse_mean_step",
+        "naive_rmse_mean_step",
+        "skill_rmse",
+        "skill_mape",
+        "coverage_80",
+        "coverage_90",
+        "pinball",
+    }
     metrics = evaluation.metrics
     assert set(metrics) == steps | named
     assert metrics["skill_mape"] == pytest.approx(100 * (1 - metrics["final_mape"] / metrics["naive_mape"]))
     assert metrics["naive_mape"] == evaluation.scores[NAIVE]["mape"]
+    by_step = np.sqrt(((evaluation.windows.targets - evaluation.windows.inputs[:, -1:]) ** 2).mean(axis=0))
+    assert metrics["naive_rmse_mean_step"] == pytest.approx(by_step.mean())
+    assert metrics["naive_rmse"] == pytest.approx(np.sqrt((by_step**2).mean()))
 
 
 def test_the_tables_contain_every_forecast_and_the_scores_of_each_stock(shared, many):
