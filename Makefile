@@ -28,8 +28,9 @@ train: setup ## train a first model on packaged data: no network, under a minute
 test: setup ## run the quick tests
 	$(BIN)/pytest -m "not slow and not faults" -n 2
 
-test-all: setup ## run all tests but the fault tests, with branch coverage, as CI does
-	$(BIN)/pytest -m "not faults" -n 2 --cov --cov-report=term
+test-all: setup ## all tests but those of faults, as CI runs them; the quick ones with branch coverage
+	$(BIN)/pytest -m "not slow and not faults" -n 2 --cov --cov-report=term
+	$(BIN)/pytest -m "slow and not faults" -n 2
 
 faults: setup ## run the fault tests: kill processes under a real server, for minutes, on a quiet machine
 	$(BIN)/pytest -m faults

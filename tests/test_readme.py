@@ -57,7 +57,7 @@ def reader(tmp_path_factory):
     (home / "data").mkdir()
     last = str(last_finished_session("BVMF"))
     for seed, stock in enumerate(("VALE3", "PETR4")):
-        table = random_walk(2000, seed, last)
+        table = random_walk(1300, seed, last)
         table.assign(adj_close=table["close"]).to_csv(home / "data" / f"{stock}.csv", index=False)
     return home
 

@@ -48,6 +48,7 @@ def test_a_training_is_followed_to_its_end_and_its_model_is_served(idle):
     assert run.data.params["hidden_size"] == "4"
 
 
+@pytest.mark.slow
 def test_one_of_many_trainings_starts_reports_its_progress_and_can_be_cancelled(idle):
     before = version(idle)
     with ThreadPoolExecutor(8) as pool:

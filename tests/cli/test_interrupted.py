@@ -13,11 +13,12 @@ def parts(home):
     return {path: path.stat().st_mtime_ns for path in home.glob("outputs/backtest/*/parts/*.parquet")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
     [
         (signal.SIGINT, 130, "Interrupted; the served model is unchanged."),
-        pytest.param(signal.SIGTERM, 143, "Terminated; the served model is unchanged.", marks=pytest.mark.slow),
+        (signal.SIGTERM, 143, "Terminated; the served model is unchanged."),
     ],
 )
 def test_a_signal_ends_a_training_cleanly(champion, prices, sent, code, said):
