@@ -100,6 +100,8 @@ SENTENCES = {
     "model.hidden_size=1e400": "model.hidden_size=inf: should be a finite number",
     "model._target_=os.system": "model: 'os.system' is not a model; allowed is a ForecastModel in pregao.models",
     "evaluation.train=0.85": "evaluation: train=0.85 and validation=0.15 leave no test part; allowed: a sum below 1",
+    "+trainer.devices=2": "trainer: devices=2 needs strategy=ddp_fork",
+    "trainer=ddp trainer.accelerator=gpu": "trainer: strategy=ddp_fork with accelerator=gpu: a forked process",
     "trainer=ddp data.batch_size=33": "data.batch_size=33 cannot be divided among trainer.devices=2",
     "stocks=[VALE3,PETR4]": "stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa",
     "stock=shared": "stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa",

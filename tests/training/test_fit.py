@@ -175,6 +175,13 @@ def test_a_checkpoint_that_has_all_its_epochs_is_refused(tmp_path, last):
         Training(learner(), choices(max_epochs=1), tmp_path, last)
 
 
+def test_a_cosine_schedule_is_resumed_with_its_number_of_epochs_only(tmp_path):
+    train(tmp_path, learner(schedule="cosine"), max_epochs=2)
+    last = tmp_path / "checkpoints/last.ckpt"
+    with pytest.raises(BadCheckpoint, match=r"cosine schedule ends at trainer\.max_epochs=2, not 4"):
+        Training(learner(schedule="cosine"), choices(max_epochs=4), tmp_path / "new", last)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_missing_gpu_is_refused(tmp_path):
     with pytest.raises(InvalidChoice, match=r"trainer: .*(gpu|GPU|CUDA)"):
