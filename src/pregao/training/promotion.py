@@ -15,7 +15,7 @@ from pregao.data.windows import Windows, day
 from pregao.errors import CorruptModel, NoModel
 from pregao.evaluation.metrics import Forecasts, mape
 from pregao.evaluation.report import NAIVE, Evaluation
-from pregao.forecasting.historical import forecast_history, rolling_forecasts
+from pregao.forecasting.historical import rolling_forecasts
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
 from pregao.tracking.client import MODEL
@@ -59,8 +59,10 @@ def register(run: Run, config: TrainConfig, folder: Path, panel: Panel, evaluati
     champion = None if config.promote != "auto" else champion_mape(symbol, panel.histories, evaluation.windows)
     version = registry.register(run, symbol, folder / MODEL)
     read_back = registry.load(symbol, version).model
-    rolling = forecast_history(read_back, panel.histories)  # again: this checks the registered copy
-    forecasts = pd.DataFrame([row for history in rolling.values() for row in read_back.rows(history.last)])
+    # Again, since this checks the registered copy; stock by stock, since a panel's histories need memory.
+    since = read_back.card.validation_start
+    last = [rolling_forecasts(read_back, table, since, stock).last for stock, table in panel.histories.items()]
+    forecasts = pd.DataFrame([row for window in last for row in read_back.rows(window)])
     finite = bool(np.isfinite(forecasts).all(axis=None) and (forecasts["close"] > 0).all())
     new, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
     unfit = not_for_predict(read_back.card.lookback, read_back.card.horizon) if config.for_predict else None
