@@ -119,7 +119,7 @@ class TrainedModel:
         """The model's measures at the end of each session."""
         return volatilities(prices, self.card.inputs, self.card.typical_volatility)
 
-    def window(self, closes: Sequence[float]) -> Window:
+    def window(self, closes: Sequence[Any]) -> Window:
         """The window at the end of closes alone; more closes give better volatilities.
 
         Raises:
@@ -129,7 +129,7 @@ class TrainedModel:
         known = self.volatilities({"close": np.array(given[-SPAN - 1 :])})[-1].astype(np.float32)
         return Window(given[-self.card.lookback :], known.tolist())
 
-    def forecast(self, closes: Sequence[float]) -> "pd.DataFrame":
+    def forecast(self, closes: Sequence[Any]) -> "pd.DataFrame":
         """The forecast after these closes: `step close lower_80 upper_80 lower_90 upper_90`, one row per step.
 
         Raises:
