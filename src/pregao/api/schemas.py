@@ -95,7 +95,7 @@ class GivenClosesAnswer(Answer):
     """The origin of a forecast from given closes."""
 
     used: int = Field(description="Number of closes that the forecast depends on")
-    history: bool = Field(description="Whether the stock's own history gives volatilities and the width of the bands")
+    history: bool = Field(description="Whether the stock's history gives volatilities and the width of the bands")
     note: str
 
 

@@ -37,7 +37,7 @@ class GivenCloses:
 
     Attributes:
         used: number of closes that the forecast depends on.
-        history: whether the stock's own history gives volatilities and the width of the bands.
+        history: whether the stock's history gives volatilities and the width of the bands.
         note: a sentence on what they give.
     """
 
@@ -186,7 +186,7 @@ def forecast_closes(closes: Sequence[Any], stock: str, source: str | None = None
     Args:
         closes: at least one lookback of them; all of them give volatilities.
         stock: its model is used.
-        source: of the stock's own history, if these are the stock's closes: the history then gives volatilities and
+        source: of the stock's history, if these are the stock's closes: the history then gives volatilities and
             the width of the bands, as it did when the model was evaluated. None: the closes give the volatilities.
         path: of the source's files.
 
@@ -208,7 +208,7 @@ def forecast_closes(closes: Sequence[Any], stock: str, source: str | None = None
 
 
 def with_history(window: Window, history: Window | None) -> Window:
-    """Given closes with the volatilities and the online width of the stock's own history."""
+    """Given closes with the volatilities and the online width of the stock's history."""
     return window if history is None else replace(history, closes=window.closes)
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -131,10 +131,7 @@ class Downloader:
         """
         symbol = Symbol.parse(str(symbol))
         first, last = parse_dates(start, end)
-        history = self._history(symbol, first, last)
-        prices = self._cut(symbol, history, first, last)
-        earlier = history.table.loc[history.table["date"] < pd.Timestamp(first), "date"].tail(before)
-        return prices if earlier.empty else self._cut(symbol, history, earlier.iloc[0].date(), last)
+        return self._cut(symbol, self._history(symbol, first, last), first, last, before)
 
     def latest(self, symbol: Symbol | str, sessions: int, least: int | None = None) -> Prices:
         """Checked prices of the source's last sessions, fewer if the source has fewer.
@@ -240,15 +237,17 @@ class Downloader:
             return (f"{symbol}: the prices were not cached in {self._cache.path(symbol)} ({error.strerror or error}).",)
         return ()
 
-    def _cut(self, symbol: Symbol, history: _History, first: date, last: date | None) -> Prices:
+    def _cut(self, symbol: Symbol, history: _History, first: date, last: date | None, before: int = 0) -> Prices:
         finished = calendar.last_finished_session(symbol.calendar)
         last = finished if last is None else min(last, finished)
-        table = _between(history.table, first, last)
-        if table.empty:
+        if _between(history.table, first, last).empty:
             dates = history.table["date"].dt.date
             has = f"{history.source}: it has {dates.iloc[0]}..{dates.iloc[-1]}, nothing from {first} to {last}"
             remedy = f"Change start= and end= (the last finished session was {finished})."
             raise NothingInRange(symbol, [has, *history.warnings], remedy)
+        earlier = history.table.loc[history.table["date"] < pd.Timestamp(first), "date"].tail(before)
+        first = first if earlier.empty else earlier.iloc[0].date()
+        table = _between(history.table, first, last)
         report = quality.inspect(_between(history.raw, first, last), symbol)
         table, lacking = self._adjustable(symbol, table, history.source)
         notes = report.notes + lacking
@@ -286,11 +285,9 @@ class Downloader:
 
 def _is_stale(table: pd.DataFrame, symbol: Symbol, end: date | None, allowed: int = SESSIONS_WITHOUT_A_TRADE) -> bool:
     """Whether a history lacks more than the allowed number of sessions up to `end`."""
-    if is_fresh(table, symbol, end):
-        return False
     finished = calendar.last_finished_session(symbol.calendar)
-    missed = calendar.sessions(symbol.calendar, last_day(table), min(end or finished, finished))
-    return len(missed) - 1 > allowed
+    missed = calendar.sessions(symbol.calendar, last_day(table) + timedelta(days=1), min(end or finished, finished))
+    return len(missed) > allowed
 
 
 def _refuse_unknown(name: str, given: object, allowed: tuple[str, ...]) -> None:
