@@ -101,13 +101,28 @@ def home(tmp_path, monkeypatch, empty_database):
     return settle(tmp_path, empty_database, monkeypatch)
 
 
+def prices_in(folder, stock):
+    """A new folder with a random walk as STOCK.csv, to be read with source=csv."""
+    folder.mkdir()
+    random_walk().to_csv(folder / f"{stock}.csv", index=False)
+    return folder
+
+
 @pytest.fixture
 def prices(tmp_path):
-    """A folder with VALE3.csv, to be read with source=csv."""
-    folder = tmp_path / "prices"
-    folder.mkdir()
-    random_walk().to_csv(folder / "VALE3.csv", index=False)
-    return folder
+    return prices_in(tmp_path / "prices", "VALE3")
+
+
+def trained(folder, empty_database, patch, stock):
+    """A home in this folder with a served model of a stock, whose prices are in the folder."""
+    from pregao.training.pipeline import Pipeline  # Lightning takes seconds, and few tests need it
+
+    random_walk().to_csv(folder / f"{stock}.csv", index=False)
+    home = settle(folder, empty_database, patch)
+    run = home / f"outputs/{stock}/1"
+    run.mkdir(parents=True)
+    Pipeline(small_config(folder, f"stock={stock}"), run).run()
+    return home
 
 
 @pytest.fixture(scope="session")

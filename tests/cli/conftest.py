@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pregao.settings import REPOSITORY
-from tests.conftest import SMALL, environment, random_walk, settle, small_config
+from tests.conftest import SMALL, environment, prices_in, trained
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -116,24 +116,14 @@ def quick(prices, *overrides):
 @pytest.fixture
 def prices(tmp_path):
     """A folder with PETR4.csv, since the repository has a model of VALE3."""
-    folder = tmp_path / "prices"
-    folder.mkdir()
-    random_walk().to_csv(folder / "PETR4.csv", index=False)
-    return folder
+    return prices_in(tmp_path / "prices", "PETR4")
 
 
 @pytest.fixture(scope="package")
 def trained_home(tmp_path_factory, empty_database):
     """A home with a served model of PETR4."""
-    from pregao.training.pipeline import Pipeline  # Lightning takes seconds, and most tests do not need it
-
-    folder = tmp_path_factory.mktemp("trained")
-    random_walk().to_csv(folder / "PETR4.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
-        home = settle(folder, empty_database, patch)
-        (home / "outputs/PETR4/1").mkdir(parents=True)
-        Pipeline(small_config(folder, "stock=PETR4"), home / "outputs/PETR4/1").run()
-    return home
+        return trained(tmp_path_factory.mktemp("trained"), empty_database, patch, "PETR4")
 
 
 @pytest.fixture

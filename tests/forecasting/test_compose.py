@@ -12,8 +12,7 @@ from pregao.prices.sources.yahoo import YahooSource
 from pregao.quantiles import MEDIAN, bands
 from pregao.settings import settings
 from pregao.tracking import registry
-from pregao.training.pipeline import Pipeline
-from tests.conftest import random_walk, settle, small_config, with_ranges
+from tests.conftest import random_walk, trained, with_ranges
 from tests.forecasting.conftest import register
 from tests.models.test_trained import trained_model
 
@@ -22,12 +21,8 @@ from tests.models.test_trained import trained_model
 def served(tmp_path_factory, empty_database):
     """The folder of the prices and the run of VALE3, which is served."""
     folder = tmp_path_factory.mktemp("served")
-    random_walk().to_csv(folder / "VALE3.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
-        home = settle(folder, empty_database, patch)
-        run = home / "outputs/VALE3/1"
-        run.mkdir(parents=True)
-        Pipeline(small_config(folder), run).run()
+        home = trained(folder, empty_database, patch, "VALE3")
         (home / "data").mkdir()
         random_walk().to_csv(home / "data/VALE3.csv", index=False)
         yield folder
