@@ -5,7 +5,7 @@ import json
 import os
 from contextlib import contextmanager, suppress
 from datetime import date
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -21,13 +21,12 @@ from pregao.prices.cotahist.fetch import Fetcher
 from pregao.prices.cotahist.store import Store
 from pregao.prices.sources import yahoo
 from pregao.prices.sources.b3 import B3Source
-from pregao.prices.symbols import Symbol
 from pregao.prices.table import shaped
-from tests.prices.records import record, text, year_of, zipped
+from tests.prices.records import put, text, year_of, zipped
 
 CLOSES = [10.0, 11.0, 12.0, 11.0]  # 2024-01-02..2024-01-05, a Friday
 NOW = date(2024, 1, 5)
-WRITTEN = parsedate_to_datetime("Mon, 08 Jan 2024 21:00:00 GMT").timestamp()
+WRITTEN = 1_704_747_600  # Mon, 08 Jan 2024 21:00:00 GMT
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +34,6 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("PREGAO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "home"
-
-
-@pytest.fixture
-def vale() -> Symbol:
-    return Symbol.parse("VALE3")
 
 
 @pytest.fixture
@@ -58,31 +52,42 @@ def prices_of(closes, start="2024-01-02"):
 def finished(monkeypatch):
     """Set the last finished session."""
 
-    name = "last_finished_session"
-    return lambda day: monkeypatch.setattr(calendar, name, lambda *_: date.fromisoformat(str(day)))
+    def finish(day):
+        monkeypatch.setattr(calendar, "last_finished_session", lambda *_: date.fromisoformat(str(day)))
+
+    return finish
 
 
 @pytest.fixture
 def mine(tmp_path, finished):
     """The user's folder with VALE3.csv."""
     finished(NOW)
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    prices_of(CLOSES).to_csv(folder / "VALE3.csv", index=False)
+    return written(tmp_path / "mine", prices_of(CLOSES))
+
+
+def written(folder, table):
+    """The folder with the table as VALE3.csv."""
+    folder.mkdir(exist_ok=True)
+    table.to_csv(folder / "VALE3.csv", index=False)
     return folder
 
 
 @pytest.fixture
-def stored(home):
-    """Store quotes of the first sessions of 2024, as an earlier source=b3 does."""
+def folder(home) -> Path:
+    """Where source=b3 downloads to."""
+    folder = home / "data" / "b3"
+    folder.mkdir(parents=True)
+    return folder
 
-    def store(closes, volumes=(1000,) * 4):
-        folder = home / "data" / "b3"
-        folder.mkdir(parents=True)
-        days = calendar.sessions("BVMF", date(2024, 1, 2), NOW)
-        rows = [record(day, close=close, volume=n) for day, close, n in zip(days, closes, volumes, strict=False)]
-        (folder / "COTAHIST_A2024.TXT").write_bytes(text(rows, generated="20240105"))
-        Store(folder / "store").update([folder / "COTAHIST_A2024.TXT"])
+
+@pytest.fixture
+def stored(folder):
+    """Store quotes of the first sessions of 2024, as an earlier source=b3 does; returns their file."""
+
+    def store(closes, **fields):
+        file = put(folder / "COTAHIST_A2024.TXT", year_of(2024, closes, **fields), generated="20240105")
+        Store(folder / "store").update([file])
+        return file
 
     return store
 
@@ -95,16 +100,9 @@ def full_disk(request, monkeypatch):
     return lambda: monkeypatch.setattr(os, request.param, full)
 
 
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    if not os.environ.get("PREGAO_REAL_DATA"):
-        pytest.skip("PREGAO_REAL_DATA is unset: a folder with real prices, next to a folder cotahist with B3's files")
-    return Path(os.environ["PREGAO_REAL_DATA"])
-
-
-@pytest.fixture(scope="session")
-def real_quotes(real_data) -> Path:
-    return real_data.parent / "cotahist"
+@pytest.fixture
+def real_quotes(real_prices) -> Path:
+    return real_prices.parent / "cotahist"
 
 
 @contextmanager
@@ -202,8 +200,8 @@ class FakeB3:
         self.hangs, self.break_after, self.stalls, self.ranges = False, None, False, True
         self.closing = Event()
 
-    def put(self, name, content, folder):
-        self.files[f"/{name}"] = zipped(folder / "served.zip", content).read_bytes()
+    def publish(self, year, content):
+        self.files[f"/COTAHIST_A{year}.ZIP"] = zipped(content)
 
     def respond(self, handler):
         headers, content = handler.headers, self.files.get(handler.path)
@@ -240,9 +238,9 @@ def b3(monkeypatch):
 
 
 @pytest.fixture
-def published(b3, tmp_path, finished):
+def published(b3, finished):
     """B3 has 2023 whole, and 2024 up to the last finished session."""
     finished(NOW)
-    b3.put("COTAHIST_A2023.ZIP", text(year_of(2023, [10.0] * 300), generated="20240102"), tmp_path)
-    b3.put("COTAHIST_A2024.ZIP", text(year_of(2024, [20.0, 21.0, 22.0, 23.0]), generated="20240105"), tmp_path)
+    b3.publish(2023, text(year_of(2023, [10.0] * 300), generated="20240102"))
+    b3.publish(2024, text(year_of(2024, [20.0, 21.0, 22.0, 23.0]), generated="20240105"))
     return b3

@@ -1,5 +1,6 @@
 """COTAHIST files made from the layout: what B3 would publish of a market that never was."""
 
+import io
 import zipfile
 from datetime import date
 
@@ -31,15 +32,22 @@ def text(records, year=None, generated=None, newline="\r\n", counted=None):
     return "".join(line + newline for line in (header, *records, trailer)).encode("latin-1")
 
 
-def zipped(path, content, *further, name="COTAHIST.TXT"):
+def zipped(content, *further):
     """A zip with a text in it, and with further ones."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, one in enumerate((content, *further)):
-            archive.writestr(name if number == 0 else f"{number}-{name}", one)
-    return path
+            archive.writestr(f"{number}-" * bool(number) + "COTAHIST.TXT", one)
+    return made.getvalue()
 
 
-def year_of(year, closes, ticker="VALE3", **fields):
+def year_of(year, closes, ticker="VALE3", volumes=(1000,) * 300):
     """Records of a year's first sessions."""
     days = calendar.sessions("BVMF", date(year, 1, 1), date(year, 12, 31))
-    return [record(day, ticker, close, **fields) for day, close in zip(days, closes, strict=False)]
+    return [record(day, ticker, close, volume=n) for day, close, n in zip(days, closes, volumes, strict=False)]
+
+
+def put(path, records, **header):
+    """Write a file of quotes; returns its path."""
+    path.write_bytes(text(records, **header))
+    return path

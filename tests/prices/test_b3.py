@@ -1,10 +1,9 @@
 """source=b3: the user's folder, or years downloaded from an address, resumed, checked, never downloaded twice."""
 
 import os
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import date
 
 import pytest
 
@@ -14,16 +13,9 @@ from pregao.prices.actions import Actions, ActionStore
 from pregao.prices.cotahist.fetch import Fetcher
 from pregao.prices.sources.b3 import B3Source
 from tests.prices.conftest import NOW
-from tests.prices.records import record, text, year_of, zipped
+from tests.prices.records import put, record, text, year_of, zipped
 
 YEAR = "COTAHIST_A2024.ZIP"
-
-
-@pytest.fixture
-def folder(home):
-    folder = home / "data" / "b3"
-    folder.mkdir(parents=True)
-    return folder
 
 
 def history(symbol, since=NOW):
@@ -49,36 +41,32 @@ def an_hour_later(folder, name=YEAR):
     os.utime(folder / f".{name}.asked", (time.time() - 3601,) * 2)
 
 
-def test_missing_years_are_downloaded_once_and_only_those_that_are_needed(published, home, folder, vale):
+def test_missing_years_are_downloaded_once_and_only_those_that_are_needed(published, home, folder, vale3):
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(len, pool.map(history, [vale3] * 3))) == [4, 4, 4]
     prices = Downloader("b3").prices("VALE3", "2024-01-03")
     assert prices.closes["close"].tolist() == [21.0, 22.0, 23.0]
     assert paths(published) == [f"/{YEAR}"]
     assert Downloader("b3").latest("VALE3", 3).closes["close"].tolist() == [21.0, 22.0, 23.0]
-    table = history(vale, date(2023, 6, 1))
+    table = history(vale3, date(2023, 6, 1))
     assert (table["date"].iloc[0].date(), table["date"].iloc[-1].date()) == (date(2023, 1, 2), NOW)
     assert paths(published) == [f"/{YEAR}", "/COTAHIST_A2023.ZIP"]
     assert names(folder) == ["COTAHIST_A2023.ZIP", YEAR]
     assert not (home / "data" / "VALE3.csv").exists()
 
 
-def test_two_processes_download_a_year_once(published, vale):
-    with ThreadPoolExecutor() as pool:
-        assert list(pool.map(len, pool.map(history, [vale] * 3))) == [4, 4, 4]
-    assert len(published.asked) == 1
-
-
-def test_the_current_year_is_requested_again_after_a_session_and_an_hour(published, folder, vale, finished, tmp_path):
-    history(vale)
+def test_the_current_year_is_requested_again_after_a_session_and_an_hour(published, folder, vale3, finished):
+    history(vale3)
     finished("2024-01-08")
-    history(vale)
+    history(vale3)
     assert len(published.asked) == 1
     an_hour_later(folder)
-    assert len(history(vale)) == 4  # B3 has no newer file yet
+    assert len(history(vale3)) == 4  # B3 has no newer file yet
     assert published.asked[1:] == [(f"/{YEAR}", None, "Mon, 08 Jan 2024 21:00:00 GMT")]
     an_hour_later(folder)
     published.modified += 86400
-    published.put(YEAR, text(year_of(2024, [20.0, 21.0, 22.0, 23.0, 24.0]), generated="20240108"), tmp_path)
-    assert len(history(vale)) == 5
+    published.publish(2024, text(year_of(2024, [20.0, 21.0, 22.0, 23.0, 24.0]), generated="20240108"))
+    assert len(history(vale3)) == 5
     an_hour_later(folder)
     finished("2024-01-09")
     published.status = 404
@@ -87,60 +75,56 @@ def test_the_current_year_is_requested_again_after_a_session_and_an_hour(publish
     assert f"{YEAR}, which ends on 2024-01-08, could not be renewed" in prices.warnings[0]
 
 
-def test_a_year_is_complete_only_if_its_file_was_written_later(published, folder, vale, finished, tmp_path):
+def test_a_year_is_complete_only_if_its_file_was_written_later(published, folder, vale3, finished):
     finished("2023-01-04")
-    published.put("COTAHIST_A2023.ZIP", text(year_of(2023, [10.0, 10.1, 10.2]), generated="20230104"), tmp_path)
-    assert len(history(vale, date(2023, 1, 4))) == 3
+    published.publish(2023, text(year_of(2023, [10.0, 10.1, 10.2]), generated="20230104"))
+    assert len(history(vale3, date(2023, 1, 4))) == 3
     finished(NOW)
-    an_hour_later(folder, "COTAHIST_A2023.ZIP")
     published.modified += 86400
-    without_the_last_session = text(year_of(2023, [10.0] * 247), generated="20240102")
-    published.put("COTAHIST_A2023.ZIP", without_the_last_session, tmp_path)
-    assert len(history(vale, date(2023, 1, 4))) == 247 + 4
-    an_hour_later(folder, "COTAHIST_A2023.ZIP")
-    history(vale, date(2023, 1, 4))
+    published.publish(2023, text(year_of(2023, [10.0] * 247), generated="20240102"))  # without the last session
+    for _ in range(2):
+        an_hour_later(folder, "COTAHIST_A2023.ZIP")
+        assert len(history(vale3, date(2023, 1, 4))) == 247 + 4
     assert paths(published) == ["/COTAHIST_A2023.ZIP"] * 2 + [f"/{YEAR}"]
 
 
-def test_years_before_the_real_or_without_a_finished_session_are_not_requested(b3, finished, tmp_path, vale):
+def test_years_before_the_real_or_without_a_finished_session_are_not_requested(published, finished, vale3):
     finished("2023-12-28")
-    b3.put("COTAHIST_A2023.ZIP", text(year_of(2023, [10.0] * 300), generated="20231228"), tmp_path)
-    assert history(vale, date(2023, 12, 18))["date"].iloc[-1].date() == date(2023, 12, 28)
-    assert history(vale, date(2023, 12, 28) + timedelta(days=9)) is not None  # a start after the last session
+    for since in date(2023, 12, 18), date(2024, 1, 6):  # the second is after the last session
+        assert history(vale3, since)["date"].iloc[0].date() == date(2023, 1, 2)
     with pytest.raises(PricesUnavailable):
-        history(vale, date(1900, 1, 1))
-    assert paths(b3) == ["/COTAHIST_A2023.ZIP", "/COTAHIST_A1994.ZIP"]  # the first year in reais
+        history(vale3, date(1900, 1, 1))
+    assert paths(published) == ["/COTAHIST_A2023.ZIP", "/COTAHIST_A1994.ZIP"]  # the first year in reais
 
 
 @pytest.mark.parametrize(("seconds", "ranges"), [(0, True), (86400, True), (0, False)])
 def test_an_interrupted_download_resumes_if_the_server_does_and_the_file_is_the_same(
-    published, folder, vale, seconds, ranges
+    published, folder, vale3, seconds, ranges
 ):
     published.break_after = 150
-    assert "the transfer ended after " in refused(vale)
+    assert "the transfer ended after " in refused(vale3)
     (part,) = folder.glob("*.part")
     size = part.stat().st_size
     assert size >= 150
-    published.break_after = None
+    published.break_after, published.ranges = None, ranges
     published.modified += seconds
-    published.ranges = ranges
-    assert len(history(vale)) == 4
+    assert len(history(vale3)) == 4
     assert published.asked[-1][1] == f"bytes={size}-"
     assert names(folder) == [YEAR]
-    (folder / YEAR).rename(folder / f"{YEAR}.{int(published.modified)}.part")
-    (folder / "store/manifest.json").unlink()
-    (folder / f".{YEAR}.asked").unlink()
-    with (folder / f"{YEAR}.{int(published.modified)}.part").open("ab") as part:
-        part.write(b"more than the whole file")
-    assert len(history(vale)) == 4
+
+
+def test_a_part_that_is_longer_than_the_file_is_downloaded_again(published, folder, vale3):
+    (folder / f"{YEAR}.{published.modified}.part").write_bytes(published.files[f"/{YEAR}"] + b"more")
+    assert len(history(vale3)) == 4
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (429, 2), (503, 2)])
-def test_only_transient_http_errors_are_retried(published, vale, status, attempts):
+def test_only_transient_http_errors_are_retried(published, vale3, status, attempts):
     published.status = status
-    assert refused(vale).startswith(f"b3: {os.environ['PREGAO_B3_ADDRESS']}/{YEAR}: ")
-    assert f"HTTP {status}" in refused(vale)
-    assert len(published.asked) == 2 * attempts
+    reason = refused(vale3)
+    assert reason.startswith(f"b3: {os.environ['PREGAO_B3_ADDRESS']}/{YEAR}: ")
+    assert f"HTTP {status}" in reason
+    assert len(published.asked) == attempts
 
 
 @pytest.mark.parametrize(
@@ -152,49 +136,40 @@ def test_only_transient_http_errors_are_retried(published, vale, status, attempt
     ],
 )
 def test_a_slow_server_is_left_after_the_time_limit(
-    published, folder, vale, monkeypatch, changes, fetcher, reason, parts
+    published, folder, vale3, monkeypatch, changes, fetcher, reason, parts
 ):
     published.__dict__.update(changes)
     monkeypatch.setattr(B3Source, "fetcher", Fetcher(attempts=1, **fetcher))
-    assert refused(vale).endswith(reason)
+    assert refused(vale3).endswith(reason)
     assert len(list(folder.glob("*.part"))) == parts
 
 
-def test_without_a_connection_the_reason_is_reported(published, vale, monkeypatch):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("PREGAO_B3_ADDRESS", f"http://127.0.0.1:{unused.getsockname()[1]}")
-    monkeypatch.setattr(B3Source, "fetcher", Fetcher(attempts=1))
-    assert "no connection (" in refused(vale)
+PAGE = b"<!DOCTYPE html><html><body>Access denied</body></html>"
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("served", "kind", "reason"),
     [
-        (text(year_of(2024, [1.0]), counted=1745), "its trailer counts 1,745 records"),
-        (b"no quotes", "it is not COTAHIST"),
-        (text(year_of(2022, [1.0])), "of the year 2022"),
-        (None, "a web page (text/html)"),
+        (zipped(text(year_of(2024, [1.0]), counted=1745)), "", "its trailer counts 1,745 records"),
+        (zipped(b"no quotes"), "", "it is not COTAHIST"),
+        (zipped(text(year_of(2022, [1.0]))), "", "of the year 2022"),
+        (PAGE, "text/html; charset=utf-8", "a web page (text/html)"),
     ],
 )
-def test_a_wrong_file_is_never_stored(published, folder, vale, tmp_path, content, reason):
-    if content is None:
-        published.kind = "text/html; charset=utf-8"
-        published.files[f"/{YEAR}"] = b"<!DOCTYPE html><html><body>Access denied</body></html>"
-    else:
-        published.put(YEAR, content, tmp_path)
-    assert reason in refused(vale)
+def test_a_wrong_file_is_never_stored(published, folder, vale3, served, kind, reason):
+    published.kind = kind or published.kind
+    published.files[f"/{YEAR}"] = served
+    assert reason in refused(vale3)
     assert names(folder) == []
 
 
-def test_files_that_the_user_adds_replace_the_download_unless_damaged(published, folder, vale, finished, caplog):
+def test_files_that_the_user_adds_replace_the_download_unless_damaged(published, folder, vale3, finished, caplog):
     (folder / "COTAHIST_A2022.ZIP").write_bytes(b"PK\x03\x04 half a zip")
-    (folder / "cotahist_a2024.txt").write_bytes(text(year_of(2024, [30.0, 31.0, 32.0, 33.0])))
-    assert history(vale)["close"].tolist() == [30.0, 31.0, 32.0, 33.0]
+    put(folder / "cotahist_a2024.txt", year_of(2024, [30.0, 31.0, 32.0, 33.0]))
+    assert history(vale3)["close"].tolist() == [30.0, 31.0, 32.0, 33.0]
     finished("2024-01-08")
-    daily = text([record(date(2024, 1, 8), close=24.0)], generated="20250108")
-    (folder / "COTAHIST_D08012024.TXT").write_bytes(daily)
-    assert history(vale)["close"].tolist()[-1] == 24.0
+    put(folder / "COTAHIST_D08012024.TXT", [record(date(2024, 1, 8), close=24.0)], generated="20250108")
+    assert history(vale3)["close"].tolist()[-1] == 24.0
     assert published.asked == []
     assert "the zip is damaged" in caplog.text
     assert len(list(folder.glob("COTAHIST_A2022.corrupt-*"))) == 1
@@ -208,15 +183,17 @@ def quotes(tmp_path, finished):
     files.mkdir()
     year = text(year_of(2024, [20.0, 21.0, 22.0, 23.0]), generated="20240105", newline="\n")
     (files / "COTAHIST_A2024.TXT").write_bytes(year)
-    zipped(files / "COTAHIST_M012024.ZIP", text(year_of(2024, [20.0 + i for i in range(22)]), generated="20240131"))
-    (files / "COTAHIST_D01022024.TXT").write_bytes(text([record(date(2024, 2, 1), close=50.0)], generated="20240201"))
+    month = text(year_of(2024, [20.0 + i for i in range(22)]), generated="20240131")
+    (files / "COTAHIST_M012024.ZIP").write_bytes(zipped(month))
+    add_day(files, 1, 50.0)
     (files / "notes.txt").write_text("mine")
     return files
 
 
-def add_day(quotes, day, close, especi, dismes=100):
-    content = text([record(day, close=close, especi=especi, dismes=dismes)], generated=f"{day:%Y%m%d}")
-    (quotes / f"COTAHIST_D{day:%d%m%Y}.TXT").write_bytes(content)
+def add_day(quotes, day, close, especi="ON      NM", dismes=100):
+    """The file of a day of February."""
+    records = [record(date(2024, 2, day), close=close, especi=especi, dismes=dismes)]
+    put(quotes / f"COTAHIST_D0{day}022024.TXT", records, generated=f"2024020{day}")
 
 
 def test_yearly_monthly_and_daily_files_of_a_folder_are_merged_without_the_network(quotes, b3):
@@ -231,12 +208,11 @@ def test_yearly_monthly_and_daily_files_of_a_folder_are_merged_without_the_netwo
 def test_what_a_folder_lacks_or_has_damaged_is_refused(quotes, mine, b3, tmp_path):
     with pytest.raises(InvalidChoice, match="/nowhere"):
         Downloader("b3", "/nowhere")
-    bad = tmp_path / "COTAHIST_D02022024.TXT"
-    bad.write_bytes(text([record(date(2024, 2, 1))], counted=1745))
+    bad = put(tmp_path / "COTAHIST_D02022024.TXT", [record(date(2024, 2, 1))], counted=1745)
     for error, found, path, stock in (
         (UnknownStock, "asked the cash market of 2024", quotes, "PETR4"),
         (UnknownStock, "source=sample", None, "SP500"),
-        (PricesUnavailable, "no file like", tmp_path / "mine", "VALE3"),
+        (PricesUnavailable, "no file like", mine, "VALE3"),
         (BadQuotesFile, bad.name, tmp_path, "VALE3"),
     ):
         with pytest.raises(error, match=found):
@@ -245,29 +221,23 @@ def test_what_a_folder_lacks_or_has_damaged_is_refused(quotes, mine, b3, tmp_pat
     assert b3.asked == []
 
 
-def test_known_splits_and_dividends_adjust_the_prices(quotes, vale, caplog):
+def test_known_splits_and_dividends_adjust_the_prices(quotes, vale3, caplog):
     split, paid = {date(2024, 2, 1): 2.0}, {date(2024, 1, 3): 2.0}
-    add_day(quotes, date(2024, 2, 2), 50.0, "ON  EDB NM")
-    ActionStore().write(vale, "yahoo", Actions(splits=split, dividends=paid, until=date(2024, 2, 2)))
+    add_day(quotes, 2, 50.0, "ON  EDB NM")
+    ActionStore().write(vale3, "yahoo", Actions(splits=split, dividends=paid, until=date(2024, 2, 2)))
     closes = [Downloader("b3", quotes, price).closes("VALE3", "2024-01-01")["close"] for price in ("close", "adjusted")]
     assert [list(column[:2]) for column in closes] == [[10.0, 10.5], [pytest.approx(8.0), 10.5]]
     assert "B3 marks" not in caplog.text  # Yahoo covers the marked day
 
 
-def test_unknown_dividends_of_the_range_are_reported_on_their_first_days(quotes):
+def test_marked_actions_are_reported_on_their_first_days_until_they_are_known(quotes, vale3):
     for day, dismes in (1, 100), (2, 101), (5, 101), (6, 102):
-        add_day(quotes, date(2024, 2, day), 49.0, "ON  ED  NM", dismes)
-    prices = Downloader("b3", quotes).prices("VALE3", "2024-02-02")
-    assert prices.closes["close"].tolist() == [49.0]
-    assert "dividends are unknown; B3 marks 2 without their amounts (2024-02-02, 2024-02-06)" in prices.warnings[0]
-
-
-def test_a_bonus_is_reported_until_it_is_confirmed(quotes, vale, caplog):
-    add_day(quotes, date(2024, 2, 2), 45.0, "ON  EB  NM")
-    assert Downloader("b3", quotes).closes("VALE3", "2024-01-01")["close"].tolist()[0] == 20.0
-    assert "B3 marks a bonus or reverse split on 2024-02-02" in caplog.text
-    caplog.clear()
-    ActionStore().confirm(vale, date(2024, 2, 2), 1.1)
-    closes = Downloader("b3", quotes).closes("VALE3", "2024-01-01")["close"]
-    assert closes.tolist()[0] == pytest.approx(20.0 / 1.1)
-    assert "B3 marks" not in caplog.text
+        add_day(quotes, day, 49.0, "ON  ED  NM", dismes)
+    (warning,) = Downloader("b3", quotes).prices("VALE3", "2024-02-02").warnings[:1]
+    assert "dividends are unknown; B3 marks 2 without their amounts (2024-02-02, 2024-02-06)" in warning
+    add_day(quotes, 2, 45.0, "ON  EB  NM")
+    assert "B3 marks a bonus" in Downloader("b3", quotes).prices("VALE3", "2024-01-01").warnings[0]
+    ActionStore().confirm(vale3, date(2024, 2, 2), 1.1)
+    prices = Downloader("b3", quotes).prices("VALE3", "2024-01-01")
+    assert prices.closes["close"].iloc[0] == pytest.approx(20.0 / 1.1)
+    assert "B3 marks a bonus" not in "".join(prices.warnings)

@@ -10,6 +10,10 @@ READ = "date,close\r\n2024-12-27,1061.50\r\n2024-12-30,61.5\r\n"
 BRAZILIAN = "Data;Fechamento\r\n27/12/2024;R$ 1.061,50\r\n30/12/2024;61,5\r\n"
 
 
+def column(*cells):
+    return "data;fechamento\n" + "".join(f"0{day}/01/2020;{cell}\n" for day, cell in enumerate(cells, 1))
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -19,16 +23,41 @@ BRAZILIAN = "Data;Fechamento\r\n27/12/2024;R$ 1.061,50\r\n30/12/2024;61,5\r\n"
         (BRAZILIAN.replace("Fechamento", "Último").encode("cp1252"), READ),
         (b"data;preco;volume\n1.2.2024;1,5;1.000.000\n", "date,close,volume\r\n2024-02-01,1.5,1000000\r\n"),
         (b"data;fechamento\n01/02/2024;1,5;2\n", "date,close\r\n2024-02-01,1.5,2\r\n"),
+        *((data, data.decode("latin-1")) for data in (b"", b"\n", b'a;b\n"1' + b"x" * 200_000)),  # an unknown format
     ],
-    ids=["English", "Brazilian", "byte order mark", "not UTF-8", "volume", "extra cell"],
+    ids=["English", "Brazilian", "BOM", "not UTF-8", "volume", "extra cell", "empty", "blank", "not csv"],
 )
 def test_a_file_is_converted_to_the_format_of_the_csv_source(data, expected):
     assert as_source_csv(data).decode() == expected
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", 'a;b\n"1;2'.encode("utf-16"), b'a;b\n"1' + b"x" * 200_000])
-def test_a_file_of_an_unknown_format_is_unchanged(data):
-    assert as_source_csv(data) == data
+@pytest.mark.parametrize(
+    ("cells", "closes"),
+    [
+        (["1.235", "1.234,50"], ["1235", "1234.50"]),
+        (["61.5", "61.25"], ["61.5", "61.25"]),
+        (["38,500", "38,7"], ["38.500", "38.7"]),
+    ],
+)
+def test_one_decimal_sign_holds_for_a_column(cells, closes):
+    rows = as_source_csv(column(*cells).encode()).decode().split()[1:]
+    assert [row.split(",")[1] for row in rows] == closes
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        *((column(*cells), r"number \d of") for cells in (["1.235", "1.236"], ["38.7", "38,5"], ["1,235"])),
+        ("data;fechamento\n31/01/20201;61,5\n", "31/01/20201"),
+    ],
+)
+def test_the_csv_source_reads_what_an_upload_reads_and_refuses_what_is_ambiguous(tmp_path, vale3, text, found):
+    file = tmp_path / "VALE3.csv"
+    file.write_bytes(BRAZILIAN.encode("cp1252"))
+    assert CsvSource(file).history(vale3)["close"].tolist() == [1061.5, 61.5]
+    file.write_text(text)
+    with pytest.raises(BadPrices, match=found):
+        CsvSource(file).history(vale3)
 
 
 @pytest.mark.parametrize("data", [b"close\n1.5\n2\n", b"1.5\n2\n", b"x,Close\n0,1.5\n0,2\n", b"x\n1.5\n2\n"])
@@ -38,33 +67,10 @@ def test_a_file_without_dates_gives_its_column_of_closes(data):
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        *("1.5 2 1000", "1,5 2 1000", "1,5\n2\n1000", "1.5,2,1000", "1.5,2 1000"),
-        *("[1.5, 2, 1000]", "1,5; 2; 1000;", "1.5,\n2,\n1000,"),
-    ],
-)
-def test_pasted_closes_are_separated_by_spaces_lines_semicolons_or_commas(text):
-    assert closes_in(text) == [1.5, 2, 1000]
-
-
-@pytest.mark.parametrize(
-    ("read", "given", "found"),
-    [
-        (closes_in, "54.1 abc", "number 2 of 2 is 'abc'"),
-        (bare_closes, b"x,close\n0,1\n\n0\n", "number 2 of 2 is ''"),
-        (bare_closes, b"day,price\n2024-01-02,1\n", "found: day, price"),
-        (bare_closes, b"", "found: nothing"),
-    ],
-)
-def test_a_text_that_is_not_a_number_is_refused_with_its_position(read, given, found):
-    with pytest.raises(InvalidCloses, match=found):
-        read(given)
-
-
-@pytest.mark.parametrize(
     ("text", "closes"),
     [
+        *((text, [1.5, 2, 1000]) for text in ("1.5 2 1000", "1,5 2 1000", "1,5\n2\n1000", "1.5,2,1000")),
+        *((text, [1.5, 2, 1000]) for text in ("1.5,2 1000", "[1.5, 2, 1000]", "1,5; 2; 1000;", "1.5,\n2,\n1000,")),
         ("38,50, 38,70", [38.5, 38.7]),
         ("1.235 1.234,50", [1235, 1234.5]),
         ("38,50\n1.038,70", [38.5, 1038.7]),
@@ -72,41 +78,21 @@ def test_a_text_that_is_not_a_number_is_refused_with_its_position(read, given, f
         ("1,234.50 999.10", [1234.5, 999.1]),
     ],
 )
-def test_one_decimal_sign_holds_for_a_whole_text(text, closes):
+def test_pasted_closes_have_one_decimal_sign_and_any_separator(text, closes):
     assert closes_in(text) == closes
 
 
-@pytest.mark.parametrize(("text", "place"), [("38,50", 1), ("1.234,50 38.70", 2)])
-def test_a_text_that_can_be_read_in_two_ways_is_refused_with_the_position(text, place):
-    with pytest.raises(InvalidCloses, match=f"number {place} of"):
-        closes_in(text)
-
-
 @pytest.mark.parametrize(
-    ("rows", "closes"),
+    ("read", "given", "found"),
     [
-        (["1.235", "1.234,50"], ["1235", "1234.50"]),
-        (["61.5", "61.25"], ["61.5", "61.25"]),
-        (["38,500", "38,7"], ["38.500", "38.7"]),
+        (closes_in, "54.1 abc", "number 2 of 2 is 'abc'"),
+        (closes_in, "38,50", "number 1 of"),  # one number or two
+        (closes_in, "1.234,50 38.70", "number 2 of"),
+        (bare_closes, b"x,close\n0,1\n\n0\n", "number 2 of 2 is ''"),
+        (bare_closes, b"day,price\n2024-01-02,1\n", "found: day, price"),
+        (bare_closes, b"", "found: nothing"),
     ],
 )
-def test_one_decimal_sign_holds_for_a_column(rows, closes):
-    data = "data;fechamento\n" + "".join(f"0{day}/01/2020;{cell}\n" for day, cell in enumerate(rows, 1))
-    assert [line.split(",")[1] for line in as_source_csv(data.encode()).decode().split()[1:]] == closes
-
-
-@pytest.mark.parametrize("rows", [["1.235", "1.236"], ["38.7", "38,5"], ["1,235"]])
-def test_an_ambiguous_column_is_refused_by_the_csv_source(tmp_path, vale, rows):
-    file = tmp_path / "VALE3.csv"
-    file.write_text("data;fechamento\n" + "".join(f"0{day}/01/2020;{cell}\n" for day, cell in enumerate(rows, 1)))
-    with pytest.raises(BadPrices, match=r"number \d of"):
-        CsvSource(file).history(vale)
-
-
-def test_the_csv_source_reads_what_an_upload_reads_and_a_year_has_four_digits(tmp_path, vale):
-    file = tmp_path / "VALE3.csv"
-    file.write_bytes(BRAZILIAN.encode("cp1252"))
-    assert CsvSource(file).history(vale)["close"].tolist() == [1061.5, 61.5]
-    file.write_text("data;fechamento\n31/01/20201;61,5\n")
-    with pytest.raises(BadPrices, match="31/01/20201"):
-        CsvSource(file).history(vale)
+def test_what_is_not_a_number_or_can_be_two_is_refused_with_its_position(read, given, found):
+    with pytest.raises(InvalidCloses, match=found):
+        read(given)

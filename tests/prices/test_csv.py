@@ -30,20 +30,19 @@ def read(file, content, symbol):
         GOOD.replace("2024-01-03", "2024-01-03 00:00:00-03:00"),
     ],
 )
-def test_spellings_of_a_csv_are_read_alike_and_absent_columns_are_nan(file, vale, content):
-    table = read(file, content, vale)
+def test_spellings_of_a_csv_are_read_alike_and_absent_columns_are_nan(file, vale3, content):
+    table = read(file, content, vale3)
     assert table["close"].tolist() == [61.5, 60.25]
     assert table["date"].dt.date.tolist() == [date(2024, 1, 2), date(2024, 1, 3)]
     assert str(table["date"].dtype) == "datetime64[us]"
     assert list(table.columns) == COLUMNS
     assert table["adj_close"].isna().all()
-    assert len(CsvSource(file).history(vale)) == 2  # the file itself
+    assert len(CsvSource(file).history(vale3)) == 2  # the file itself
 
 
-def test_yahoos_column_names_and_empty_cells_are_read(file, vale):
-    table = read(file, "Date,Close,Adj Close\n2024-01-02,61.5,50.5\n2024-01-03,,nan\n", vale)
-    assert table["adj_close"].dropna().tolist() == [50.5]
-    assert table["close"].dropna().tolist() == [61.5]
+def test_yahoos_column_names_and_empty_cells_are_read(file, vale3):
+    table = read(file, "Date,Close,Adj Close\n2024-01-02,61.5,50.5\n2024-01-03,,nan\n", vale3)
+    assert table[["adj_close", "close"]].dropna().values.tolist() == [[50.5, 61.5]]
 
 
 @pytest.mark.parametrize(
@@ -56,18 +55,16 @@ def test_yahoos_column_names_and_empty_cells_are_read(file, vale):
         ("date,close,close\n2024-01-02,1,2\n", "twice"),
         (GOOD + '2024-01-04,"61,5"\nabc,1\n', r"close in line 4 .*'61,5'; 1 such cells"),
         ("\n" + GOOD + "2024-13-04,61.5\n", r"date in line 5 .*'2024-13-04'"),
-        (GOOD + "04/01/2024,61.5\n", "date in line 4"),
         (GOOD + ",61.5\n", "date in line 4"),
         (GOOD + "2024-01-04\n", "line 4 has 1 cells"),
-        (GOOD + "2024-01-04,\0\n", "close in line 4"),
         (GOOD.encode() + b"2024-01-04,\xff\n", "line 4 is not UTF-8"),
         (GOOD.encode("utf-16"), "line 1 is not UTF-8"),
         (GOOD + "2024-01-04," + "1" * 200_000 + "\n", "line 4 is not csv"),
     ],
 )
-def test_a_bad_csv_is_refused_with_its_first_bad_line(file, vale, content, found):
+def test_a_bad_csv_is_refused_with_its_first_bad_line(file, vale3, content, found):
     with pytest.raises(BadPrices, match=f"VALE3.csv cannot be used: .*{found}") as refusal:
-        read(file, content, vale)
+        read(file, content, vale3)
     assert len(str(refusal.value)) < 600
 
 
@@ -77,28 +74,22 @@ def test_a_price_that_cannot_be_is_refused_with_its_date(file):
         Downloader("csv", file).prices("VALE3", "2024-01-01")
 
 
-@pytest.mark.parametrize(("files", "has"), [(12, "AAAA0, .* and 2 more"), (0, "no csv file at all")])
-def test_a_stock_without_a_file_is_unknown_and_the_first_ten_stocks_are_listed(tmp_path, vale, files, has):
-    for number in range(files):
+def test_a_stock_without_a_file_is_unknown_and_the_first_ten_stocks_are_listed(tmp_path, vale3):
+    with pytest.raises(UnknownStock, match="no csv file at all"):
+        CsvSource(tmp_path).history(vale3)
+    for number in range(12):
         (tmp_path / f"AAAA{number}.csv").touch()
-    with pytest.raises(UnknownStock, match=has) as refusal:
-        CsvSource(tmp_path).history(vale)
-    assert str(refusal.value).count("AAAA") == min(files, 10)
+    with pytest.raises(UnknownStock, match=r"AAAA0, .* and 2 more") as refusal:
+        CsvSource(tmp_path).history(vale3)
+    assert str(refusal.value).count("AAAA") == 10
 
 
-def test_a_file_that_cannot_be_read_is_refused(file, vale, tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_read_is_refused(file, vale3, monkeypatch):
     file.mkdir()
     with pytest.raises(BadPrices, match="a folder"):
-        CsvSource(tmp_path).history(vale)
+        CsvSource(file.parent).history(vale3)
     file.rmdir()
     denied = Mock(side_effect=PermissionError(13, "Permission denied"))  # root, as in a container, may read any file
     monkeypatch.setattr(Path, "read_bytes", denied)
     with pytest.raises(BadPrices, match="Permission denied"):
-        read(file, GOOD, vale)
-
-
-def test_real_files_are_read(real_data):
-    for file in real_data.glob("*.csv"):
-        prices = Downloader("csv", file).prices("VALE3", "2014-01-01", "2025-07-31")
-        assert len(prices.table) > 1000
-        assert prices.table["open"].isna().any() == (file.stem == "BVSP")
+        read(file, GOOD, vale3)

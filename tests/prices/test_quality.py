@@ -13,15 +13,12 @@ DATES = "dates with two different closes"
 DAYS = [str(day.date()) for day in prices_of(CLOSES)["date"]]
 
 
-def found(table, symbol):
-    return [(str(finding), finding.verdict) for finding in quality.inspect(table, symbol).findings]
-
-
 def changed(row, **values):
     """The table of CLOSES with other values in a row."""
-    return prices_of(CLOSES).assign(
-        **{name: prices_of(CLOSES)[name].where(lambda c: c.index != row, value) for name, value in values.items()}
-    )
+    table = prices_of(CLOSES)
+    for name, value in values.items():
+        table.loc[row, name] = value
+    return table
 
 
 def appended(row, **values):
@@ -31,13 +28,6 @@ def appended(row, **values):
 
 
 SUNDAY = appended(4, date=pd.Timestamp("2024-01-07"))[-1:]
-
-
-def test_a_clean_table_is_returned_unchanged(vale):
-    table = prices_of(CLOSES)
-    report = quality.inspect(table, vale)
-    assert report.findings == ()
-    pd.testing.assert_frame_equal(report.usable("x", "y"), table)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +40,9 @@ def test_a_clean_table_is_returned_unchanged(vale):
         (changed(1, open=0.0), "open, high or low of zero: 1 (2024-01-03)", [100.0] * 6),
     ],
 )
-def test_harmless_defects_are_repaired_without_changing_the_given_table(vale, table, finding, volumes):
+def test_harmless_defects_are_repaired_without_changing_the_given_table(vale3, table, finding, volumes):
     before = table.copy()
-    report = quality.inspect(table, vale)
+    report = quality.inspect(table, vale3)
     assert (str(report.findings[0]), report.findings[0].verdict) == (finding, "repaired")
     assert report.usable("x", "y")["volume"].tolist() == volumes
     assert report.table["date"].is_monotonic_increasing
@@ -73,8 +63,8 @@ def test_harmless_defects_are_repaired_without_changing_the_given_table(vale, ta
         (changed(5, date=pd.Timestamp("2199-01-01")), "dates in the future: 1 (2199-01-01)"),
     ],
 )
-def test_defects_that_cannot_be_repaired_are_refused(vale, table, finding):
-    report = quality.inspect(table, vale)
+def test_defects_that_cannot_be_repaired_are_refused(vale3, table, finding):
+    report = quality.inspect(table, vale3)
     assert [str(refused) for refused in report.refused] == [finding]
     with pytest.raises(BadPrices):
         report.usable("x", "y")
@@ -93,17 +83,18 @@ def test_defects_that_cannot_be_repaired_are_refused(vale, table, finding):
     ],
 )
 def test_unusual_prices_are_a_warning(table, symbol, finding):
-    ((what, verdict),) = found(table, Symbol.parse(symbol))
-    assert what.startswith(finding)
-    assert verdict == "warned"
+    (found,) = quality.inspect(table, Symbol.parse(symbol)).findings
+    assert (str(found).startswith(finding), found.verdict) == (True, "warned")
 
 
-def test_moves_of_a_quarter_and_four_identical_closes_are_usual(vale):
-    assert found(prices_of([8.0, 10.0, 10.0, 10.0, 10.0, 11.0]), vale) == []
+def test_moves_of_a_quarter_and_four_identical_closes_are_usual(vale3):
+    table = prices_of([8.0, 10.0, 10.0, 10.0, 10.0, 11.0])
+    report = quality.inspect(table, vale3)
+    assert report.findings == ()
+    pd.testing.assert_frame_equal(report.usable("x", "y"), table)
 
 
-def test_today_is_not_in_the_future(vale):
+def test_today_is_not_in_the_future(vale3):
     table = prices_of(CLOSES)  # until 2024-01-09
-    assert quality.inspect(table, vale, today=date(2024, 1, 9)).refused == ()
-    (finding,) = quality.inspect(table, vale, today=date(2024, 1, 8)).refused
-    assert str(finding) == "dates in the future: 1 (2024-01-09)"
+    assert quality.inspect(table, vale3, today=date(2024, 1, 9)).refused == ()
+    assert quality.inspect(table, vale3, today=date(2024, 1, 8)).refused != ()

@@ -1,8 +1,5 @@
 """The command prices."""
 
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
@@ -11,9 +8,8 @@ from pregao.cli.prices import main
 from pregao.config import CONF
 from pregao.errors import InvalidChoice
 from pregao.prices.report import confirm
-from tests.conftest import environment
-from tests.prices.conftest import prices_of
-from tests.prices.records import record, text
+from tests.prices.conftest import prices_of, written
+from tests.prices.records import put, record
 
 
 @pytest.fixture
@@ -34,18 +30,17 @@ def long(mine):
     """Prices with a missing session and a run of five identical closes."""
     closes = [20.0 + i / 10 for i in range(30)]
     closes[9:14] = [21.0] * 5
-    prices_of(closes).drop(index=20).to_csv(mine / "VALE3.csv", index=False)
+    written(mine, prices_of(closes).drop(index=20))
     return f"source.path={mine}", "source=csv", "start=2024-01-01", "end=2024-02-14"
 
 
-def test_a_report_lists_the_findings_and_writes_a_picture_and_a_table(home, long):
-    command = [sys.executable, "-m", "pregao.cli", "prices", "vale3", *long]
-    done = subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "VALE3 from csv: 29 sessions, 2024-01-02 to 2024-02-14" in done.stdout
-    assert "sessions missing" in done.stdout
+def test_a_report_lists_the_findings_and_writes_a_picture_and_a_table(home, long, report, finished):
+    finished("2024-02-14")
+    out = report("stock=vale3", *long)
+    assert "VALE3 from csv: 29 sessions, 2024-01-02 to 2024-02-14" in out
+    assert "sessions missing" in out
     folder = home / "outputs/prices/VALE3"
-    assert done.stdout.splitlines()[-1] == str(folder)
+    assert out.splitlines()[-1] == str(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["findings.csv", "report.png"]
     assert (folder / "report.png").read_bytes()[:4] == b"\x89PNG"
     assert pd.read_csv(folder / "findings.csv")["date"].tolist() == ["2024-01-30", "2024-01-15"]
@@ -55,8 +50,7 @@ def test_two_sources_are_compared_in_the_range_of_the_first(home, mine, long, re
     finished("2024-02-14")
     table = pd.read_csv(mine / "VALE3.csv")
     table.loc[:4, "close"] *= 2
-    table.to_csv(tmp_path / "VALE3.csv", index=False)
-    out = report(*long, "against=csv", f"against_path={tmp_path}")
+    out = report(*long, "against=csv", f"against_path={written(tmp_path, table)}")
     assert "csv and csv have 29 dates in common; 5 differ by more than 0.1 %." in out
     assert "0.5000" in out
     differences = home / "outputs/prices/VALE3/differences.csv"
@@ -65,29 +59,26 @@ def test_two_sources_are_compared_in_the_range_of_the_first(home, mine, long, re
     assert not differences.exists()  # of the previous report
 
 
-def test_a_cache_and_stored_quotes_are_compared_by_default(home, cache, vale, report, finished, stored):
+def test_a_cache_and_stored_quotes_are_compared_by_default(cache, vale3, report, finished, stored):
     finished("2024-01-04")
-    cache.write(vale, prices_of([10.0, 11.0, 12.0]))
-    stored([10.0, 11.0, 12.5])
-    out = report("start=2024-01-01")
-    assert "cache and b3 have 3 dates in common; 1 differ by more than 0.1 %." in out
-    assert "b3 and cache have 3 dates" in report("start=2024-01-01", "source=b3", f"source.path={home}/data/b3")
+    cache.write(vale3, prices_of([10.0, 11.0, 12.0]))
+    file = stored([10.0, 11.0, 12.5])
+    assert "cache and b3 have 3 dates in common; 1 differ by more than 0.1 %." in report("start=2024-01-01")
+    assert "b3 and cache have 3 dates" in report("start=2024-01-01", "source=b3", f"source.path={file.parent}")
 
 
 def test_a_likely_split_is_listed_and_applied_only_after_it_is_confirmed(tmp_path, report):
     days = pd.bdate_range("2024-02-15", periods=30)
     rows = [record(day, close=40.0, volume=500) for day in days[:15]]
     rows += [record(day, close=20.0 + n / 100, volume=1000) for n, day in enumerate(days[15:], 15)]
-    (tmp_path / "COTAHIST_A2024.TXT").write_bytes(text(rows, generated="20240401"))
+    put(tmp_path / "COTAHIST_A2024.TXT", rows, generated="20240401")
     asked = ("source=b3", f"source.path={tmp_path}", "start=2024-01-01", "end=2024-03-27")
-    out = report(*asked)
-    assert "jumps like a 2:1 split" in out
-    assert "a split of 2:1 on 2024-03-07: pregao prices VALE3 confirm=2024-03-07:2" in out
+    assert "a split of 2:1 on 2024-03-07: pregao prices VALE3 confirm=2024-03-07:2" in report(*asked)
     assert "jumps like" not in report(*asked, "confirm=2024-03-07:2")
 
 
 @pytest.mark.parametrize("text", ["2024-03-07", "soon:2", *(f"2024-03-07:{n}" for n in ("", 0, "1/0", 1, 1001))])
-def test_a_bad_confirmation_is_refused_before_anything_is_stored(home, vale, text):
+def test_a_bad_confirmation_is_refused_before_anything_is_stored(home, vale3, text):
     with pytest.raises(InvalidChoice, match="DATE:RATIO"):
-        confirm(vale, text)
+        confirm(vale3, text)
     assert not (home / "data").exists()
