@@ -5,10 +5,12 @@ depend on `data.inputs`, and are NaN where the history is too short or the sourc
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+
+from pregao.data.variance import Prices, garman_klass, rolling_mean
 
 VOLATILITY_FLOOR = 1e-3
 """A halted stock repeats its close; 0.1 % a day keeps its scale above zero."""
@@ -31,9 +33,6 @@ NAMES = {
     "ohlc": ("long_run", "last", "rms_5", "rms_60", "rms_250", "downside_20", "range_1", "range_5", "range_20"),
 }
 """The columns of `volatilities` by `data.inputs`."""
-
-Prices = Mapping[str, Sequence[float] | np.ndarray]
-"""Columns of a history, oldest first: `close`, and `open`, `high`, `low` if the source has them."""
 
 
 def volatilities(
@@ -58,8 +57,8 @@ def volatilities(
         measures |= {f"rms_{span}": _rms(squared, span) for span in (5, 60, 250)}
         measures["downside_20"] = _rms(falls, 20)
     if inputs == "ohlc":
-        ranges = _garman_klass(prices, close)
-        measures |= {f"range_{span}": _root_mean(ranges, span) for span in (1, 5, 20)}
+        ranges = garman_klass(prices)
+        measures |= {f"range_{span}": np.sqrt(rolling_mean(ranges, span)) for span in (1, 5, 20)}
     return np.stack([measures[name] for name in NAMES[inputs]], axis=1)
 
 
@@ -90,27 +89,5 @@ def _long_run(squared: np.ndarray, typical: float) -> np.ndarray:
 
 
 def _rms(squared: np.ndarray, span: int) -> np.ndarray:
-    return _root_mean(np.concatenate([[np.nan], squared]), span)
-
-
-def _root_mean(variance: np.ndarray, span: int) -> np.ndarray:
-    """Root of the mean of the last `span` variances, over the known ones."""
-    padded = np.concatenate([np.full(span - 1, np.nan), variance])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, span)
-    known = np.isfinite(windows)
-    counts = known.sum(axis=1)
-    sums = np.where(known, windows, 0.0).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: np.ndarray = np.sqrt(np.where(counts >= max(1, span / 4), sums / counts, np.nan))
-    return found
-
-
-def _garman_klass(prices: Prices, close: np.ndarray) -> np.ndarray:
-    if not {"open", "high", "low"} <= set(prices):
-        return np.full(len(close), np.nan)
-    opening, high, low = (np.asarray(prices[name], np.float64) for name in ("open", "high", "low"))
-    with np.errstate(all="ignore"):
-        spread, body = (np.log(pair).astype(np.float32) for pair in (high / low, close / opening))
-    variance = 0.5 * spread.astype(np.float64) ** 2 - (2 * math.log(2) - 1) * body.astype(np.float64) ** 2
-    # Negative if the high is below the close: an invalid row. Zero on a day without trades is a valid value.
-    return np.where(np.isfinite(variance) & (variance >= 0), variance, np.nan)
+    rms: np.ndarray = np.sqrt(rolling_mean(np.concatenate([[np.nan], squared]), span))
+    return rms

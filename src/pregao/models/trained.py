@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pregao.data.batch import as_inputs, places
-from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY, Prices, volatilities
+from pregao.data.variance import Prices
+from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY, volatilities
 from pregao.errors import CorruptModel, InvalidCloses, first_line
 from pregao.models.base import ForecastModel
 from pregao.models.choices import build_model
