@@ -9,18 +9,20 @@ from statsmodels.tsa.statespace.api import SARIMAX, ExponentialSmoothing
 from pregao.errors import InvalidChoice, InvalidCloses
 from pregao.evaluation.baselines import (
     BASELINES,
-    LEAST_SCALE,
     Arima,
     Drift,
     Ets,
     Ewma,
     FittedBaseline,
     GjrGarch,
-    GjrParameters,
+    History,
     LastClose,
     MeanReturn,
     RollingVolatility,
 )
+from pregao.evaluation.baselines.empirical import LEAST_SCALE
+from pregao.evaluation.baselines.garch import GjrParameters
+from pregao.evaluation.baselines.simulated import PATHS, simulate
 from pregao.quantiles import LEVELS, MEDIAN, at
 
 SIMPLE = [LastClose, Drift, MeanReturn, RollingVolatility, Ewma]
@@ -30,6 +32,14 @@ EVERY = pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
 
 def walk(n=300, seed=0):
     return 50 * np.exp(0.02 * np.random.default_rng(seed).standard_t(5, n).cumsum())
+
+
+def of(closes, stock="VALE3"):
+    """A history of these closes, with an open, a high and a low that depend on a session's own closes."""
+    noise = np.abs(np.random.default_rng(1).normal(0, 0.01, (2, 1000)))[:, : len(closes)]
+    before = np.concatenate([closes[:1], closes[:-1]])
+    high, low = np.maximum(before, closes) * (1 + noise[0]), np.minimum(before, closes) / (1 + noise[1])
+    return History({"open": before, "high": high, "low": low, "close": closes}, stock)
 
 
 def arch_garch(returns=None):
@@ -46,7 +56,7 @@ def garch_walk(n, seed=0):
 @pytest.fixture(scope="module")
 def fitted():
     """Every baseline on the first 200 closes of `walk()`."""
-    return {baseline: baseline().fit(walk()[:200]) for baseline in BASELINES.values()}
+    return {baseline: baseline().fit(of(walk()[:200])) for baseline in BASELINES.values()}
 
 
 # --- every baseline ---
@@ -55,12 +65,12 @@ def fitted():
 @EVERY
 def test_a_forecast_depends_only_on_the_closes_up_to_its_origin(baseline, fitted):
     closes, origins = walk(), np.array([0, 1, 25, 199, 250])
-    asked = fitted[baseline].quantiles(closes, origins, 10)
+    asked = fitted[baseline].quantiles(of(closes), origins, 10)
     for row, origin in zip(asked, origins, strict=True):
         poisoned = np.concatenate([closes[: origin + 1], 7 * walk(len(closes) - origin - 1, seed=9)])
-        [again] = fitted[baseline].quantiles(poisoned, np.array([origin]), 10)
-        [with_a_later_origin, _] = fitted[baseline].quantiles(poisoned, np.array([origin, 280]), 10)
-        [cut] = fitted[baseline].quantiles(closes[: origin + 1], np.array([origin]), 10)
+        [again] = fitted[baseline].quantiles(of(poisoned), np.array([origin]), 10)
+        [with_a_later_origin, _] = fitted[baseline].quantiles(of(poisoned), np.array([origin, 280]), 10)
+        [cut] = fitted[baseline].quantiles(of(closes[: origin + 1]), np.array([origin]), 10)
         for other in (again, with_a_later_origin, cut):
             assert np.array_equal(row, other)
 
@@ -68,13 +78,13 @@ def test_a_forecast_depends_only_on_the_closes_up_to_its_origin(baseline, fitted
 @EVERY
 def test_quantiles_are_ordered_reproducible_and_scale_with_the_price(baseline, fitted):
     closes, origins = walk(), np.arange(200, 290)
-    quantiles = fitted[baseline].quantiles(closes, origins, 10)
+    quantiles = fitted[baseline].quantiles(of(closes), origins, 10)
     assert quantiles.shape == (90, 10, len(LEVELS))
     assert (np.diff(quantiles, axis=-1) > 0).all()
     assert np.array_equal(closes, walk())
-    assert np.array_equal(quantiles, baseline().fit(closes[:200]).quantiles(closes, origins, 10))
+    assert np.array_equal(quantiles, baseline().fit(of(closes[:200])).quantiles(of(closes), origins, 10))
     # Powers of two scale floats exactly, but not their logarithms, which changes the optimiser's path.
-    scaled = baseline().fit(8 * closes[:200]).quantiles(8 * closes, origins, 10)
+    scaled = baseline().fit(of(8 * closes[:200])).quantiles(of(8 * closes), origins, 10)
     assert scaled == pytest.approx(8 * quantiles, rel=1e-2)
     width = np.ptp(np.log(quantiles), axis=-1).mean(axis=0)
     assert width[9] > 2 * width[0]
@@ -83,13 +93,13 @@ def test_quantiles_are_ordered_reproducible_and_scale_with_the_price(baseline, f
 @EVERY
 def test_other_levels_and_other_histories_can_be_forecast(baseline, fitted):
     closes, origins, few = walk(), np.array([200, 250]), (0.1, 0.5, 0.9)
-    every = fitted[baseline].quantiles(closes, origins, 10)
+    every = fitted[baseline].quantiles(of(closes), origins, 10)
     assert np.array_equal(
-        fitted[baseline].quantiles(closes, origins, 10, few), every[..., [LEVELS.index(level) for level in few]]
+        fitted[baseline].quantiles(of(closes), origins, 10, few), every[..., [LEVELS.index(level) for level in few]]
     )
-    assert (np.diff(fitted[baseline].quantiles(closes, origins, 10, (0.01, 0.05)), axis=-1) > 0).all()
-    assert fitted[baseline].quantiles(closes, np.array([], dtype=int), 3).shape == (0, 3, len(LEVELS))
-    other = fitted[baseline].quantiles(100 * walk(30, seed=4), np.arange(30), 10)
+    assert (np.diff(fitted[baseline].quantiles(of(closes), origins, 10, (0.01, 0.05)), axis=-1) > 0).all()
+    assert fitted[baseline].quantiles(of(closes), np.array([], dtype=int), 3).shape == (0, 3, len(LEVELS))
+    other = fitted[baseline].quantiles(of(100 * walk(30, seed=4)), np.arange(30), 10)
     assert (other > 0).all()
 
 
@@ -98,9 +108,9 @@ def test_a_price_that_never_moves_has_no_bands_or_no_variance_to_estimate(baseli
     still = np.full(100, 50.0)
     if baseline in ESTIMATED:
         with pytest.raises(InvalidCloses, match="never moves has no variance"):
-            baseline().fit(still)
+            baseline().fit(of(still))
     else:
-        assert (baseline().fit(still).quantiles(still, np.arange(99), 10) == 50).all()
+        assert (baseline().fit(of(still)).quantiles(of(still), np.arange(99), 10) == 50).all()
 
 
 @EVERY
@@ -109,7 +119,7 @@ def test_a_stock_that_hardly_ever_moves_has_finite_ordered_bands(baseline, seed)
     rng = np.random.default_rng(seed)
     returns = (rng.random(363) < 0.03) * rng.normal(scale=0.02, size=363)
     closes = 50 * np.exp(returns.cumsum())
-    quantiles = baseline().fit(closes).quantiles(closes, np.arange(0, 363, 3), 10)
+    quantiles = baseline().fit(of(closes)).quantiles(of(closes), np.arange(0, 363, 3), 10)
     assert np.isfinite(quantiles).all()
     assert (np.diff(quantiles, axis=-1) >= 0).all()
 
@@ -117,9 +127,9 @@ def test_a_stock_that_hardly_ever_moves_has_finite_ordered_bands(baseline, seed)
 @EVERY
 def test_a_short_fit_part_is_refused(baseline):
     closes, least = walk(), 60 if baseline in ESTIMATED else 11
-    assert np.isfinite(baseline().fit(closes[:least]).quantiles(closes, np.array([250]), 10)).all()
+    assert np.isfinite(baseline().fit(of(closes[:least])).quantiles(of(closes), np.array([250]), 10)).all()
     with pytest.raises(InvalidCloses, match=f"at least {least}"):
-        baseline().fit(closes[: least - 1]).quantiles(closes, np.array([250]), 10)
+        baseline().fit(of(closes[: least - 1])).quantiles(of(closes), np.array([250]), 10)
 
 
 @EVERY
@@ -128,28 +138,28 @@ def test_a_close_that_is_not_a_price_is_refused_up_to_the_last_origin(baseline, 
     closes = walk()
     closes[100] = wrong
     with pytest.raises(InvalidCloses, match="close 100 of 300"):
-        baseline().fit(closes)
+        baseline().fit(of(closes))
     with pytest.raises(InvalidCloses, match="close 100"):
-        fitted[baseline].quantiles(closes, np.array([150]), 10)
-    assert np.isfinite(fitted[baseline].quantiles(closes, np.array([99]), 10)).all()
+        fitted[baseline].quantiles(of(closes), np.array([150]), 10)
+    assert np.isfinite(fitted[baseline].quantiles(of(closes), np.array([99]), 10)).all()
 
 
 def test_origins_outside_the_history_and_a_horizon_of_0_are_refused(fitted):
     for origin in (-1, 300):
         with pytest.raises(InvalidCloses, match="allowed are 0 to 299"):
-            fitted[LastClose].quantiles(walk(), np.array([origin]), 10)
+            fitted[LastClose].quantiles(of(walk()), np.array([origin]), 10)
     with pytest.raises(InvalidCloses, match="0 sessions ahead"):
-        fitted[LastClose].quantiles(walk(), np.array([5]), 0)
+        fitted[LastClose].quantiles(of(walk()), np.array([5]), 0)
 
 
 def test_returns_that_are_too_large_for_a_price_are_refused():
     closes = np.tile([1e-300, 1e300], 20)
     with pytest.raises(InvalidCloses, match="not finite"):
-        LastClose().fit(closes).quantiles(closes, np.array([39]), 10)
+        LastClose().fit(of(closes)).quantiles(of(closes), np.array([39]), 10)
 
 
 def test_a_class_with_a_name_is_registered(monkeypatch):
-    monkeypatch.setattr("pregao.evaluation.baselines.BASELINES", registered := {})
+    monkeypatch.setattr("pregao.evaluation.baselines.base.BASELINES", registered := {})
     halved = type("Halved", (LastClose,), {"name": "halved"})
     type("Unnamed", (halved,), {})
     assert registered == {"halved": halved}
@@ -165,7 +175,7 @@ def test_the_spread_is_the_quantile_of_the_standardised_errors_of_the_fit_part(b
     drift, scale = baseline().drift(logs, returns), baseline().scale(logs, returns)
     origins = np.arange(299 - 3)
     errors = np.abs(logs[origins + 4] - logs[origins] - 4 * drift[origins]) / scale[origins]
-    moves = np.log(baseline().fit(walk()).quantiles(walk(), np.array([299]), 4)[0, 3] / walk()[299])
+    moves = np.log(baseline().fit(of(walk())).quantiles(of(walk()), np.array([299]), 4)[0, 3] / walk()[299])
     upper = 4 * drift[299] + scale[299] * np.quantile(errors, [0.5, 0.8, 0.9])
     assert moves[MEDIAN + 1 :] == pytest.approx(upper, rel=1e-9)
     assert moves + moves[::-1] == pytest.approx(8 * drift[299], abs=1e-12)
@@ -174,7 +184,7 @@ def test_the_spread_is_the_quantile_of_the_standardised_errors_of_the_fit_part(b
 @pytest.mark.parametrize("baseline", [LastClose, RollingVolatility, Ewma])
 def test_the_median_of_a_baseline_without_drift_is_exactly_the_last_close(baseline, fitted):
     origins = np.arange(200, 290)
-    point = fitted[baseline].quantiles(walk(), origins, 10)[..., MEDIAN]
+    point = fitted[baseline].quantiles(of(walk()), origins, 10)[..., MEDIAN]
     assert np.array_equal(point, np.repeat(walk()[origins, None], 10, axis=1))
 
 
@@ -188,7 +198,7 @@ def test_drift_is_the_mean_return_over_the_last_20_closes():
 
 def test_the_mean_return_is_that_of_the_fit_part(fitted):
     daily = np.log(walk()[199] / walk()[0]) / 199
-    point = fitted[MeanReturn].quantiles(walk(), np.array([250]), 5)[0, :, MEDIAN]
+    point = fitted[MeanReturn].quantiles(of(walk()), np.array([250]), 5)[0, :, MEDIAN]
     assert point == pytest.approx(walk()[250] * np.exp(daily * np.arange(1, 6)))
 
 
@@ -212,11 +222,10 @@ def test_ewma_is_the_riskmetrics_recursion():
 # --- GJR-GARCH ---
 
 
-def test_gjr_garch_has_the_variance_and_the_distribution_of_arch(monkeypatch):
-    monkeypatch.setattr("pregao.evaluation.baselines.PATHS", 20_000)
+def test_gjr_garch_has_the_variance_and_the_distribution_of_arch():
     closes = garch_walk(900)
     returns = 100 * np.diff(np.log(closes))
-    found = GjrGarch().fit(closes).parameters
+    found = GjrGarch().fit(of(closes)).parameters
     variance, result = found.variance(returns), arch_garch(returns).fit(disp="off")
     assert variance[:-1] == pytest.approx(result.conditional_volatility**2, rel=1e-9)
     assert variance[-1] == pytest.approx(result.forecast(horizon=1).variance.iloc[-1, 0], rel=1e-9)
@@ -224,16 +233,30 @@ def test_gjr_garch_has_the_variance_and_the_distribution_of_arch(monkeypatch):
     model.distribution._generator = np.random.default_rng(3)
     theirs = model.fix(result.params).forecast(horizon=10, method="simulation", simulations=20_000)
     theirs = theirs.simulations.values[-1].cumsum(axis=1) / 100
-    ours = found.paths(variance[-1], 899, 10)
+    ours = np.concatenate([simulate(found, variance[-1], 10, np.random.default_rng(seed)) for seed in range(5)], axis=1)
     for step in (0, 4, 9):
         assert ks_2samp(ours[step], theirs[:, step]).pvalue > 0.01
 
 
-def test_gjr_garch_draws_separately_for_each_origin():
-    constant = FittedBaseline(GjrGarch(), GjrParameters(1.0, 0.0, 0.0, 0.0, 5.0, 1.0))
-    one, other = constant.quantiles(np.full(30, 50.0), np.array([8, 9]), 10)
-    assert not np.isclose(one, other, rtol=1e-9).any()
-    assert one == pytest.approx(other, rel=0.02)
+CONSTANT = FittedBaseline(GjrGarch(), GjrParameters(1.0, 0.0, 0.0, 0.0, 5.0, 1.0))
+"""A variance of 1 %² a day at any origin."""
+
+
+def test_simulated_paths_differ_between_origins_and_between_stocks():
+    closes, origins = np.full(30, 50.0), np.array([8, 9])
+    one, other = CONSTANT.quantiles(of(closes), origins, 10)
+    third, _ = CONSTANT.quantiles(of(closes, "PETR4"), origins, 10)
+    for unequal in (other, third):
+        assert not np.isclose(np.delete(one, MEDIAN, axis=1), np.delete(unequal, MEDIAN, axis=1), rtol=1e-9).any()
+        assert one == pytest.approx(unequal, rel=0.01)
+
+
+def test_half_of_the_simulated_paths_have_the_negative_shocks_of_the_other_half():
+    paths = simulate(CONSTANT.parameters, 1.0, 10, np.random.default_rng(0))
+    assert paths.shape == (10, PATHS)
+    assert PATHS >= 4000
+    assert np.array_equal(paths[:, : PATHS // 2], -paths[:, PATHS // 2 :])
+    assert np.var(np.diff(paths, axis=0)) == pytest.approx(1e-4, rel=0.05)
 
 
 # --- ETS and ARIMA ---
@@ -249,7 +272,7 @@ START = {"initialization_method": "known", "initial_level": np.log(walk()[0]), "
     ],
 )
 def test_state_space_baselines_have_the_forecasts_of_statsmodels(baseline, model, arguments, fitted):
-    ours = fitted[baseline].quantiles(walk(), np.array([250]), 10)[0]
+    ours = fitted[baseline].quantiles(of(walk()), np.array([250]), 10)[0]
     applied = model(np.log(walk()[:251]), **arguments).filter(fitted[baseline].parameters).get_forecast(10)
     assert np.log(ours[:, MEDIAN]) == pytest.approx(applied.predicted_mean, rel=1e-9)
     assert np.log(at(ours, 0.95)) == pytest.approx(applied.conf_int(alpha=0.1)[:, 1], rel=1e-9)
@@ -261,4 +284,4 @@ def test_a_missing_package_is_named_with_its_extra(baseline, monkeypatch):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "statsmodels", None)
     with pytest.raises(InvalidChoice, match=r"statsmodels.*pip install -e '\.\[classical\]'"):
-        baseline().fit(walk())
+        baseline().fit(of(walk()))

@@ -11,7 +11,7 @@ from rich.console import Console
 from pregao.data.panel import build_panel
 from pregao.data.windows import fraction_borders
 from pregao.evaluation import plots
-from pregao.evaluation.baselines import BASELINES
+from pregao.evaluation.baselines import BASELINES, History
 from pregao.evaluation.report import NAIVE, REPORTED, Evaluation, EvaluationTables, baseline_forecasts
 from pregao.quantiles import LEVELS
 from tests.conftest import random_walk
@@ -57,11 +57,15 @@ def shared(many):
     return evaluated(many, "SHARED", names=(NAIVE, "EWMA"))
 
 
-def test_the_terminal_table_has_the_scores_of_the_model_and_of_every_baseline(evaluation):
-    assert list(evaluation.scores) == ["model", *REPORTED]
+def shown(evaluation):
     console = Console(width=80, file=StringIO())
     console.print(evaluation.terminal_table())
-    text = console.file.getvalue()
+    return console.file.getvalue()
+
+
+def test_the_terminal_table_has_the_scores_of_the_model_and_of_every_baseline(evaluation):
+    assert list(evaluation.scores) == ["model", *REPORTED]
+    text = shown(evaluation)
     assert "…" not in text
     assert f"{len(evaluation.windows)} test windows" in text
     for scores in evaluation.scores.values():
@@ -115,13 +119,29 @@ def test_saved_tables_are_read_unchanged_for_each_stock(shared, tmp_path):
     assert rows["error"].to_numpy() == pytest.approx(100 * (1 - rows["y_hat"] / rows["y"]).to_numpy())
 
 
-def test_a_baseline_that_refuses_a_stock_is_left_out_with_a_warning(halted, caplog):
+def test_a_baseline_that_refuses_a_stock_is_left_out_of_that_stock_alone_with_a_warning(halted, caplog):
+    names, windows = (NAIVE, "GJR-GARCH", "EWMA"), halted.split.test
     with caplog.at_level(logging.WARNING):
-        found = baselines_of(halted, (NAIVE, "GJR-GARCH", "EWMA"))
-    assert list(found) == [NAIVE, "EWMA"]
-    assert len(found["EWMA"]) == len(halted.split.test)
+        found = baselines_of(halted, names)
+    assert list(found) == list(names)
+    assert np.array_equal(np.isnan(found["GJR-GARCH"]).all(axis=(1, 2)), windows.stocks == "HALT3")
     [record] = [r for r in caplog.records if r.name == "pregao.evaluation.report"]
-    assert "GJR-GARCH" in record.getMessage()
+    assert record.getMessage().startswith("HALT3: GJR-GARCH is left out. The baseline 'GJR-GARCH' was given")
+    evaluation = Evaluation("SHARED", "R$", windows, {"model": found[NAIVE], **found})
+    moving = windows.stocks == "VALE3"
+    alone = Evaluation("VALE3", "R$", windows.where(moving), {name: each[moving] for name, each in found.items()})
+    assert evaluation.scores["GJR-GARCH"] == alone.scores["GJR-GARCH"]
+    scored = set(evaluation.tables.scores.set_index(["stock", "forecaster"]).index)
+    assert ("VALE3", "GJR-GARCH") in scored
+    assert ("HALT3", "GJR-GARCH") not in scored
+    text = shown(evaluation)
+    assert "GJR-GARCH †" in text
+    assert "† without HALT3" in text
+
+
+def test_a_baseline_that_no_stock_has_is_left_out():
+    halted = panel_of({"HALT3": random_walk().assign(close=7.0)})
+    assert list(baselines_of(halted, (NAIVE, "GJR-GARCH"))) == [NAIVE]
 
 
 def test_baselines_are_fitted_per_stock_on_the_closes_before_the_test_part(many):
@@ -129,11 +149,11 @@ def test_baselines_are_fitted_per_stock_on_the_closes_before_the_test_part(many)
     found = baselines_of(many, names)
     for stock, place in many.split.test.by_stock():
         table = many.prices[stock]
-        closes, days = table["close"].to_numpy(), table["date"].to_numpy("datetime64[ns]")
+        past, days = table[table["date"] < many.borders[1]], table["date"].to_numpy("datetime64[ns]")
         origins = np.flatnonzero(np.isin(days, many.split.test.cutoffs[place]))
         for name in names:
-            fitted = BASELINES[name]().fit(closes[days < many.borders[1]])
-            assert np.array_equal(found[name][place], fitted.quantiles(closes, origins, 10))
+            fitted = BASELINES[name]().fit(History.of(past, stock))
+            assert np.array_equal(found[name][place], fitted.quantiles(History.of(table, stock), origins, 10))
 
 
 def test_the_first_baseline_forecasts_do_not_depend_on_test_closes(one):

@@ -206,7 +206,7 @@ def test_the_absolute_model_learns_prices_calibrates_its_width_and_forecasts_at_
     inputs = inputs_of(x)
     assert net.loss(inputs, net.predict_prices(inputs).detach().double() + 2).item() == pytest.approx(4, rel=1e-5)
     net.head.bias.data.fill_(50)
-    expected = conformal_width(band_scores(y.numpy(), net(inputs).numpy(force=True)), 30)
+    expected = conformal_width(band_scores(y.numpy(), net(inputs).numpy(force=True)))
     net.calibrate(inputs, y)
     assert net.width.item() == pytest.approx(expected, rel=1e-6)
     net.head.bias.data.fill_(-100)

@@ -145,10 +145,9 @@ class Backtest:
     def _baseline(
         self, model: str, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period
     ) -> tuple[dict[str, np.ndarray], list[str]]:
-        unknown, horizon = pd.Series(dtype=np.float64), self.config.data.horizon
-        past = {stock: history[stock]["close"] if stock in history else unknown for stock in seen}
-        baseline = {model: BASELINES[model]}
-        asked = [(baseline, past[stock], table, cutoffs[stock], horizon) for stock, table in seen.items()]
+        baseline, horizon = {model: BASELINES[model]}, self.config.data.horizon
+        past = {stock: history.get(stock, table.iloc[:0]) for stock, table in seen.items()}
+        asked = [(baseline, stock, past[stock], table, cutoffs[stock], horizon) for stock, table in seen.items()]
         parts = map_stocks(stock_forecasts, asked, keep_workers=True)
         found = {stock: forecasts[model] for stock, (forecasts, _) in zip(seen, parts, strict=True) if forecasts}
         refused = {stock: errors[model] for stock, (_, errors) in zip(seen, parts, strict=True) if errors}

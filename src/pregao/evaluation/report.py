@@ -33,6 +33,9 @@ FORECASTS, SCORES, STEPS = FILES = ("evaluation.csv", "scores.csv", "steps.csv")
 
 ERROR = "error"
 
+MARK = "†"
+"""In tables, after a baseline that some stocks lack."""
+
 Scores = dict[str, dict[str, float]]
 """By forecaster, its metrics by name."""
 
@@ -86,7 +89,8 @@ class Evaluation:
         stock: the ticker, or SHARED for a panel.
         currency: of the errors.
         windows: the test windows, with the actual closes.
-        forecasts: quantiles by forecaster, the model under `model`, the baselines under their names.
+        forecasts: quantiles by forecaster, the model under `model`, the baselines under their names; NaN in the rows
+            of a stock that a baseline cannot be fitted on.
     """
 
     stock: str
@@ -161,18 +165,35 @@ class Evaluation:
             f"{day(self.windows.dates[-1, -1])}, errors over {self.windows.horizon} steps"
         )
         caption = "skill: MAPE reduction against last close · in 80 %, 90 %: closes inside the band, percent"
+        missing = {name: self._missing(name) for name in self.scores}
+        partly = {name: f" {MARK}" if stocks else "" for name, stocks in missing.items()}
+        if lacking := sorted(set().union(*missing.values())):
+            caption += f" · {MARK} without {', '.join(lacking)}"
         errors = (f"RMSE {self.currency}", f"MAE {self.currency}", "MAPE %", "skill %")
         table = narrow_table(title, caption, [*errors, "in 80 %", "in 90 %", "pinball"])
         for name, row in self.scores.items():
             skill_mape = f"{row['skill_mape']:+.2f}" if math.isfinite(row["skill_mape"]) else "–"
             cells = [f"{row['rmse']:.3f}", f"{row['mae']:.3f}", f"{row['mape']:.3f}", skill_mape]
             cells += [f"{row['coverage_80']:.1f}", f"{row['coverage_90']:.1f}", f"{row['pinball']:.3f}"]
-            table.add_row(name, *cells, style="bold" if name == "model" else None)
+            table.add_row(name + partly[name], *cells, style="bold" if name == "model" else None)
         return table
 
+    def _missing(self, name: str) -> list[str]:
+        """The stocks that a baseline could not be fitted on."""
+        forecast = self.forecasts[name]
+        return [stock for stock, place in self.windows.by_stock() if np.isnan(forecast[place.start, 0, 0])]
+
     def _scores(self, place: slice, steps: slice) -> Scores:
-        quantiles = {name: forecast[place, steps] for name, forecast in self.forecasts.items()}
-        return score_table(self.windows.targets[place, steps], quantiles, self.windows.inputs[place, -1])
+        y, last_close = self.windows.targets[place, steps], self.windows.inputs[place, -1]
+        scores: Scores = {}
+        for name, forecast in self.forecasts.items():
+            quantiles = forecast[place, steps]
+            known = np.isfinite(quantiles[:, 0, 0])
+            if known.all():  # a mask would copy the forecasts
+                scores |= score_table(y, {name: quantiles}, last_close)
+            elif known.any():
+                scores |= score_table(y[known], {name: quantiles[known]}, last_close[known])
+        return scores
 
 
 def narrow_table(title: str, caption: str, figures: Sequence[str], edge: bool = True) -> Table:
@@ -190,20 +211,20 @@ def baseline_forecasts(
 ) -> dict[str, Quantiles]:
     """Quantiles of the baselines for these windows, each fitted on a stock's closes before `until`.
 
-    A baseline that cannot be fitted on a stock (such as one whose price never changes) is left out of all stocks, with
-    a warning.
+    A baseline that cannot be fitted on a stock (such as one whose price never changes) is left out of that stock, with
+    a warning: its rows are NaN. A baseline that no stock has is left out.
     """
     baselines, arguments = {name: BASELINES[name] for name in names}, []
     for stock, place in windows.by_stock():
         table = prices[stock]
-        past = table.loc[table["date"] < until, "close"]
-        arguments.append((baselines, past, table, windows.cutoffs[place], windows.horizon))
+        past = table[table["date"] < until]
+        arguments.append((baselines, stock, past, table, windows.cutoffs[place], windows.horizon))
     parts = map_stocks(stock_forecasts, arguments)
-    found = {}
-    for name in names:
-        refusals = [refused[name] for _, refused in parts if name in refused]
-        if refusals:
-            logger.warning("%s", refusals[0])
-        else:
-            found[name] = np.concatenate([forecasts.pop(name) for forecasts, _ in parts])
-    return found
+    found: dict[str, Quantiles] = {}
+    for (stock, place), (forecasts, refused) in zip(windows.by_stock(), parts, strict=True):
+        for name, error in refused.items():
+            logger.warning("%s: %s is left out. %s", stock, name, error)
+        for name, quantiles in forecasts.items():
+            unknown = np.full((len(windows), *quantiles.shape[1:]), np.nan)
+            found.setdefault(name, unknown)[place] = quantiles
+    return {name: found[name] for name in names if name in found}

@@ -69,4 +69,4 @@ class AbsoluteModel(ForecastModel):
         with torch.inference_mode():
             quantiles = self(inputs).cpu().numpy()
         scores = band_scores(targets.cpu().numpy(), quantiles)
-        self.width.mul_(conformal_width(scores, len(targets)))
+        self.width.mul_(conformal_width(scores))

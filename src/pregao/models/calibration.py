@@ -30,18 +30,21 @@ def band_scores(
     return scores
 
 
-def conformal_width(scores: Float[np.ndarray, "n horizon"], windows: int) -> float:
+def conformal_width(scores: Float[np.ndarray, "n horizon"]) -> float:
     """The factor at which the 90 % band contains 90 % of the actual closes; 1 without scores.
 
     Split-conformal (Vovk; Lei et al. 2018). It is too narrow when a calm year precedes a volatile one: use it only for
     a network that does not learn quantiles.
 
     Args:
-        scores: of forecasts outside the training part, pooled over stocks and steps; NaN where unknown.
-        windows: number of independent windows, for the finite-sample correction.
+        scores: of forecasts outside the training part, one session apart; NaN where unknown. Windows overlap: of n
+            windows of one horizon, n / horizon are independent, which is what the finite-sample correction counts.
     """
     known = scores[np.isfinite(scores)]
-    return float(np.quantile(known, min(1.0, NOMINAL * (windows + 1) / windows))) if len(known) else 1.0
+    if not len(known):
+        return 1.0
+    independent = len(known) / scores.shape[1] ** 2
+    return float(np.quantile(known, min(1.0, NOMINAL * (1 + 1 / independent))))
 
 
 def online_widths(scores: Float[np.ndarray, "n horizon"], rate: float = RATE) -> Float[np.ndarray, " n"]:
