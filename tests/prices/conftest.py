@@ -172,17 +172,16 @@ def chart(table):
 @pytest.fixture
 def fake_yahoo(monkeypatch):
     """Real yfinance, whose HTTP session sends every request to our server."""
-    import yfinance._http
+    import curl_cffi.requests
     import yfinance.data
-    from curl_cffi.requests import Session
 
     fake = FakeYahoo()
 
-    class Redirected(Session):
+    class Redirected(curl_cffi.requests.Session):
         def request(self, method, url, **kwargs):
             return super().request(method, fake.url + urlsplit(url).path, **kwargs)
 
-    monkeypatch.setattr(yfinance._http, "new_session", Redirected)
+    monkeypatch.setattr(curl_cffi.requests, "Session", Redirected)
     monkeypatch.setattr(yfinance.data.SingletonMeta, "_instances", {})
     yahoo._session.cache_clear()
     with serving(fake.respond) as fake.url:

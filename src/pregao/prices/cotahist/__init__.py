@@ -1,1 +1,1 @@
-"""COTAHIST, B3's official daily quotes of every security: file layout, download, parser, and indexed store."""
+"""COTAHIST, B3's official daily quotes of every security: file layout, download, parser, and store."""

@@ -1,15 +1,13 @@
-"""Download a file from B3's public address: resumes interrupted transfers, and checks the file before it is used."""
+"""Download a file from B3's public address; check it before it replaces an older one."""
 
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -19,7 +17,6 @@ from pregao.prices.cotahist import parser
 logger = logging.getLogger(__name__)
 
 _PIECE = 1 << 20  # bytes
-_SECONDS_BETWEEN_LOG_LINES = 10
 
 
 class FetchFailed(Exception):
@@ -66,118 +63,74 @@ class Fetcher:
         raise AssertionError("attempts is at least 1")
 
     def _attempt(self, url: str, target: Path, year: int, end: float) -> bool:
-        previous = _previous_part(target)
-        with _converted_errors(self.timeout), _request(url, target, previous, self.timeout) as answer:
-            if answer is None:
+        part = target.with_name(f"{target.name}.part")
+        try:
+            # The address is a setting of the operator; clients cannot change it.
+            with urlopen(_request(url, target, part), timeout=self.timeout) as answer:  # nosec B310
+                self._receive(answer, part, end)
+        except HTTPError as error:
+            error.close()
+            if error.code == 304:
                 return False
-            part = _part(target, answer)
-            resumed = answer.status == 206 and part == previous
-            first = b"" if resumed else _first_bytes(answer)
-            if previous is not None and not resumed:
-                previous.unlink()
-            with part.open("ab" if resumed else "wb") as file:
-                file.write(first)
-                self._copy(answer, file, target.name, end)
-                os.fsync(file.fileno())
+            if error.code == 416:  # the part is longer than the file
+                part.unlink()
+            reason = "no such file (HTTP 404)" if error.code == 404 else f"HTTP {error.code}"
+            raise FetchFailed(reason, transient=error.code >= 500 or error.code in (416, 429)) from None
+        except (TimeoutError, URLError) as error:
+            cause = error.reason if isinstance(error, URLError) else error
+            if isinstance(cause, TimeoutError):
+                raise FetchFailed(f"no answer in {self.timeout:g} s") from None
+            raise FetchFailed(f"no connection ({cause})", transient=True) from None
+        except (HTTPException, ConnectionError) as error:
+            raise FetchFailed(f"the connection broke ({type(error).__name__})", transient=True) from None
         _check(part, year)
-        if modified := _modified(part):  # for If-Modified-Since in the next request
-            os.utime(part, (modified, modified))
         os.replace(part, target)
         return True
 
-    def _copy(self, answer: HTTPResponse, file: IO[bytes], name: str, end: float) -> None:
-        had = file.tell()
-        total = had + (answer.length or 0)  # the bytes not yet read
-        resumed = f", {had / 1e6:.1f} MB of it already here" if had > len(parser.ZIP) else ""
-        logger.info("%s: downloading %.1f MB from B3%s.", name, total / 1e6, resumed)
-        logged = time.monotonic()
-        while piece := self._read(answer):
-            file.write(piece)
-            now = time.monotonic()
-            if now > end:
-                raise FetchFailed(
-                    f"received only {file.tell():,} of {total:,} bytes in {self.deadline:g} s; the next call resumes"
-                )
-            if now - logged > _SECONDS_BETWEEN_LOG_LINES:
-                logger.info("%s: %.0f of %.0f MB", name, file.tell() / 1e6, total / 1e6)
-                logged = now
-        if file.tell() < total:
-            raise FetchFailed(f"the transfer ended after {file.tell():,} of {total:,} bytes", transient=True)
+    def _receive(self, answer: HTTPResponse, part: Path, end: float) -> None:
+        """Write the answer to `part`, whose modification time becomes the file's at B3: `_request` sends it."""
+        resumed = answer.status == 206
+        first = b"" if resumed else answer.read(len(parser.ZIP))
+        if not resumed and first != parser.ZIP:
+            raise FetchFailed(f"the answer is {_kind(answer, first)}, not a zip")
+        with part.open("ab" if resumed else "wb") as file:
+            file.write(first)
+            total = file.tell() + (answer.length or 0)
+            logger.info("%s: downloading %.1f of %.1f MB.", part.stem, (answer.length or 0) / 1e6, total / 1e6)
+            try:
+                while piece := answer.read1(_PIECE):
+                    file.write(piece)
+                    if time.monotonic() > end:
+                        got = f"{file.tell():,} of {total:,} bytes in {self.deadline:g} s"
+                        raise FetchFailed(f"received only {got}; the next call resumes")
+                if file.tell() < total:
+                    raise FetchFailed(f"the transfer ended after {file.tell():,} of {total:,} bytes", transient=True)
+            except TimeoutError:
+                reason = f"the transfer stopped: no data for {self.timeout:g} s"
+                raise FetchFailed(reason, transient=True) from None
+            finally:
+                file.flush()
+                os.fsync(file.fileno())
+                with suppress(TypeError, ValueError):  # without the time the next request gets the whole file
+                    modified = parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
+                    os.utime(part, (modified, modified))
 
-    def _read(self, answer: HTTPResponse) -> bytes:
-        try:
-            return answer.read1(_PIECE)
-        except TimeoutError:
-            reason = f"the transfer stopped: no data for {self.timeout:g} s"
-            raise FetchFailed(reason, transient=True) from None
 
-
-@contextmanager
-def _request(url: str, target: Path, previous: Path | None, timeout: float) -> Iterator[HTTPResponse | None]:
-    """Request the rest of a partly received file, or a newer file than `target`; None without a newer one."""
+def _request(url: str, target: Path, part: Path) -> Request:
+    """Request the rest of a partly received file, or a newer file than `target`."""
     request = Request(url, headers={"User-Agent": "pregao"})
-    if previous is not None:
-        request.add_header("Range", f"bytes={previous.stat().st_size}-")
-        request.add_header("If-Range", formatdate(_modified(previous), usegmt=True))
+    if part.exists() and part.stat().st_size:
+        request.add_header("Range", f"bytes={part.stat().st_size}-")
+        request.add_header("If-Range", formatdate(part.stat().st_mtime, usegmt=True))
     elif target.exists():
         request.add_header("If-Modified-Since", formatdate(target.stat().st_mtime, usegmt=True))
-    try:
-        # The address is a setting of the operator; clients cannot change it.
-        with urlopen(request, timeout=timeout) as answer:  # nosec B310
-            yield answer
-    except HTTPError as error:
-        error.close()
-        if error.code == 416 and previous is not None:
-            previous.unlink()
-            raise FetchFailed("the file is shorter than the part received before", transient=True) from None
-        if error.code != 304:
-            raise
-        yield None
+    return request
 
 
-@contextmanager
-def _converted_errors(timeout: float) -> Iterator[None]:
-    """Raise FetchFailed for the errors of HTTP and of the network."""
-    try:
-        yield
-    except HTTPError as error:
-        reason = "no such file (HTTP 404)" if error.code == 404 else f"HTTP {error.code}"
-        raise FetchFailed(reason, transient=error.code >= 500 or error.code == 429) from None
-    except (TimeoutError, URLError) as error:
-        cause = error.reason if isinstance(error, URLError) else error
-        if isinstance(cause, TimeoutError):
-            raise FetchFailed(f"no answer in {timeout:g} s") from None
-        raise FetchFailed(f"no connection ({cause})", transient=True) from None
-    except (HTTPException, ConnectionError) as error:
-        raise FetchFailed(f"the connection broke ({type(error).__name__})", transient=True) from None
-
-
-def _previous_part(target: Path) -> Path | None:
-    """The part received by an earlier call, if it can be resumed: its modification time at B3 must be known."""
-    parts = sorted(target.parent.glob(f"{target.name}.*.part"))
-    return next((part for part in parts if _modified(part) and part.stat().st_size), None)
-
-
-def _modified(part: Path) -> int:
-    """The file's modification time at B3, from the part's name; 0 if unknown."""
-    return int(part.name.split(".")[-2] or 0)
-
-
-def _part(target: Path, answer: HTTPResponse) -> Path:
-    modified = 0
-    with suppress(TypeError, ValueError):
-        modified = int(parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp())
-    return target.with_name(f"{target.name}.{modified}.part")
-
-
-def _first_bytes(answer: HTTPResponse) -> bytes:
-    """Read the first bytes, and check that they are a zip's."""
-    first = answer.read(len(parser.ZIP))
-    if first != parser.ZIP:
-        kind = answer.headers.get_content_type()
-        what = f"a web page ({kind})" if kind == "text/html" or first[:1] == b"<" else f"{first!r} ({kind})"
-        raise FetchFailed(f"the answer is {what}, not a zip")
-    return first
+def _kind(answer: HTTPResponse, first: bytes) -> str:
+    kind = answer.headers.get_content_type()
+    is_page = kind == "text/html" or first.startswith(b"<")
+    return f"a web page ({kind})" if is_page else f"{first!r} ({kind})"
 
 
 def _check(part: Path, year: int) -> None:

@@ -71,13 +71,16 @@ class B3Source(Source):
         return self._table(symbol)
 
     def stored(self, symbol: Symbol) -> pd.DataFrame:
-        """The sessions that earlier calls have stored; reads neither the network nor new files.
+        """The sessions that earlier calls have stored; reads no new files, and never the network.
 
         Raises:
             PricesUnavailable: a year from `since` on is missing, or all are.
             UnknownStock: the stored years have no such stock.
         """
         self._refuse_other_markets(symbol)
+        if self._store.is_of_an_earlier_version:
+            logger.info("B3's files are read again, once for this version.")
+            self._update_store()
         years = self._years()
         first = max(self.since.year, FIRST_YEAR_IN_REAIS) if self.since else min(years, default=0)
         missing = [str(year) for year in range(first, max(years, default=0) + 1) if year not in years]

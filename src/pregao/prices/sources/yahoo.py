@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -138,32 +138,32 @@ def _refuse_fewer(symbol: Symbol, new: Actions, stored: Actions) -> None:
 def _ask(symbol: Symbol, timeout: float) -> pd.DataFrame:
     """Call yfinance so that it raises its errors instead of logging them."""
     import yfinance
+    from yfinance.data import YfData
+    from yfinance.scrapers.history import PriceHistory
 
     # not by catch_warnings: this thread may outlive its caller, and would then restore outdated filters
     warnings.filterwarnings("ignore", module="yfinance")
     logging.getLogger("yfinance").setLevel(logging.CRITICAL + 1)  # failures are reported by our own errors
     yfinance.config.debug.hide_exceptions = False  # otherwise a network failure returns an empty frame
     _set_cookie_folder(settings().data / ".yfinance")
-    ticker = yfinance.Ticker(symbol.yahoo, session=_session(timeout))
-    # otherwise yfinance requests the time zone first, caches even a failed answer, and reports the stock as delisted
-    ticker._tz = _ZONE[symbol.calendar]
-    frame: pd.DataFrame = ticker.history(period="max", auto_adjust=False, actions=True, timeout=timeout)
+    session = _session(timeout)
+    # Ticker would request the time zone first, cache even a failed answer, and report the stock as delisted
+    prices = PriceHistory(YfData(session=session), symbol.yahoo, _ZONE[symbol.calendar], session)
+    frame: pd.DataFrame = prices.history(period="max", auto_adjust=False, actions=True, timeout=timeout)
     return frame
 
 
 @lru_cache(maxsize=1)
-def _session(timeout: float) -> Any:  # noqa: ANN401 - of curl_cffi or requests
-    """One session per process, because yfinance keeps its cookies there; no request takes longer than `timeout`."""
-    from yfinance._http import new_session
+def _session(limit: float) -> Any:  # noqa: ANN401 - a curl_cffi Session, which yfinance asks for
+    """One session per process, because yfinance keeps its cookies there; no request takes longer than `limit`."""
+    from curl_cffi.requests import Session
 
-    session = new_session()
-    for method in ("get", "post"):  # yfinance's own limit for cookies is 30 s each
-        setattr(session, method, partial(_limited, getattr(session, method), timeout))
-    return session
+    class LimitedSession(Session):  # type: ignore[type-arg]
+        def request(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            """Shorten the limit: for cookies yfinance waits 30 s each."""
+            return super().request(*args, **{**kwargs, "timeout": min(kwargs.get("timeout") or limit, limit)})
 
-
-def _limited(request: Callable[..., Any], limit: float, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-    return request(*args, **{**kwargs, "timeout": min(kwargs.get("timeout") or limit, limit)})
+    return LimitedSession(impersonate="chrome")
 
 
 @lru_cache(maxsize=1)
