@@ -2,7 +2,6 @@
 
 import logging
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -86,10 +85,8 @@ def champions(home):
 
 def left(home):
     """Every file and folder of runs and prices, without yfinance's cookies."""
-    kept = [
-        path for folder in ("outputs", "data") for path in (home / folder).rglob("*") if ".yfinance" not in path.parts
-    ]
-    return {path: path.read_bytes() if path.is_file() else None for path in kept}
+    found = [path for folder in ("outputs", "data") for path in (home / folder).rglob("*")]
+    return {path: path.is_file() and path.read_bytes() for path in found if ".yfinance" not in path.parts}
 
 
 def folder_of(done):
@@ -159,29 +156,11 @@ def remount(disk, option):
     subprocess.run(["mount", "-o", f"remount,{option}", disk], check=True)
 
 
-def started(program, *arguments, home, limit=None, **variables):
-    """A command in a subprocess of a separate process group, which may write no file longer than `limit` bytes."""
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / program), *arguments],
-        env=environment(home, **variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))),
-    )
-
-
-def limited(program, *arguments, home, limit):
-    """A finished command that might write no file longer than `limit` bytes; it measures no coverage, which does."""
-    process = started(program, *arguments, home=home, limit=limit, COVERAGE_PROCESS_CONFIG="")
-    stdout, stderr = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
-
-
 def interrupted(program, *arguments, home, sent, until):
     """A command whose process group got a signal once `until()` was true; nothing of the group is left."""
-    process = started(program, *arguments, home=home)
+    command = [sys.executable, str(REPOSITORY / program), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=environment(home), start_new_session=True, **pipes)
     try:
         end = time.monotonic() + 60
         while not until():

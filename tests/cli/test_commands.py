@@ -1,10 +1,18 @@
 """The output and the files of commands that succeed."""
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 
+import pytest
+
+from pregao.cli.progress import training_progress
 from pregao.settings import REPOSITORY
 from tests.cli.conftest import champions, closes, folder_of, query, quick, small, statuses
-from tests.conftest import run
+from tests.conftest import environment, run
 
 
 def test_the_last_line_of_a_training_is_its_folder_in_a_narrow_terminal(command, home, prices, monkeypatch):
@@ -13,7 +21,7 @@ def test_the_last_line_of_a_training_is_its_folder_in_a_narrow_terminal(command,
     [folder] = (home / "outputs/PETR4").iterdir()
     assert folder_of(done) == folder
     files = {"metrics.json", "forecast.csv", "evaluation.csv", "report.png", "train.log", ".hydra", "checkpoints"}
-    assert files <= {path.name for path in folder.iterdir()}
+    assert files <= set(os.listdir(folder))
     assert statuses(home) == ["FINISHED"]
     assert champions(home) == [("PETR4", 1)]
 
@@ -25,7 +33,6 @@ def test_a_forecast_as_json_is_all_of_stdout(champion):
     assert forecast["stock"] == "PETR4"
     assert len(forecast["forecast"]) == 10
     assert forecast["prediction"] == forecast["forecast"][0]["close"]
-    assert not list(REPOSITORY.glob("*.log"))
 
 
 def test_a_forecast_is_a_table_with_a_date_and_two_bands_per_step(command, champion, prices):
@@ -46,7 +53,7 @@ def test_a_backtest_prints_its_table_and_its_folder(command, home, prices, monke
     folder = folder_of(done)
     assert folder.parent == home / "outputs/backtest"
     files = {"forecasts.parquet", "scores.csv", "backtest.png", "backtest.json", "backtest.log", ".hydra"}
-    assert files <= {path.name for path in folder.iterdir()}
+    assert files <= set(os.listdir(folder))
     assert max(map(len, done.stdout.splitlines()[:-1])) <= 80
     assert "PETR4: " in done.stdout
     assert "EWMA" in done.stdout
@@ -64,3 +71,21 @@ def test_the_repositorys_shared_model_starts_a_training_that_it_fits(command, ho
     assert done.returncode == 0, done.stderr
     starts = [start for (start,) in query(home, "select value from params where key = 'init'")]
     assert sorted(start.partition(" run ")[0] for start in starts) == ["SHARED version 1", "none"]
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_lightnings_bar_on_stderr_alone(home, prices):
+    assert training_progress() == []  # without a terminal
+    command = [sys.executable, str(REPOSITORY / "train.py"), *small(prices)]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE, stderr=theirs, text=True) as training:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # at the end, the other side is closed
+            while True:
+                shown += os.read(ours, 65536)
+        stdout = training.stdout.read()
+    assert training.returncode == 0
+    assert b"train_loss" in shown
+    assert "Epoch" not in stdout
+    assert stdout.splitlines()[-1].startswith(str(home / "outputs/PETR4"))

