@@ -46,6 +46,16 @@ def test_no_target_of_one_part_is_in_a_later_part_of_any_stock(rule):
     assert stocks(panel) == [{*prices}] * 3
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_every_lookback_has_the_same_validation_and_test_dates(rule):
+    prices = histories(AAAA3=900, BBBB3=800)
+    five, default, sixty = (build_panel(prices, lookback, 10, "window", RULES[rule]) for lookback in (5, 20, 60))
+    for other in five, sixty:
+        assert other.borders == default.borders
+        for part in "validation", "test":
+            assert np.array_equal(getattr(other.split, part).dates, getattr(default.split, part).dates)
+
+
 def test_the_fractions_count_the_windows_of_all_stocks():
     panel = panel_of(histories(AAAA3=2000, BBBB3=1000))
     starts = np.sort(

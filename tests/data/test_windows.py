@@ -27,7 +27,7 @@ def windows_of(table):
 
 
 def split_of(table, rule):
-    return split_windows(windows_of(table), rule)
+    return split_windows(table, 20, 10, rule)
 
 
 def days(first, n):

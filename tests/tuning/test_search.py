@@ -111,6 +111,16 @@ def finished(tmp_path_factory, empty_database):
         return search(home / "outputs/tune/1", configure(base)), home, base
 
 
+def test_trials_with_different_lookbacks_are_compared_on_the_same_windows(tmp_path, prices, home, monkeypatch):
+    compared = []
+    validate = "pregao.tuning.search.validate"
+    kept = lambda _, panel: compared.append(panel.split.validation) or {"val_mape": 1.0, "val_pinball": 1.0}  # noqa: E731
+    monkeypatch.setattr(validate, kept)
+    search(tmp_path / "search", configure(prices, "trials=4", space={"data.lookback": "choice(5, 40)"}))
+    assert {windows.inputs.shape[1] for windows in compared} == {5, 40}
+    assert len({windows.dates.tobytes() for windows in compared}) == 1
+
+
 @pytest.fixture
 def searched(finished, tmp_path, monkeypatch):
     """A copy of that home, with its prices."""

@@ -14,6 +14,7 @@ from pregao.data.windows import (
     Split,
     Windows,
     day,
+    find_borders,
     joined,
     sliding_windows,
     split_at,
@@ -84,9 +85,8 @@ def build_panel(
         TooFewSessions: a needed part would be empty.
     """
     prices = {name: _from(table, since) for name, table in histories.items()}
-    dated = joined([sliding_windows(table, lookback, horizon, stock=name) for name, table in prices.items()])
     try:
-        borders = rule(dated)
+        borders = find_borders(prices.values(), horizon, rule)
     except IndexError:  # a border after the last window
         raise _too_few(prices, lookback, horizon, rule, needed) from None
     if typical is None:

@@ -1,7 +1,7 @@
 """Prices → windows: sliding [N, lookback] inputs and [N, horizon] targets, split by date without look-ahead."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from functools import partial
@@ -19,6 +19,9 @@ REFERENCE_BORDER = pd.Timestamp("2023-11-24")
 
 REFERENCE_END = "2025-07-27"
 """The last day of the published comparison."""
+
+BORDER_LOOKBACK = 20
+"""Rules of borders count the windows of this lookback, the default: so borders are equal for every lookback."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +156,19 @@ def border_rule(split: str, train: float, validation: float) -> BorderRule:
     return partial(RULES[split], train=train, validation=validation)
 
 
-def split_windows(windows: Windows, rule: BorderRule) -> Split | None:
-    """The windows split by the same dates for all stocks; None if a part is empty."""
+def find_borders(prices: Iterable[pd.DataFrame], horizon: int, rule: BorderRule) -> Borders:
+    """The borders of these histories, whatever the lookback: trainings with different ones have the same test dates.
+
+    Raises:
+        IndexError: a border is after the last window.
+    """
+    return rule(joined([sliding_windows(table, BORDER_LOOKBACK, horizon) for table in prices]))
+
+
+def split_windows(prices: pd.DataFrame, lookback: int, horizon: int, rule: BorderRule) -> Split | None:
+    """The windows of one history, split; None if a part is empty."""
     try:
-        split = split_at(windows, rule(windows))
+        split = split_at(sliding_windows(prices, lookback, horizon), find_borders([prices], horizon, rule))
     except IndexError:  # a border after the last window
         return None
     parts = (split.train, split.validation, split.test)
@@ -183,7 +195,7 @@ def sessions_needed(lookback: int, horizon: int, rule: BorderRule) -> int:
     def enough(n: int) -> bool:
         days = pd.bdate_range(end=REFERENCE_BORDER + pd.offsets.BDay(horizon - 1), periods=n)
         table = pd.DataFrame({"date": days, "close": 1.0})
-        return split_windows(sliding_windows(table, lookback, horizon), rule) is not None
+        return split_windows(table, lookback, horizon, rule) is not None
 
     size = lookback + horizon
     while not enough(size):
