@@ -4,10 +4,12 @@ import json
 
 import pytorch_lightning as pl
 import torch
+from safetensors.torch import load_file
 
+from pregao.config import parse
 from pregao.models.absolute import AbsoluteModel
 from pregao.models.recurrent import RecurrentModel
-from pregao.training.config import TrainerChoices
+from pregao.training.config import TrainConfig, TrainerChoices
 from pregao.training.fit import Training
 from pregao.training.module import ForecastModule
 from pregao.training.pipeline import Pipeline
@@ -23,9 +25,8 @@ def untrained(loss="pinball", **choices):
     return RecurrentModel(**common, shrinkage=0.25) if loss == "pinball" else AbsoluteModel(**common)
 
 
-def learner(loss="pinball", learning_rate=5e-4, schedule="constant", weight_decay=1e-5, **choices):
-    chosen = {"learning_rate": learning_rate, "weight_decay": weight_decay, "schedule": schedule, "seed": 1}
-    return ForecastModule(untrained(loss, **choices), **chosen)
+def learner(loss="pinball", learning_rate=5e-4, schedule="constant", weight_decay=1e-5, seed=1, history="", **choices):
+    return ForecastModule(untrained(loss, **choices), learning_rate, weight_decay, schedule, seed, history)
 
 
 def data(table=None):
@@ -54,10 +55,24 @@ def weights(module):
     return torch.cat([p.detach().cpu().ravel() for p in module.model.parameters()])
 
 
-def run(folder, prices, *overrides, **given):
-    """A training of VALE3 in a folder that it makes."""
+def new(folder):
     folder.mkdir(parents=True)
-    return Pipeline(small_config(prices, *overrides, **given), folder).run()
+    return folder
+
+
+def run(folder, prices, *overrides, **given):
+    """A training of VALE3 in a new folder."""
+    return Pipeline(small_config(prices, *overrides, **given), new(folder)).run()
+
+
+def saved_weights(result):
+    return load_file(result.folder / "model/model.safetensors")
+
+
+def composed(home, prices, *overrides, **given):
+    """A pipeline before its training, the data of it, and its warm start or None."""
+    pipeline = Pipeline(small_config(prices, *overrides, **given), home)
+    return pipeline, *pipeline.data(pipeline.download())
 
 
 def same(one, two):
@@ -67,3 +82,7 @@ def same(one, two):
 
 def card_of(result):
     return json.loads((result.folder / "model/model.json").read_text())
+
+
+def config_of(result):
+    return parse(TrainConfig, json.loads((result.folder / "config.json").read_text()))

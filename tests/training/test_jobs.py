@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from operator import attrgetter
 
 import mlflow
 import pytest
@@ -17,7 +18,11 @@ from pregao.training.compose import train_config
 from pregao.training.jobs import Jobs
 
 SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2}
-LONG = {"model.hidden_size": 4, "trainer.max_epochs": 1000, "trainer.patience": 1000}
+LONG = SMALL | {"trainer.max_epochs": 1000, "trainer.patience": 1000}
+
+
+def config_of(vale3, prices, overrides):
+    return train_config(vale3, "2015-01-01", "2024-12-30", SourceChoices(name="csv", path=prices), overrides)
 
 
 @pytest.fixture
@@ -31,10 +36,9 @@ def here(home):
 def start(here, vale3, prices):
     """Start a job, wait until a condition on its state holds, and return that state."""
 
-    def run(overrides=LONG, until=None, first="2015-01-01"):
-        config = train_config(vale3, first, "2024-12-30", SourceChoices(name="csv", path=prices), overrides)
+    def run(overrides=LONG, until=None):
         with here.lock() as lock:
-            job = here.start(lock, config)
+            job = here.start(lock, config_of(vale3, prices, overrides))
         return wait(here, job, until) if until else job
 
     return run
@@ -48,12 +52,7 @@ def wait(here, job, until):
     return found
 
 
-def ended(job):
-    return job.ended
-
-
-def trains(job):
-    return job.epoch >= 1
+ENDED, TRAINS = attrgetter("ended"), attrgetter("epoch")
 
 
 def status_of_the_run():
@@ -63,7 +62,7 @@ def status_of_the_run():
 
 
 def test_a_job_trains_registers_and_is_kept(here, start, vale3):
-    found = start(SMALL, until=ended)
+    found = start(SMALL, until=ENDED)
     assert (found.state, found.progress, found.error) == ("done", 1.0, None)
     assert (found.epoch, found.epochs) == (2, 2)
     assert found.result["version"] == registry.champion(vale3).version
@@ -75,7 +74,7 @@ def test_a_job_trains_registers_and_is_kept(here, start, vale3):
 def test_only_one_training_runs_at_a_time_and_a_cancelled_one_leaves_no_model(here, start, vale3, monkeypatch):
     with here.lock(), pytest.raises(TrainingRuns, match="just starting"), Jobs().lock():
         pass
-    job = start(until=trains)
+    job = start(until=TRAINS)
     with pytest.raises(TrainingRuns, match=job.id), Jobs().lock():
         pass
     assert here.running().id == job.id
@@ -107,20 +106,12 @@ def test_a_job_that_is_cancelled_while_it_starts_is_cancelled(here, start):
     ],
 )
 def test_a_signal_from_outside_ends_a_job(here, start, sent, state, run):
-    job = start(until=trains)
+    job = start(until=TRAINS)
     os.kill(here._children[job.id].pid, sent)
-    found = wait(here, job, ended)
+    found = wait(here, job, ENDED)
     assert found.state == state
     assert found.error
     assert status_of_the_run() == run
-
-
-@pytest.mark.slow
-def test_a_refused_job_has_failed_with_the_sentence(start):
-    found = start(SMALL, until=ended, first="2024-10-01")
-    assert (found.state, found.refusal) == ("failed", "TooFewSessions")
-    assert "needed" in found.error
-    assert not (settings().outputs / "VALE3").exists()
 
 
 STARTER = """
@@ -139,16 +130,15 @@ time.sleep(600)
 @pytest.mark.slow
 def test_a_job_whose_starter_is_killed_ends(here, vale3, prices, tmp_path):
     file = tmp_path / "config.json"
-    source = SourceChoices(name="csv", path=prices)
-    file.write_text(train_config(vale3, "2015-01-01", "2024-12-30", source, LONG).model_dump_json())
+    file.write_text(config_of(vale3, prices, LONG).model_dump_json())
     starter = subprocess.Popen([sys.executable, "-c", STARTER, str(file)], stdout=subprocess.PIPE, text=True)
     job = here.read(starter.stdout.readline().strip())
-    wait(here, job, trains)
+    wait(here, job, TRAINS)
     starter.kill()
     starter.communicate()
     with pytest.raises(TrainingRuns), here.lock():
         pass
-    found = wait(here, job, ended)
+    found = wait(here, job, ENDED)
     assert (found.state, found.error) == ("failed", "The server ended while this training ran.")
     assert status_of_the_run() == "KILLED"
 
@@ -158,9 +148,9 @@ def written(number, **changed):
     id = f"{number:032x}"
     folder = settings().jobs / id
     folder.mkdir(parents=True)
-    job = {"id": id, "stock": "VALE3", "state": "done", "created": f"2025-07-28T12:00:0{number}.123+00:00"}
-    job |= {"finished": "2025-07-28T12:00:09.456+00:00", "progress": 1.0, "epoch": 9, "epochs": 9, "train_loss": None}
-    job |= {"val_loss": 0.15, "result": {"version": 1}, "error": None, "refusal": None} | changed
+    times = {"created": f"2025-07-28T12:00:0{number}.123+00:00", "finished": "2025-07-28T12:00:09.456+00:00"}
+    job = {"id": id, "stock": "VALE3", "state": "done", "progress": 1.0, "epoch": 9, "epochs": 9} | times
+    job |= dict.fromkeys(["train_loss", "error", "refusal"]) | {"val_loss": 0.15, "result": {"version": 1}} | changed
     (folder / "job.json").write_text(json.dumps(job))
     os.utime(folder, (number, number))
     return id
@@ -174,17 +164,12 @@ def test_an_unknown_or_damaged_job_is_refused_and_not_listed(here):
     assert here.all() == []
 
 
-def test_jobs_of_the_previous_version_are_listed_newest_first(here):
-    one, two = written(1), written(2)
+def test_jobs_of_the_previous_version_are_listed_newest_first_and_without_a_process_have_failed(here):
+    one, two = written(1), written(2, state="running", finished=None)
     (settings().jobs / "latest").write_text(one)
-    assert [job.id for job in here.all()] == [two, one]
+    assert [(job.id, job.state) for job in here.all()] == [(two, "failed"), (one, "done")]
     assert (here.read(one).val_loss, here.read(one).result, here.running()) == (0.15, {"version": 1}, None)
-
-
-def test_a_job_without_a_process_has_failed(here):
-    found = here.read(written(1, state="running", finished=None))
-    assert found.state == "failed"
-    assert found.finished is not None
+    assert here.read(two).finished is not None
 
 
 def test_the_oldest_jobs_are_deleted_when_one_starts(here, start, monkeypatch):

@@ -8,12 +8,11 @@ from pregao.data.batch import as_batch
 from tests.training.conftest import data, learner, trainer
 
 
-@pytest.mark.parametrize("fast_dev_run", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("loss", ["pinball", "mse"])
-def test_every_choice_trains_validates_and_tests(cell, loss, fast_dev_run):
+def test_every_choice_trains_validates_and_tests(cell, loss):
     module, batches = learner(loss=loss, cell=cell), data()
-    run = trainer(fast_dev_run=fast_dev_run, max_epochs=2)
+    run = trainer(fast_dev_run=True)
     run.fit(module, datamodule=batches)
     [scores] = run.test(module, datamodule=batches, verbose=False)
     assert set(scores) == {"test_rmse", "test_mape"}
@@ -54,27 +53,3 @@ def test_the_validation_loss_is_the_mean_over_the_whole_part():
     with torch.no_grad():
         expected = module.eval().model.loss(*as_batch(batches.panel.split.validation))
     assert scores["val_loss"] == pytest.approx(expected.item(), rel=1e-6)
-
-
-def test_the_training_loss_of_an_epoch_is_the_mean_over_its_steps():
-    steps, means = [], []
-
-    class Watch(pl.Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            steps.append(outputs["loss"].item())
-
-        def on_train_epoch_end(self, trainer, pl_module):
-            means.append((trainer.callback_metrics["train_loss"].item(), np.mean(steps)))
-            steps.clear()
-
-    trainer(max_epochs=3, callbacks=[Watch()]).fit(learner(), datamodule=data())
-    assert len(means) == 3
-    assert all(logged == pytest.approx(mean, rel=1e-6) for logged, mean in means)
-
-
-def test_statistics_that_were_loaded_with_the_weights_are_kept():
-    module = learner()
-    module.model.fitted.fill_(True)
-    before = module.model.gaps.clone()
-    trainer(max_epochs=1).fit(module, datamodule=data())
-    assert torch.equal(module.model.gaps, before)

@@ -9,6 +9,7 @@ from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.training.pipeline import Pipeline
 from tests.conftest import random_walk, small_config, with_ranges
+from tests.training.conftest import composed, new
 
 START = "2023-06-01"
 
@@ -25,8 +26,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_training_with_a_late_start_serves_what_was_judged(home, folder):
-    run = home / "outputs/VALE3/1"
-    run.mkdir(parents=True)
+    run = new(home / "outputs/VALE3/1")
     pipeline = Pipeline(small_config(folder, f"start={START}", "data.inputs=ohlc"), run)
     result = pipeline.run()
     forecast = pd.read_csv(run / "forecast.csv")
@@ -43,10 +43,8 @@ def test_a_training_with_a_late_start_serves_what_was_judged(home, folder):
 
 
 def test_windows_start_at_start(folder, tmp_path):
-    pipeline = Pipeline(small_config(folder, f"start={START}"), tmp_path)
-    panel = pipeline.data(pipeline.download())[0].panel
-    first = panel.split.train
-    days = panel.prices["VALE3"]["date"]
-    assert first.cutoffs[0] == days.iloc[19]
-    assert first.inputs[0].tolist() == panel.prices["VALE3"]["close"].head(20).tolist()
-    assert len(panel.histories["VALE3"]) > len(days)
+    panel = composed(tmp_path, folder, f"start={START}")[1].panel
+    first, table = panel.split.train, panel.prices["VALE3"]
+    assert first.cutoffs[0] == table["date"].iloc[19]
+    assert first.inputs[0].tolist() == table["close"].head(20).tolist()
+    assert len(panel.histories["VALE3"]) > len(table)

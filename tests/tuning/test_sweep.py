@@ -7,16 +7,12 @@ import pytest
 
 from pregao.tuning.sweep import JobResult, differing, tabulate
 from tests.cli.conftest import command, folder_of, query, sentence  # noqa: F401 - a fixture among them
-from tests.conftest import SMALL, random_walk, run
+from tests.conftest import SMALL, prices_in, random_walk, run, settle
 
 
 @pytest.fixture
 def prices(tmp_path):
-    folder = tmp_path / "prices"
-    folder.mkdir()
-    for seed, stock in enumerate(("ITUB4", "PETR4")):
-        random_walk(seed=seed).to_csv(folder / f"{stock}.csv", index=False)
-    return folder
+    return prices_in(tmp_path / "prices", "PETR4")
 
 
 def small(prices):
@@ -28,9 +24,6 @@ def result(number, override, **metrics):
     return JobResult(number, ["stock=PETR4", override], "PETR4", "run", metrics)
 
 
-# the table
-
-
 def test_the_best_validation_metric_is_first_and_failed_jobs_are_last():
     good = result(0, "seed=1", val_pinball=2.0, final_mape=1.0)
     better = result(1, "seed=2", val_pinball=1.0, final_mape=9.0)
@@ -40,9 +33,6 @@ def test_the_best_validation_metric_is_first_and_failed_jobs_are_last():
     assert table["reason"].tolist()[2] == "no prices"
     assert differing([good, better]) == ["seed"]
     assert tabulate([failed], "val_pinball")["val_pinball"].isna().all()
-
-
-# jobs
 
 
 def test_a_resumed_sweep_trains_only_jobs_that_failed_or_have_other_settings(command, home, prices, tmp_path):  # noqa: F811
@@ -57,7 +47,6 @@ def test_a_resumed_sweep_trains_only_jobs_that_failed_or_have_other_settings(com
     assert "Job 0 is already done" in done.stderr
 
 
-@pytest.mark.slow
 def test_the_grid_of_conf_is_swept_with_the_basic_launcher(command, home, prices):  # noqa: F811
     typed = ("model.hidden_size=3,4", "optimizer.learning_rate=1e-3")  # replace those of the grid
     done = command("train", "sweep=grid", *small(prices), *typed)
@@ -68,10 +57,10 @@ def test_the_grid_of_conf_is_swept_with_the_basic_launcher(command, home, prices
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, empty_database):
     """A home after a sweep over two stocks, one of them unknown, and two sizes; the arguments; the finished process."""
-    home, prices = tmp_path_factory.mktemp("swept"), tmp_path_factory.mktemp("prices")
-    (home / "mlruns").mkdir()
-    (home / "mlruns/mlflow.db").write_bytes(empty_database.read_bytes())
-    random_walk().to_csv(prices / "PETR4.csv", index=False)
+    base = tmp_path_factory.mktemp("swept")
+    prices = prices_in(base / "prices", "PETR4")
+    with pytest.MonkeyPatch.context() as patch:
+        home = settle(base, empty_database, patch)
     arguments = ("-m", *small(prices), "stock=PETR4,PETR9", "model.hidden_size=3,4", "hydra/launcher=joblib")
     return home, arguments, run("train.py", *arguments, home=home), prices
 
@@ -95,7 +84,7 @@ def test_jobs_are_children_of_one_parent_per_stock_and_none_is_served(swept):
 
 
 @pytest.mark.slow
-def test_a_failed_job_is_listed_and_trained_when_the_sweep_is_resumed(swept):
+def test_a_failed_job_is_listed_and_trained_when_the_sweep_is_resumed(swept, command, monkeypatch):  # noqa: F811
     home, arguments, done, prices = swept
     folder = folder_of(done)
     assert done.returncode == 2
@@ -106,7 +95,8 @@ def test_a_failed_job_is_listed_and_trained_when_the_sweep_is_resumed(swept):
     assert {"model.hidden_size", "final_mape", "skill_mape", "run_id"} <= set(table)
     random_walk(seed=1).to_csv(prices / "PETR9.csv", index=False)
     times = {path: path.stat().st_mtime_ns for path in folder.glob("[01]/metrics.json")}
-    again = run("train.py", *arguments, f"hydra.sweep.dir={folder}", home=home)
+    monkeypatch.setenv("PREGAO_HOME", str(home))
+    again = command("train", *arguments, "hydra/launcher=basic", f"hydra.sweep.dir={folder}")
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert pd.read_csv(folder / "sweep.csv")["reason"].isna().all()
@@ -126,14 +116,15 @@ def cluster(home):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's processes warn of future changes
-def test_a_ray_cluster_of_two_workers_gives_the_same_results(home, prices, cluster):
+def test_a_ray_cluster_of_two_workers_gives_the_same_results(command, home, prices, cluster):  # noqa: F811
+    arguments = ("-m", *small(prices), "model.hidden_size=3,4")
     address = f"+hydra.launcher.ray.init.address={cluster}"
-    arguments = ("-m", *small(prices), "stock=PETR4,ITUB4", "model.hidden_size=3,4")
-    ray, basic = (run("train.py", *arguments, *more, home=home) for more in (("hydra/launcher=ray", address), ()))
+    ray = run("train.py", *arguments, "hydra/launcher=ray", address, home=home)
+    basic = command("train", *arguments)
     assert ray.returncode == basic.returncode == 0, ray.stderr
-    tables = [pd.read_csv(folder_of(done) / "sweep.csv").set_index("job") for done in (ray, basic)]
+    tables = [pd.read_csv(folder_of(done) / "sweep.csv").set_index("job").sort_index() for done in (ray, basic)]
     same = ["stock", "model.hidden_size", "val_pinball", "final_mape"]
-    pd.testing.assert_frame_equal(tables[0][same].sort_index(), tables[1][same].sort_index())
+    pd.testing.assert_frame_equal(*(table[same] for table in tables))
 
 
 @pytest.mark.parametrize("key", ["data.horizon=5,10", "data.price=adjusted,close"])
