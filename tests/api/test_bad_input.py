@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from pregao.api import refusals
 from pregao.api.schemas import CLOSES
+from pregao.errors import PregaoError, sentence_for_clients
 from tests.api.conftest import training
 
 JSON = {"content-type": "application/json"}
@@ -103,3 +105,34 @@ def test_what_does_not_exist_is_not_found(client):
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=10001", "page_token=x"])
 def test_an_invalid_page_is_refused(client, query):
     refused(client.get(f"/statistics?{query}"))
+
+
+def every(kind):
+    for child in kind.__subclasses__():
+        yield child
+        yield from every(child)
+
+
+@pytest.mark.parametrize("kind", list(every(PregaoError)))
+def test_every_refusal_has_a_status(kind):
+    assert kind in refusals.STATUS
+    assert refusals.kind(kind.__name__) is kind
+    body = refusals.body(kind, "no")
+    assert (body["detail"][0]["msg"] if refusals.status(kind) == 422 else body["detail"]) == "no"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("asked /home/me/prices/VALE3.csv. Check", "asked VALE3.csv. Check"),
+        ("sqlite:////srv/mlruns/mlflow.db cannot", "mlflow.db cannot"),
+        ("file:///srv/a/b cannot", "b cannot"),
+        ("'/srv/a b/c' is", "'a b/c' is"),
+        ("see https://example.org/a/b for 2020/01/02", "see https://example.org/a/b for 2020/01/02"),
+        ("/home/me/my home/data/x.csv: no", "data/x.csv: no"),
+        ("POST /train trains", "POST /train trains"),
+    ],
+)
+def test_a_sentence_for_clients_has_no_folder_of_the_host(monkeypatch, sentence, expected):
+    monkeypatch.setenv("PREGAO_HOME", "/home/me/my home")
+    assert sentence_for_clients(sentence) == expected

@@ -73,26 +73,6 @@ def test_a_window_whose_model_files_are_gone_is_computed_in_this_process():
     assert forecasts(ask, 1) == [["computed here"]]
 
 
-def test_a_request_whose_client_has_disconnected_is_not_sent():
-    sent = []
-
-    async def ask(batch):
-        sent.extend(closes[0] for _, (closes, *_) in batch)
-        await asyncio.sleep(0.02)
-        return [["rows"]] * len(batch)
-
-    async def run():
-        inference = Inference(ask, 1, 30.0)
-        tasks = [asyncio.create_task(inference(SERVED, window(n))) for n in range(4)]
-        await asyncio.sleep(0.01)
-        tasks[2].cancel()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    results = asyncio.run(run())
-    assert sent == [0.0, 1.0, 3.0]
-    assert [results[n] for n in (0, 1, 3)] == [["rows"]] * 3
-
-
 def test_the_inference_process_imports_no_pandas():
     code = "import sys; import pregao.api.inference_worker, pregao.models.trained; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -4,13 +4,11 @@ import signal
 import subprocess
 import sys
 from datetime import date, datetime
-from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pregao.api import collectors
-from pregao.api.collectors import ServedStocks, ServerProcesses
+from pregao.api.collectors import ServerProcesses
 from pregao.api.monitoring import OUTCOMES, Monitoring
 from pregao.prices.calendar import last_finished_session, sessions
 from pregao.training.job import Job
@@ -60,11 +58,12 @@ def test_requests_are_counted_by_route_and_forecasts_by_their_origin(client):
     client.get("/train/" + "0" * 32)
     client.get("/nothing")
     after = scraped(client)
+    forecast = {"method": "POST", "route": "/predict", "status": "200"}
     for name, labels, number in (
-        ("pregao_requests_total", {"method": "POST", "route": "/predict", "status": "200"}, 6),
+        ("pregao_requests_total", forecast, 6),
         ("pregao_requests_total", {"method": "GET", "route": "/train/{job}", "status": "404"}, 1),
         ("pregao_requests_total", {"method": "GET", "route": "none", "status": "404"}, 1),
-        ("pregao_request_seconds_count", {"method": "POST", "route": "/predict", "status": "200"}, 6),
+        ("pregao_request_seconds_count", forecast, 6),
         ("pregao_forecasts_remembered_total", {}, 5),
         ("pregao_forecasts_computed_total", {}, 1),
     ):
@@ -89,16 +88,6 @@ def test_hostile_stocks_paths_and_methods_add_no_label(client):
     assert not shown & {*STOCKS, *METHODS}
 
 
-def test_stocks_beyond_the_limit_have_no_label(monkeypatch):
-    monkeypatch.setattr(collectors, "MAX_STOCKS", 3)
-    closes = {f"ABCD{number}": date(2024, 12, 30) for number in range(1, 10)}
-    registry, prices = SimpleNamespace(problems={}, served={}), SimpleNamespace(newest_closes=lambda: closes)
-    forecasts = SimpleNamespace(ready=True, registry=registry, prices=prices)
-    families = {family.name: family for family in ServedStocks(forecasts).collect()}
-    found = families["pregao_newest_close_behind_sessions"].samples
-    assert {sample.labels["stock"] for sample in found} == {"ABCD7", "ABCD8", "ABCD9"}
-
-
 @pytest.mark.parametrize(
     ("state", "fields", "outcome"),
     [
@@ -118,9 +107,9 @@ def test_a_training_is_counted_by_its_outcome_with_its_seconds(state, fields, ou
     assert value(found, "pregao_training_seconds_sum", outcome=outcome) == pytest.approx(7)
 
 
-def spent(kind, server=None):
+def spent(kind):
     """A metric of ServerProcesses by part."""
-    found = {family.name: family for family in ServerProcesses(server or os.getpid()).collect()}
+    found = {family.name: family for family in ServerProcesses(os.getpid()).collect()}
     return {sample.labels["part"]: sample.value for sample in found[kind].samples}
 
 
@@ -135,8 +124,3 @@ def test_processor_time_of_a_training_that_ended_is_kept_and_its_memory_is_not()
     child.communicate()
     assert spent("pregao_cpu_seconds")["training"] >= before + 0.2
     assert spent("pregao_memory_bytes")["training"] <= memory - 1e6
-
-
-def test_the_memory_of_the_server_is_that_of_all_its_processes():
-    alone = spent("pregao_memory_bytes")["server"]
-    assert spent("pregao_memory_bytes", os.getppid())["server"] > alone

@@ -13,7 +13,7 @@ from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
 from tests.api.conftest import client_of
-from tests.conftest import random_walk, with_ranges
+from tests.conftest import prices_in
 from tests.forecasting.conftest import register
 from tests.models.test_trained import trained_model
 
@@ -78,21 +78,14 @@ def test_the_documentation_has_working_examples_and_every_field(client):
             assert answer.status_code == status
             if status == 202:
                 client.delete(answer.json()["status_url"])
-    schemas = documented["components"]["schemas"]
-    assert set(schemas["PredictRequest"]["properties"]) == {"stock", "historical_data"}
-    assert set(schemas["TrainRequest"]["properties"]) == {"stock", "inicio", "fim", "overrides"}
-    assert set(schemas["Overrides"]["properties"]["model.loss"]["anyOf"][0]["enum"]) == {"pinball", "mse"}
-    assert "swagger" in client.get("/docs").text.lower()
+    for name, fields in (("Predict", {"stock", "historical_data"}), ("Train", {"stock", "inicio", "fim", "overrides"})):
+        assert set(documented["components"]["schemas"][f"{name}Request"]["properties"]) == fields
     assert client.get("/info").json()["versions"]["litserve"]
 
 
 @pytest.fixture
 def stocks(tmp_path):
-    """A folder with PETR4 and its daily ranges."""
-    folder = tmp_path / "stocks"
-    folder.mkdir()
-    with_ranges(random_walk(seed=9)).to_csv(folder / "PETR4.csv", index=False)
-    return folder
+    return prices_in(tmp_path / "stocks", "PETR4")
 
 
 def test_a_cached_answer_is_used_until_another_model_is_served(shared, stocks, tmp_path):
@@ -159,13 +152,3 @@ def test_new_prices_are_used_after_the_time_of_a_retry_and_missing_ones_are_repo
     [reason] = stale["source"]["reasons"]
     assert "PETR4: csv knows no such stock" in reason
     assert str(stocks) not in reason
-
-
-def test_without_any_model_the_answer_shows_the_request_that_trains_one(home, stocks, tmp_path, vale3):
-    registry.set_champion(vale3, register(trained_model(), tmp_path))
-    with client_of(stocks) as client:
-        for closes in ({}, {"historical_data": CLOSES}):
-            answer = client.post("/predict", json={"stock": "PETR4", **closes})
-            assert answer.status_code == 404
-            assert "VALE3" in answer.json()["detail"]
-            assert 'POST /train {"stock": "PETR4"' in answer.json()["detail"]

@@ -9,7 +9,7 @@ import pytest
 from pregao.api import price_cache
 from pregao.api.price_cache import Latest, PriceCache
 from pregao.config import SourceChoices
-from pregao.errors import InvalidChoice, PricesUnavailable
+from pregao.errors import PricesUnavailable
 from pregao.prices import calendar
 from pregao.prices.downloader import Prices
 from tests.conftest import random_walk
@@ -113,8 +113,3 @@ def test_where_stale_prices_are_in_memory_no_client_waits_for_the_source(source,
     source.answer = replace(source.answer, stale=True, tried=("yahoo: no network",))
     [answer], _ = ask(recover, symbol=vale3)
     assert answer.prices.stale
-
-
-def test_a_source_that_is_not_allowed_is_refused_at_the_start():
-    with pytest.raises(InvalidChoice):
-        PriceCache(SourceChoices(name="nothing", path=None), 1)

@@ -1,5 +1,6 @@
 """serve.py in a subprocess: its processes, signals and ports, and every documented response."""
 
+import json
 import signal
 import socket
 import time
@@ -25,16 +26,14 @@ CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_every_process_and_cancels_the_training(start, number):
+def test_a_signal_ends_every_process_and_cancels_the_training(start):
     server = start()
     job = begin(server.client)
-    server.stop(number)
+    server.stop()
     assert server.process.returncode == 0
     assert port_is_free(server.port)
     assert "Traceback" not in server.log.read_text()
-    again = start(home=server.home)
-    ended = again.client.get(f"/train/{job}").json()
+    ended = json.loads((server.home / f"outputs/jobs/{job}/job.json").read_text())
     assert (ended["state"], "server ended" in ended["error"]) == ("cancelled", True)
     client = mlflow.MlflowClient(f"sqlite:///{server.home}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("VALE3").experiment_id
@@ -43,10 +42,10 @@ def test_a_signal_ends_every_process_and_cancels_the_training(start, number):
 
 @pytest.mark.slow
 def test_a_signal_during_the_start_ends_every_process(start):
-    for seconds in (0.5, 1.5, 3, 5):
+    for seconds, number in ((1.5, signal.SIGTERM), (4, signal.SIGINT)):
         server = start(wait=False)
         time.sleep(seconds)
-        server.stop()
+        server.stop(number)
         assert port_is_free(server.port)
 
 
@@ -79,9 +78,7 @@ def test_schemathesis_finds_no_fault_and_no_undocumented_response(start):
         operation = found.ok()
 
         @given(case=operation.as_strategy())
-        @settings(
-            max_examples=50, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-        )
+        @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
         def check(case):
             if case.operation.label == "POST /train":
                 case.query = {**(case.query or {}), "wait": "false"}

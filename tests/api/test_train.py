@@ -1,5 +1,6 @@
 import asyncio
 import json
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,10 +11,11 @@ import pytest
 from pregao.api import trainings
 from pregao.api.monitoring import Monitoring
 from pregao.api.routes import _ended
-from pregao.api.schemas import TrainRequest
 from pregao.api.trainings import STOPPED, Trainings
 from pregao.training.job import Job
-from tests.api.conftest import LONG, RANGE, SMALL, cancel_all, training, until
+from tests.api.conftest import LONG, SMALL, cancel_all, client_of, training, until
+from tests.conftest import random_walk
+from tests.test_readme import lines
 
 
 def version(client):
@@ -85,39 +87,43 @@ def test_events_report_changes_and_signs_of_life(home, monkeypatch):
     assert asyncio.run(run()) == ["event: running", ": still there", "event: running", "event: done"]
 
 
+@pytest.mark.parametrize(
+    ("job", "status", "sentence"),
+    [
+        ({"state": "done", "result": {"promoted": False, "promotion": "no"}}, 200, "anterior continua em uso: no."),
+        ({"state": "failed", "error": "/home/me/x is full."}, 500, "x is full."),
+        ({"state": "failed", "error": "Too few.", "refusal": "TooFewSessions"}, 422, "Too few."),
+        ({"state": "failed", "error": "Offline.", "refusal": "PricesUnavailable"}, 503, "Offline."),
+        ({"state": "cancelled", "error": "It was cancelled."}, 409, "The training was cancelled. It was cancelled."),
+        ({"state": "cancelled", "error": STOPPED}, 503, f"The training was cancelled. {STOPPED}"),
+    ],
+)
+def test_the_response_depends_on_how_the_training_ended(job, status, sentence):
+    answer = _ended(Job(id="0" * 32, stock="VALE3", created="2024-12-30T12:00:00Z", **job))
+    body = json.loads(answer.body)
+    detail = body.get("message") or body["detail"]
+    assert answer.status_code == status
+    assert (detail[0]["msg"] if status == 422 else detail).endswith(sentence)
+    assert "/home" not in answer.body.decode()
+
+
 @pytest.mark.slow
 def test_a_training_without_enough_prices_is_refused_without_a_path_of_the_host(idle):
-    answer = idle.post("/train", json=training("SHRT3"))
+    answer = idle.post("/train", json={"stock": "SHRT3", "start": "2015-01-01", "end": "2024-12-30"})
     assert answer.status_code == 422
     assert "60 sessions" in answer.json()["detail"][0]["msg"]
     assert str(idle.home.parent) not in answer.text
     assert not (idle.home / "outputs/SHRT3").exists()
 
 
-def test_the_english_names_of_the_dates_are_accepted():
-    names = {"stock": "vale3.sa", "start": RANGE["inicio"], "end": RANGE["fim"]}
-    assert TrainRequest.model_validate(names) == TrainRequest.model_validate({"stock": "vale3.sa", **RANGE})
-
-
-@pytest.mark.parametrize(
-    ("state", "fields", "status", "sentence"),
-    [
-        (
-            "done",
-            {"result": {"promoted": False, "promotion": "promote=never"}},
-            200,
-            "Treino concluido, mas o modelo anterior continua em uso: promote=never.",
-        ),
-        ("failed", {"error": "/home/me/x is full."}, 500, "x is full."),
-        ("failed", {"error": "Too few.", "refusal": "TooFewSessions"}, 422, "Too few."),
-        ("failed", {"error": "Offline.", "refusal": "PricesUnavailable"}, 503, "Offline."),
-        ("cancelled", {"error": "It was cancelled."}, 409, "The training was cancelled. It was cancelled."),
-        ("cancelled", {"error": STOPPED}, 503, f"The training was cancelled. {STOPPED}"),
-    ],
-)
-def test_the_response_depends_on_how_the_training_ended(state, fields, status, sentence):
-    answer = _ended(Job("0" * 32, "VALE3", state, "2024-12-30T12:00:00Z", **fields))
-    body = json.loads(answer.body)
-    detail = body.get("message") or body["detail"]
-    assert answer.status_code == status
-    assert (detail[0]["msg"] if status == 422 else detail) == sentence
+@pytest.mark.slow
+def test_the_curl_calls_of_the_readme_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREGAO_HOME", str(tmp_path / "home"))
+    random_walk(1500, last="2025-07-30").to_csv(tmp_path / "VALE3.csv", index=False)
+    with client_of(tmp_path) as client:
+        calls = [line.replace("localhost:5000", client.base_url.netloc.decode()) for line in lines("sh api")]
+        predicted, trained, statistics = [json.loads(subprocess.check_output(["bash", "-c", call])) for call in calls]
+    assert len(json.loads(predicted["preco"])) == 10
+    assert predicted["model"]["version"] == 1
+    assert trained["message"].startswith("Treino concluido com sucesso!")
+    assert {run["run_id"] for e in statistics["experiments"] for run in e["runs"]} >= {trained["run_id"]}
