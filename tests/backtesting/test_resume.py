@@ -65,16 +65,19 @@ def test_an_interrupted_backtest_resumes_to_the_same_bits_and_repeats_no_part(ho
 
 
 def test_other_choices_or_prices_in_the_same_folder_are_refused_and_nothing_is_lost(home, folder, two):
+    def files():
+        return {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
     run = backtest(folder, home, FEW)
     run.run()
-    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    before = files()
     for change in ("seed=1", "refit_every=6", "models=[EWMA]", "end=null", "stock=PETR4"):
         with pytest.raises(InvalidChoice, match=rf"other settings \({change.split('=')[0]}\)\. .*hydra\.run\.dir"):
             backtest(folder, home, FEW, change).run()
     written(folder, {"VALE3": two["VALE3"].assign(close=1.001 * two["VALE3"]["close"])})
     with pytest.raises(InvalidChoice, match="of other prices: the source has changed"):
         backtest(folder, home, FEW).run()
-    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+    assert files() == before
 
 
 def test_a_resumed_backtest_without_an_end_keeps_its_first_end(home, folder, monkeypatch):

@@ -59,9 +59,6 @@ def fitted():
     return {baseline: baseline().fit(of(walk()[:200])) for baseline in BASELINES.values()}
 
 
-# --- every baseline ---
-
-
 @EVERY
 def test_a_forecast_depends_only_on_the_closes_up_to_its_origin(baseline, fitted):
     closes, origins = walk(), np.array([0, 1, 25, 199, 250])
@@ -93,14 +90,12 @@ def test_quantiles_are_ordered_reproducible_and_scale_with_the_price(baseline, f
 @EVERY
 def test_other_levels_and_other_histories_can_be_forecast(baseline, fitted):
     closes, origins, few = walk(), np.array([200, 250]), (0.1, 0.5, 0.9)
-    every = fitted[baseline].quantiles(of(closes), origins, 10)
-    assert np.array_equal(
-        fitted[baseline].quantiles(of(closes), origins, 10, few), every[..., [LEVELS.index(level) for level in few]]
-    )
-    assert (np.diff(fitted[baseline].quantiles(of(closes), origins, 10, (0.01, 0.05)), axis=-1) > 0).all()
-    assert fitted[baseline].quantiles(of(closes), np.array([], dtype=int), 3).shape == (0, 3, len(LEVELS))
-    other = fitted[baseline].quantiles(of(100 * walk(30, seed=4)), np.arange(30), 10)
-    assert (other > 0).all()
+    quantiles = fitted[baseline].quantiles
+    chosen = quantiles(of(closes), origins, 10)[..., [LEVELS.index(level) for level in few]]
+    assert np.array_equal(quantiles(of(closes), origins, 10, few), chosen)
+    assert (np.diff(quantiles(of(closes), origins, 10, (0.01, 0.05)), axis=-1) > 0).all()
+    assert quantiles(of(closes), np.array([], dtype=int), 3).shape == (0, 3, len(LEVELS))
+    assert (quantiles(of(100 * walk(30, seed=4)), np.arange(30), 10) > 0).all()
 
 
 @EVERY
@@ -158,16 +153,6 @@ def test_returns_that_are_too_large_for_a_price_are_refused():
         LastClose().fit(of(closes)).quantiles(of(closes), np.array([39]), 10)
 
 
-def test_a_class_with_a_name_is_registered(monkeypatch):
-    monkeypatch.setattr("pregao.evaluation.baselines.base.BASELINES", registered := {})
-    halved = type("Halved", (LastClose,), {"name": "halved"})
-    type("Unnamed", (halved,), {})
-    assert registered == {"halved": halved}
-
-
-# --- the simple ones ---
-
-
 @pytest.mark.parametrize("baseline", SIMPLE)
 def test_the_spread_is_the_quantile_of_the_standardised_errors_of_the_fit_part(baseline):
     logs = np.log(walk())
@@ -219,9 +204,6 @@ def test_ewma_is_the_riskmetrics_recursion():
     assert Ewma().scale(logs, np.diff(logs)[:200]) == pytest.approx(np.sqrt(variance))
 
 
-# --- GJR-GARCH ---
-
-
 def test_gjr_garch_has_the_variance_and_the_distribution_of_arch():
     closes = garch_walk(900)
     returns = 100 * np.diff(np.log(closes))
@@ -258,8 +240,6 @@ def test_half_of_the_simulated_paths_have_the_negative_shocks_of_the_other_half(
     assert np.array_equal(paths[:, : PATHS // 2], -paths[:, PATHS // 2 :])
     assert np.var(np.diff(paths, axis=0)) == pytest.approx(1e-4, rel=0.05)
 
-
-# --- ETS and ARIMA ---
 
 START = {"initialization_method": "known", "initial_level": np.log(walk()[0]), "initial_trend": 0.0}
 

@@ -7,9 +7,7 @@ from scipy.stats import ks_2samp
 from pregao.errors import NotNeeded
 from pregao.evaluation.drift import FEWEST_WINDOWS, SESSIONS, STRIDE, drift, summary
 from pregao.training.pipeline import Pipeline
-from pregao.training.run_files import complete_card
-from tests.conftest import random_walk, small_config, windows_of
-from tests.models.test_trained import trained_model
+from tests.conftest import random_walk, small_config
 
 
 def closes(returns):
@@ -65,16 +63,6 @@ def test_too_few_returns_and_constant_prices_have_neither_summary_nor_drift():
     assert drift(USUAL, closes(noise(SESSIONS))) is not None
     assert drift(USUAL, closes(noise(SESSIONS - 1))) is None
     assert drift(None, closes(noise(SESSIONS))) is None
-
-
-def test_a_card_has_the_returns_before_the_validation_part():
-    table = random_walk(700)
-    data = windows_of(lambda: {"VALE3": table})
-    data.setup()
-    card = complete_card(trained_model(), SimpleNamespace(metrics={}), data.panel).card
-    known = table.loc[table["date"] < data.panel.borders[0], "close"].to_numpy()
-    assert card.returns == {"VALE3": summary(known)}
-    assert card.returns["VALE3"] is not None
 
 
 def test_if_drifted_trains_only_a_stock_that_has_changed(tmp_path, monkeypatch, vale3):

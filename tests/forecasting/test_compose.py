@@ -104,19 +104,16 @@ def test_for_a_stock_without_a_model_the_error_names_the_stocks_with_one(served)
 @pytest.fixture
 def many(tmp_path):
     """A folder with two stocks without a model: a long history with daily ranges, and a short one."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    with_ranges(random_walk(2400, seed=9)).to_csv(folder / "WEGE3.csv", index=False)
-    random_walk(60, seed=8).to_csv(folder / "SHRT3.csv", index=False)
-    return folder
+    with_ranges(random_walk(2400, seed=9)).to_csv(tmp_path / "WEGE3.csv", index=False)
+    random_walk(60, seed=8).to_csv(tmp_path / "SHRT3.csv", index=False)
+    return tmp_path
 
 
 def test_the_shared_model_forecasts_a_stock_without_a_model(shared, many, vale3):
     by_stock = forecast_stock("WEGE3", "csv", many)
     by_closes = forecast_closes(pd.read_csv(many / "WEGE3.csv")["close"].tolist(), "WEGE3")
     for forecast in (by_stock, by_closes, forecast_stock("SHRT3", "csv", many)):
-        assert (forecast.served.stock, len(forecast.rows)) == ("SHARED", 10)
-        assert forecast.symbol.ticker != "SHARED"
+        assert (forecast.served.stock, forecast.symbol.ticker != "SHARED", len(forecast.rows)) == ("SHARED", True, 10)
     registry.set_champion(vale3, register(trained_model(), many))
     assert forecast_closes([50.0, 51.0] * 10, "VALE3").served.stock == "VALE3"
     with pytest.raises(UnknownStock, match="It is the model of many stocks"):

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -7,20 +6,15 @@ import pytest
 from pregao.data.panel import columns
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.calibration import band_scores, online_widths
-from pregao.quantiles import MEDIAN, at, widened
-from tests.conftest import random_walk
-from tests.models.test_recurrent import network
+from pregao.quantiles import widened
+from tests.conftest import random_walk, with_ranges
 from tests.models.test_trained import trained_model
 
 PRICES = ["open", "high", "low", "close"]
 
 
-def history(n=150, seed=0):
-    """A history with open, high and low."""
-    table = random_walk(n, seed)
-    high, low = (table["close"] * np.exp(sign * 0.01) for sign in (1, -1))
-    opening = table["close"] * np.exp(np.random.default_rng(seed).uniform(-0.01, 0.01, n))
-    return table.assign(open=opening, high=high, low=low)
+def history(n=150):
+    return with_ranges(random_walk(n))
 
 
 def rolled(table, since=100, inputs="ohlc", model=None):
@@ -81,24 +75,6 @@ def test_forecasts_and_widths_do_not_depend_on_the_future(inputs, poison, sessio
     assert not np.array_equal(before.quantiles[~known], after.quantiles[~known])
 
 
-def test_a_longer_history_gives_the_same_forecasts_of_the_past():
-    table = history()
-    then, now = rolled(table.iloc[:130]), rolled(table)
-    assert np.array_equal(then.windows.volatilities, now.windows.volatilities[: len(then.windows)])
-    assert then.widths == pytest.approx(now.widths[: len(then.widths)], rel=1e-12)
-    assert then.quantiles == pytest.approx(now.quantiles[: len(then.quantiles)], rel=1e-6)
-
-
-def test_the_last_window_gives_the_last_forecast():
-    rolling = rolled(history())
-    rows = trained_model(inputs="ohlc").rows(rolling.last)
-    assert [row["close"] for row in rows] == pytest.approx(rolling.quantiles[-1, :, MEDIAN], rel=1e-6)
-    assert [row["upper_90"] for row in rows] == pytest.approx(at(rolling.quantiles[-1], 0.95), rel=1e-6)
-    assert rolling.last.width == rolling.widths[-1] != 1
-    assert rolling.last.closes == history()["close"].tolist()[-20:]
-    assert rolling.last.stock == "VALE3"
-
-
 @pytest.mark.parametrize("sessions", [20, 150], ids=["one window", "since is in the future"])
 def test_there_is_always_a_forecast_from_the_last_session(sessions):
     table = history(sessions)
@@ -109,40 +85,20 @@ def test_there_is_always_a_forecast_from_the_last_session(sessions):
     assert rolling.last.width == 1
 
 
-def test_forecasts_have_the_unit_of_the_prices_and_widths_have_none():
-    table = history()
-    one, two = rolled(table), rolled(table.assign(**{name: 0.93714 * table[name] for name in PRICES}))
-    assert np.array_equal(one.widths, two.widths)
-    assert two.quantiles / 0.93714 == pytest.approx(one.quantiles, rel=1e-14)
+LATE = np.tile(np.arange(150)[:, None] >= 120, 4)
+UNUSUAL = {
+    "a jump": lambda table: table[PRICES] * np.where(LATE, 0.75, 1),
+    "a halt": lambda table: table[PRICES].mask(LATE, table["close"][119]),
+    "a constant price": lambda table: dict.fromkeys(PRICES, 7.0),
+    "no highs": lambda table: {"high": np.nan},
+}
 
 
-def changed(table, first, factor):
-    """The prices from a session on, times a factor; or the close before it, for the factor 0."""
-    table.loc[first:, PRICES] = table[PRICES][first:] * factor if factor else table["close"].iloc[first - 1]
-    return table
-
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        changed(history(200), 120, 0.75),
-        changed(history(200), 120, 0),
-        history().assign(**dict.fromkeys(PRICES, 7.0)),
-        history()[["date", "close"]],
-        history().assign(high=np.nan),
-    ],
-    ids=["a jump", "a halt", "a constant price", "no ranges", "no highs"],
-)
+@pytest.mark.parametrize("change", UNUSUAL)
 @pytest.mark.parametrize("inputs", ["window", "ohlc"])
-def test_unusual_prices_have_finite_ordered_bands(table, inputs):
-    quantiles = rolled(table, inputs=inputs).quantiles
+def test_unusual_prices_have_finite_ordered_bands(change, inputs):
+    table = history()
+    quantiles = rolled(table.assign(**dict(UNUSUAL[change](table))), inputs=inputs).quantiles
     assert np.isfinite(quantiles).all()
     assert (quantiles > 0).all()
     assert (np.diff(quantiles, axis=-1) > 0).all()
-
-
-def test_the_bands_of_a_halted_stock_narrow():
-    rolling = rolled(changed(history(200), 120, 0), model=replace(trained_model(), network=network()))
-    spread = np.log(at(rolling.quantiles, 0.95) / at(rolling.quantiles, 0.05))
-    assert (spread[-1] < spread[0]).all()
-    assert rolling.widths[-1] < rolling.widths[25]

@@ -18,7 +18,7 @@ from pregao.evaluation.metrics import score_table
 from pregao.forecasting.accuracy import accuracy
 from pregao.forecasting.log import FORECASTS, MIGRATIONS, SCHEMA, ForecastLog
 from pregao.prices.calendar import next_sessions
-from tests.conftest import environment, random_walk
+from tests.conftest import random_walk
 from tests.forecasting.conftest import AS_OF, count, engine, record, rows
 
 
@@ -168,27 +168,3 @@ def test_a_killed_process_leaves_whole_forecasts(tmp_path):
     kept = pd.DataFrame(rows(log)).groupby("version").size()
     assert set(written) <= set(kept.index)
     assert set(kept) == {10}
-
-
-@pytest.mark.slow
-def test_threads_that_create_both_databases_together_do_not_mix_them_up(tmp_path):
-    """In a separate process, since earlier imports change the order."""
-    script = """
-import time
-from datetime import date
-from concurrent.futures import ThreadPoolExecutor
-from pregao.tracking import client, registry
-from pregao.forecasting.writer import ForecastWriter
-
-def forecasts():
-    time.sleep(0.3)  # MLflow is creating its tables
-    return ForecastWriter().log.due(date.today())
-
-client.preload()
-with ThreadPoolExecutor() as threads:
-    mlflow, log = threads.submit(registry.champions), threads.submit(forecasts)
-    print(mlflow.result(), log.result())
-"""
-    done = subprocess.run([sys.executable, "-c", script], env=environment(tmp_path), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "{} []\n"

@@ -65,8 +65,8 @@ def test_concurrent_processes_register_a_shipped_model_once(shipped, vale3):
     )
     command = [sys.executable, "-c", code, str(shipped)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    assert [process.communicate()[0].strip() for process in started] == ["1"] * 4
+    started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0].strip() for process in started] == ["1"] * 2
     client = mlflow.MlflowClient(settings().tracking_uri)
     assert len(client.search_model_versions("name='VALE3'")) == 1
 
