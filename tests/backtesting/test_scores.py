@@ -10,7 +10,7 @@ from pregao.backtesting import plots
 from pregao.backtesting.scores import COLUMNS, WalkForward
 from pregao.evaluation.baselines import BASELINES
 from pregao.evaluation.metrics import pinball_by_window
-from pregao.evaluation.significance import panel_diebold_mariano
+from pregao.evaluation.significance import diebold_mariano, loss_saved
 
 Z = np.array([-1.64, -1.28, -0.67, 0, 0.67, 1.28, 1.64])
 ALL_MODELS = ("shared", "own", *BASELINES)
@@ -34,6 +34,12 @@ def forecasts(models, stocks=("VALE3",), n=60, horizon=3, scale=0.02, shift=0.0,
 
 def walk(*given, **choices):
     return WalkForward(forecasts(*given, **choices), "R$")
+
+
+def shown(found):
+    console = Console(width=80, file=StringIO())
+    console.print(*found.terminal_tables(), sep="\n")
+    return console.file.getvalue()
 
 
 def score(found, model, column, stock="all", step="all"):
@@ -62,17 +68,48 @@ def test_a_window_without_one_of_its_steps_is_not_scored():
     assert {len(part.y) for part in found.aligned.values()} == {59}
 
 
-def test_the_p_value_is_of_the_diebold_mariano_test_over_origins():
-    found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"])
+def test_one_stock_has_p_values_and_all_stocks_have_intervals():
+    found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"], n=120)
     wide = {}
     for model, part in found.aligned.items():
         losses = pinball_by_window(part.y, part.quantiles)
         wide[model] = np.stack([losses[part.stocks == stock] for stock in ("VALE3", "PETR4")], axis=1)
-    for name, column in (("last close", "naive"), ("GJR-GARCH", "garch")):
-        wanted = panel_diebold_mariano(wide["shared"], wide[name], 3).p_value
-        assert score(found, "shared", f"p_{column}") == pytest.approx(wanted)
-    one = panel_diebold_mariano(wide["shared"][:, :1], wide["last close"][:, :1], 3).p_value
+    for name, column in (("last close", "naive"), ("GJR-GARCH", "garch"), (found.strongest, "strongest")):
+        wanted = loss_saved(wide["shared"], wide[name])
+        ends = [score(found, "shared", f"against_{column}{end}") for end in ("", "_low", "_high")]
+        assert ends == pytest.approx([wanted.estimate, wanted.low, wanted.high])
+    one = diebold_mariano(wide["shared"][:, 0], wide["last close"][:, 0], 3).p_value
     assert score(found, "shared", "p_naive", stock="VALE3") == pytest.approx(one)
+    assert np.isnan(score(found, "shared", "p_naive"))
+    alone = walk(["shared", "last close"], ["VALE3"])
+    assert score(alone, "shared", "p_naive") == score(alone, "shared", "p_naive", stock="all") > 0
+
+
+def test_the_strongest_baseline_leads_the_comparison():
+    found = walk(["GJR-GARCH", "EWMA", "last close", "shared"], n=120)  # each wider than the one before
+    assert found.strongest == "GJR-GARCH"
+    text = shown(found)
+    assert "strongest baseline: GJR-GARCH" in text
+    saved = [f"{score(found, 'shared', f'against_strongest{end}'):+.2f}" for end in ("", "_low", "_high")]
+    assert next(line for line in text.splitlines() if line.startswith("shared ")).split()[-3:] == saved
+    assert score(found, "GJR-GARCH", "against_strongest") == 0
+    assert walk(["shared"]).strongest is None
+
+
+def test_periods_are_calendar_years_and_the_parts_before_and_from_the_reference_border():
+    found = walk(["shared", "last close", "EWMA"], ["VALE3", "PETR4"], n=500)
+    periods = found.periods.set_index(["period", "model"])
+    names = ["2022", "2023", "2024", "before 2023-11-24", "from 2023-11-24"]
+    assert list(dict.fromkeys(found.periods["period"])) == names
+    days = found.forecasts["cutoff"]
+    masks = {"2023": days.dt.year == 2023, "from 2023-11-24": days >= "2023-11-24"}
+    for name, mask in masks.items():
+        part = WalkForward(found.forecasts[mask], "R$")
+        for column in ("windows", "coverage_90", "pinball", "against_naive", "against_naive_low", "against_naive_high"):
+            assert periods.loc[(name, "shared"), column] == pytest.approx(score(part, "shared", column))
+    assert periods.loc[("2022", "shared"), "windows"] + periods.loc[("2023", "shared"), "windows"] < 2 * 500
+    text = shown(found)
+    assert all(any(line.startswith(f"{name} ") for line in text.splitlines()) for name in names)
 
 
 def test_without_garch_and_last_close_nothing_is_compared():
@@ -103,15 +140,14 @@ def test_errors_of_several_currencies_are_not_added_up():
 @pytest.mark.parametrize("stocks", [("VALE3",), ("VALE3", "PETR4")])
 def test_the_terminal_table_shows_every_model_within_80_columns(stocks):
     found = walk(ALL_MODELS, stocks, n=20, scale=0.03, shift=0.02)
-    console = Console(width=80, file=StringIO())
-    console.print(found.terminal_table())
-    text = console.file.getvalue()
+    text = shown(found)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     for model in ALL_MODELS:
         line = next(line for line in text.splitlines() if line.startswith(f"{model} "))
         assert f"{score(found, model, 'mape'):.3f}" in line
         assert f"{score(found, model, 'coverage_90'):.1f}" in line
+        assert f"{score(found, model, 'against_strongest'):+.2f}" in line
     assert f"{20 * len(stocks)} forecasts, made 2022-05-02 to " in text
     assert ("2 stocks" if len(stocks) > 1 else "VALE3") in text
 

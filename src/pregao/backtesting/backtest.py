@@ -17,7 +17,7 @@ from pregao.backtesting import plots
 from pregao.backtesting.config import BacktestConfig
 from pregao.backtesting.folder import BacktestFolder
 from pregao.backtesting.origins import Cutoffs, Period, Prices, RollingOrigins
-from pregao.backtesting.scores import COLUMNS, WalkForward
+from pregao.backtesting.scores import COLUMNS, NETWORKS, WalkForward
 from pregao.config import flat
 from pregao.data.parallel import map_stocks
 from pregao.data.windows import Windows, borders_before, day
@@ -43,8 +43,6 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of finished parts, the number of all parts, and the name of the next part."""
-
-NETWORKS = ("shared", "own")
 
 
 @dataclass(frozen=True)
@@ -110,6 +108,7 @@ class Backtest:
             walk = self._collect(files, origins, absent)
             walk.forecasts.to_parquet(self.folder / "forecasts.parquet", index=False)
             walk.scores.to_csv(self.folder / "scores.csv", index=False, float_format="%.6f")
+            walk.periods.to_csv(self.folder / "periods.csv", index=False, float_format="%.6f")
             plots.backtest(walk, self.folder / "backtest.png")
             run.metrics(_overall(walk))
             run.artifacts(self.folder)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from pregao.backtesting.scores import ALL, GARCH, WalkForward, pinball_saved
+from pregao.backtesting.scores import ALL, WalkForward, pinball_saved
 from pregao.evaluation.report import NAIVE
 from pregao.prices.figure import GREEN, INK, RED, picture
 from pregao.quantiles import LEVELS, at
@@ -28,14 +28,15 @@ def backtest(walk: WalkForward, path: Path) -> None:
 
 
 def _saved_by_half_year(axis: Axes, walk: WalkForward, colours: dict[str, str]) -> None:
-    against = next((name for name in (GARCH, NAIVE) if name in walk.aligned), walk.models[0])
+    against = walk.strongest or walk.models[0]
     other = walk.aligned[against]
     days = pd.DatetimeIndex(other.cutoffs)
     halves = 2 * days.year + (days.month > 6)
     times = np.unique(halves)
     for model, colour in colours.items():
         own = walk.aligned[model]
-        figures = [pinball_saved(own.where(halves == time), other.where(halves == time)) for time in times]
+        parts = [(own.where(halves == time), other.where(halves == time)) for time in times]
+        figures = [pinball_saved(*both, interval=False).estimate for both in parts]
         if model != against:
             axis.plot(times, figures, "o-", color=colour, ms=4, lw=1.2, label=model)
     axis.axhline(0, color=INK, lw=0.8, ls=":")

@@ -1,27 +1,33 @@
-"""Scores of a backtest: metrics, pinball saved against baselines, and significance tests."""
+"""Scores of a backtest: metrics, pinball saved against baselines with intervals, and significance tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from rich.table import Table
 
-from pregao.data.windows import day
+from pregao.data.windows import REFERENCE_BORDER, day
 from pregao.errors import IncomparableLosses
-from pregao.evaluation.metrics import pinball_by_window, score_table
+from pregao.evaluation.metrics import coverage, pinball_by_window, score_table
 from pregao.evaluation.report import NAIVE, narrow_table
-from pregao.evaluation.significance import panel_diebold_mariano
-from pregao.quantiles import LEVELS, MEDIAN
+from pregao.evaluation.significance import BLOCK, UNKNOWN, Saved, diebold_mariano, loss_saved, strongest
+from pregao.quantiles import LEVELS, MEDIAN, at
 
 QUANTILES = [f"q{round(100 * level):02d}" for level in LEVELS]
 COLUMNS = ["stock", "model", "cutoff", "date", "step", "y", "y_hat", *QUANTILES]
 """Columns of forecasts.parquet: one row per stock, model, cutoff and step; prices in the stock's currency."""
 
 GARCH = "GJR-GARCH"
+TESTED = {NAIVE: "naive", GARCH: "garch"}
+"""The names of these baselines in columns."""
+
 ALL = "all"
+NETWORKS = ("shared", "own")
+"""The models that are not baselines."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class AlignedForecasts:
         """Pinball loss per window."""
         return pinball_by_window(self.y, self.quantiles)
 
+    @cached_property
     def by_origin(self) -> Float[np.ndarray, "origins stocks"]:
         """Pinball loss per origin and stock; NaN where a stock has no window."""
         table = pd.DataFrame({"cutoff": self.cutoffs, "stock": self.stocks, "loss": self.losses})
@@ -86,12 +93,19 @@ class WalkForward:
         return aligned
 
     @cached_property
+    def strongest(self) -> str | None:
+        """The baseline with the lowest pinball on these windows; None without baselines."""
+        losses = {name: part.by_origin for name, part in self.aligned.items() if name not in NETWORKS}
+        return strongest(losses) if losses else None
+
+    @cached_property
     def scores(self) -> pd.DataFrame:
         """One row per stock, model and step; `all` is the mean over stocks or steps.
 
         `rmse` and `mae` are in the stock's currency (NaN over several currencies), `mape` in percent. `pinball` is of
-        the log return, × 1000; `against_naive` and `against_garch` are the percent saved of it, `p_naive` and `p_garch`
-        the p-values of the difference (Diebold–Mariano, HAC; over all steps).
+        the log return, × 1000; `against_naive`, `against_garch` and `against_strongest` are the percent saved of it,
+        with `_low` and `_high` the 95 % interval over all stocks and steps. `p_naive` and `p_garch` are the p-values of
+        the difference for one stock (Diebold–Mariano, HAC; over all steps).
         """
         first = self.aligned[self.models[0]]
         by_step = [self._rows(ALL, step) for step in (ALL, *range(1, first.y.shape[1] + 1))]
@@ -101,8 +115,33 @@ class WalkForward:
             rows += [row for stock in stocks for row in self._rows(stock, ALL)]
         return pd.DataFrame(rows)
 
-    def terminal_table(self) -> Table:
-        """A table with one row per model."""
+    @cached_property
+    def periods(self) -> pd.DataFrame:
+        """One row per model and calendar year of the cutoffs, and before and from the reference border.
+
+        `coverage_90` is in percent; the percent saved of the pinball has intervals as in `scores`.
+        """
+        days = pd.DatetimeIndex(self.aligned[self.models[0]].cutoffs)
+        masks = {str(year): days.year == year for year in sorted(set(days.year))}
+        border = REFERENCE_BORDER.date()
+        masks |= {f"before {border}": days < REFERENCE_BORDER, f"from {border}": days >= REFERENCE_BORDER}
+        rows = []
+        for period, mask in masks.items():
+            parts = {model: found.where(mask) for model, found in self.aligned.items()} if mask.any() else {}
+            for model, part in parts.items():
+                about = {"period": period, "model": model, "windows": len(part.y)}
+                held = coverage(part.y, at(part.quantiles, 0.05), at(part.quantiles, 0.95))
+                scores = {"coverage_90": held, "pinball": float(part.losses.mean())}
+                rows.append({**about, **scores, **self._against(parts, model)})
+        return pd.DataFrame(rows)
+
+    def terminal_tables(self) -> list[Table]:
+        """A table with one row per model, and one of the networks by period."""
+        compared = self.strongest and not set(NETWORKS).isdisjoint(self.models)
+        return [self._model_table(), *([self._period_table()] if compared else [])]
+
+    def _model_table(self) -> Table:
+        """One row per model."""
         first = self.aligned[self.models[0]]
         count = len(set(first.stocks))
         stocks = f"{count} stocks" if count > 1 else str(first.stocks[0])
@@ -111,21 +150,29 @@ class WalkForward:
             f"each of {first.y.shape[1]} steps"
         )
         range_of_stocks = "; each: lowest and highest by stock" if count > 1 else ""
+        saved = f"strongest baseline: {self.strongest} · % less: pinball saved against it, with a 95 % interval · "
         caption = (
-            f"skill: MAPE saved against last close · 80 %, 90 %: closes inside the band{range_of_stocks} · "
-            f"% less: pinball saved against {GARCH} · p: p-value of that difference (Diebold–Mariano)"
+            f"{saved if self.strongest else ''}skill: MAPE saved against last close · 90 %: closes inside the band"
+            f"{range_of_stocks}"
         )
-        figures = ["MAPE %", "skill %", "80 %", "90 %", *["each"] * (count > 1), "pinball", "% less", "p"]
+        figures = ["MAPE %", "skill %", "90 %", *["each"] * (count > 1), "pinball", "% less", "interval"]
         table = narrow_table(title, caption, figures, edge=False)
         scores = self.scores
         overall = scores[(scores["stock"] == ALL) & (scores["step"] == ALL)]
         for row in overall.to_dict("records"):
             own = scores[(scores["model"] == row["model"]) & (scores["stock"] != ALL)]["coverage_90"]
-            cells = [f"{row['mape']:.3f}", _signed(row["skill_mape"]), f"{row['coverage_80']:.1f}"]
-            cells += [f"{row['coverage_90']:.1f}", *[f"{own.min():.0f}–{own.max():.0f}"] * (count > 1)]
-            cells += [f"{row['pinball']:.3f}"]
-            cells += [_signed(row["against_garch"]), "–" if np.isnan(row["p_garch"]) else f"{row['p_garch']:.2f}"]
-            table.add_row(str(row["model"]), *cells)
+            cells = [f"{row['mape']:.3f}", _signed(row["skill_mape"]), f"{row['coverage_90']:.1f}"]
+            cells += [*[f"{own.min():.0f}–{own.max():.0f}"] * (count > 1), f"{row['pinball']:.3f}"]
+            table.add_row(str(row["model"]), *cells, *_saved_cells(row))
+        return table
+
+    def _period_table(self) -> Table:
+        """One row per network and period: pinball saved against the strongest baseline."""
+        title = f"Pinball saved against {self.strongest} by year, and before and from {REFERENCE_BORDER.date()}"
+        table = narrow_table(title, "", ["model", "90 %", "pinball", "% less", "interval"], edge=False)
+        for row in self.periods[self.periods["model"].isin(NETWORKS)].to_dict("records"):
+            cells = [str(row["model"]), f"{row['coverage_90']:.1f}", f"{row['pinball']:.3f}", *_saved_cells(row)]
+            table.add_row(str(row["period"]), *cells)
         return table
 
     def _rows(self, stock: str, step: int | str) -> list[dict[str, object]]:
@@ -141,34 +188,46 @@ class WalkForward:
             if stock == ALL and self.currency is None:
                 scores["rmse"] = scores["mae"] = np.nan
             about = {"stock": stock, "model": model, "step": step, "windows": len(y)}
-            found.append({**about, **scores, **_against(parts, model, step == ALL)})
+            compared = self._against(parts, model, interval=stock == step == ALL)
+            found.append({**about, **scores, **compared, **_p_values(parts, model, step == ALL)})
+        return found
+
+    def _against(self, parts: Mapping[str, AlignedForecasts], model: str, interval: bool = True) -> dict[str, float]:
+        """Percent of the pinball saved against some baselines."""
+        found = {}
+        for name, column in (*TESTED.items(), (self.strongest or "", "strongest")):
+            saved = pinball_saved(parts[model], parts[name], interval) if name in parts else UNKNOWN
+            found[f"against_{column}"] = saved.estimate
+            if interval:
+                found |= {f"against_{column}_low": saved.low, f"against_{column}_high": saved.high}
         return found
 
 
-def _against(parts: Mapping[str, AlignedForecasts], model: str, tested: bool) -> dict[str, float]:
-    """Pinball saved against last close and GJR-GARCH, in percent, and the p-values of the differences."""
-    found = {}
-    for name, column in ((NAIVE, "naive"), (GARCH, "garch")):
-        both = (parts[model], parts[name]) if name in parts else None
-        # The mean over stocks of the percent saved: volatile stocks have the same weight as others.
-        found[f"against_{column}"] = pinball_saved(*both) if both else np.nan
-        found[f"p_{column}"] = _p_value(*both) if both and tested and name != model else np.nan
-    return found
+def _p_values(parts: Mapping[str, AlignedForecasts], model: str, tested: bool) -> dict[str, float]:
+    """Of the difference to last close and to GJR-GARCH, for a single stock."""
+    single = tested and len(set(parts[model].stocks)) == 1
+    return {
+        f"p_{column}": _p_value(parts[model], parts[name]) if single and name in parts and name != model else np.nan
+        for name, column in TESTED.items()
+    }
 
 
-def pinball_saved(own: AlignedForecasts, other: AlignedForecasts) -> float:
-    """Percent saved of the other's pinball, as the mean over stocks on which the other's loss is above 0."""
-    losses = pd.DataFrame({"stock": own.stocks, "own": own.losses, "other": other.losses})
-    means = losses.groupby("stock", observed=True).mean()
-    ratios = (means["own"] / means["other"])[means["other"] > 0]
-    return float(100 * (1 - ratios).mean())
+def pinball_saved(own: AlignedForecasts, other: AlignedForecasts, interval: bool = True) -> Saved:
+    """Percent saved of the other's pinball, mean over stocks: volatile stocks have the same weight as others."""
+    block = max(BLOCK, 2 * own.y.shape[1]) if interval else None
+    return loss_saved(own.by_origin, other.by_origin, block)
 
 
 def _p_value(own: AlignedForecasts, other: AlignedForecasts) -> float:
     try:
-        return panel_diebold_mariano(own.by_origin(), other.by_origin(), own.y.shape[1]).p_value
+        return diebold_mariano(own.losses, other.losses, own.y.shape[1]).p_value
     except IncomparableLosses:  # too few origins for a test
         return float("nan")
+
+
+def _saved_cells(row: Mapping[Any, Any]) -> list[str]:
+    low, high = row["against_strongest_low"], row["against_strongest_high"]
+    return [_signed(row["against_strongest"]), "–" if np.isnan(low) else f"{low:+.2f} {high:+.2f}"]
 
 
 def _signed(figure: float) -> str:

@@ -38,7 +38,7 @@ def show_result(result: "Result") -> None:
 def show_backtest(outcome: "BacktestResult") -> None:
     """Print the scores, the failures, and as the last line the folder."""
     console = Console(highlight=False)
-    console.print(outcome.walk.terminal_table())
+    console.print(*outcome.walk.terminal_tables(), sep="\n")
     for failure in outcome.walk.failures:
         console.print(failure, markup=False, style="yellow")
     console.out(str(outcome.folder))

@@ -55,7 +55,8 @@ def _summary(evaluation: Evaluation) -> str:
     naive = evaluation.scores[NAIVE]["mape"]
     return (
         f"{evaluation.stock}: MAPE {row['mape']:.3f} % against last close's {naive:.3f} % "
-        f"(skill {row['skill_mape']:+.2f} %); 90 % band holds {row['coverage_90']:.1f} %"
+        f"(skill {row['skill_mape']:+.2f} %); 90 % band holds {row['coverage_90']:.1f} %; "
+        f"pinball saved against {evaluation.strongest}, the strongest baseline: {evaluation.saved.estimate:+.2f} %"
     )
 
 

@@ -16,7 +16,8 @@ from rich.table import Table
 from pregao.data.parallel import map_stocks
 from pregao.data.windows import Windows, day
 from pregao.evaluation.baselines import BASELINES, LastClose, stock_forecasts
-from pregao.evaluation.metrics import score_table
+from pregao.evaluation.metrics import pinball_by_window, score_table
+from pregao.evaluation.significance import BLOCK, Losses, Saved, loss_saved, strongest
 from pregao.quantiles import LEVELS, MEDIAN, bands
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,26 @@ class Evaluation:
         """`scores` of each step alone."""
         return [self._scores(slice(None), slice(step, step + 1)) for step in range(self.windows.horizon)]
 
+    @cached_property
+    def strongest(self) -> str:
+        """The baseline with the lowest pinball on these windows."""
+        return strongest({name: losses for name, losses in self._losses.items() if name != "model"})
+
+    @cached_property
+    def saved(self) -> Saved:
+        """Percent of the strongest baseline's pinball that the model saves, mean over the stocks that have both."""
+        model, baseline = self._losses["model"], self._losses[self.strongest]
+        return loss_saved(np.where(np.isnan(baseline), np.nan, model), baseline, max(BLOCK, 2 * self.windows.horizon))
+
+    @cached_property
+    def _losses(self) -> dict[str, Losses]:
+        """Pinball per cutoff and stock, by forecaster."""
+        index = [self.windows.cutoffs, self.windows.stocks]
+        return {
+            name: pd.Series(pinball_by_window(self.windows.targets, quantiles), index).unstack().to_numpy()
+            for name, quantiles in self.forecasts.items()
+        }
+
     def rmse_mean_step(self, forecaster: str) -> float:
         """The mean over steps of the RMSE of each step, as published results report it; `rmse` pools all errors."""
         return float(np.mean([scores[forecaster]["rmse"] for scores in self.step_scores]))
@@ -164,7 +185,10 @@ class Evaluation:
             f"{self.stock}: {len(self.windows)} test windows, {day(self.windows.dates[0, 0])} to "
             f"{day(self.windows.dates[-1, -1])}, errors over {self.windows.horizon} steps"
         )
-        caption = "skill: MAPE reduction against last close · in 80 %, 90 %: closes inside the band, percent"
+        caption = (
+            f"strongest baseline: {self.strongest}; of its pinball the model saves {self.saved} % · skill: MAPE "
+            "reduction against last close · in 80 %, 90 %: closes inside the band, percent"
+        )
         missing = {name: self._missing(name) for name in self.scores}
         partly = {name: f" {MARK}" if stocks else "" for name, stocks in missing.items()}
         if lacking := sorted(set().union(*missing.values())):

@@ -1,7 +1,12 @@
-"""Significance of the difference of two forecasts' losses: Diebold & Mariano (1995) with a HAC variance."""
+"""Significance of the difference of two forecasts' losses: a test for one stock, an interval for many.
+
+One stock: Diebold & Mariano (1995) with a HAC variance. Many stocks: a bootstrap of the statistic that tables show.
+"""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +15,18 @@ from pregao.errors import IncomparableLosses
 
 LEAST_SPANS = 4
 """Minimum number of origins in horizons: with fewer, too few forecasts do not overlap."""
+
+BLOCK = 20
+"""Dates per block of the bootstrap: two horizons of 10 sessions."""
+
+LEAST_BLOCKS = 4
+"""Minimum number of dates in blocks, for an interval."""
+
+RESAMPLES = 2000
+SEED = 6544
+
+Losses = Float[np.ndarray, "dates stocks"]
+Sums = Float[np.ndarray, "*resamples stocks"]
 
 
 @dataclass(frozen=True)
@@ -69,33 +86,76 @@ def diebold_mariano(
     return DieboldMariano(mean, statistic, _two_sided(statistic, min(n - 1, 1.5 * n / lag)), n, lag)
 
 
-def panel_diebold_mariano(
-    losses: Float[np.ndarray, "origins stocks"],
-    benchmark: Float[np.ndarray, "same_origins same_stocks"],
-    horizon: int = 10,
-) -> DieboldMariano:
-    """Test two losses of many stocks: the mean difference over the stocks of each date is tested as one series.
+@dataclass(frozen=True)
+class Saved:
+    """Percent saved of a benchmark's loss, and its 95 % interval; NaN where there are too few dates."""
 
-    Stocks move together, so a date counts once, for any number of stocks. NaN in both marks a stock without a forecast
-    on a date; the other stocks of that date are averaged.
+    estimate: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}]".replace("+nan", "–")
+
+
+UNKNOWN = Saved(math.nan, math.nan, math.nan)
+
+
+def loss_saved(
+    losses: Losses, benchmark: Float[np.ndarray, "same_dates same_stocks"], block: int | None = BLOCK
+) -> Saved:
+    """The mean over stocks of 100 × (1 − mean loss / mean loss of the benchmark), with its 95 % interval.
+
+    The interval has the 2.5 and 97.5 percentiles of 2,000 resamples by a circular block bootstrap over the dates
+    (Politis & Romano 1992), seeded. All stocks of a date are drawn together, because they move together, and blocks of
+    consecutive dates, because forecasts overlap. A stock whose benchmark lost nothing is left out.
+
+    Args:
+        losses: per date, in order, and stock; NaN where a stock has no forecast on a date.
+        benchmark: of the same dates and stocks, NaN in the same places.
+        block: dates per block, at least two horizons; None for no interval.
 
     Raises:
-        IncomparableLosses: as in `diebold_mariano`, or NaN is in different places, or a date has no stock.
+        IncomparableLosses: the two are not of the same dates and stocks.
     """
     if losses.shape != benchmark.shape or (np.isnan(losses) != np.isnan(benchmark)).any():
         raise IncomparableLosses(
-            f"The losses [origins, stocks] {list(losses.shape)} and the benchmark {list(benchmark.shape)} are not of "
-            "the same stocks and origins (NaN marks a stock without a forecast). Evaluate both on the same windows."
+            f"The losses [dates, stocks] {list(losses.shape)} and the benchmark {list(benchmark.shape)} are not of "
+            "the same stocks and dates (NaN marks a stock without a forecast). Evaluate both on the same windows."
         )
-    there = ~np.isnan(losses)
-    stocks = there.sum(axis=1)
-    if not stocks.all():
-        raise IncomparableLosses(
-            f"{int((stocks == 0).sum())} of {len(losses)} origins have no stock with a loss; allowed are origins with "
-            "at least one. Leave those dates out."
-        )
-    difference = np.where(there, losses - benchmark, 0.0).sum(axis=1) / stocks
-    return diebold_mariano(difference, np.zeros_like(difference), horizon)
+    own, other = np.nan_to_num(losses), np.nan_to_num(benchmark)
+    estimate = float(_mean_saved(own.sum(axis=0), other.sum(axis=0)))
+    if block is None or len(losses) < LEAST_BLOCKS * block or math.isnan(estimate):
+        return Saved(estimate, math.nan, math.nan)
+    counts = _resampled(len(losses), block)
+    low, high = np.nanquantile(_mean_saved(counts @ own, counts @ other), [0.025, 0.975])
+    return Saved(estimate, float(low), float(high))
+
+
+def strongest(losses: Mapping[str, Losses]) -> str:
+    """The name with the lowest losses: of their means per stock, the geometric mean over the stocks that all have."""
+    means = {name: np.nan_to_num(each).sum(axis=0) for name, each in losses.items()}
+    comparable = np.all([mean > 0 for mean in means.values()], axis=0)
+    return min(means, key=lambda name: float(np.log(means[name][comparable]).sum()))
+
+
+def _mean_saved(own: Sums, other: Sums) -> np.ndarray:
+    """From sums over the same dates."""
+    counted = other > 0
+    with np.errstate(invalid="ignore"):
+        ratios = np.divide(own, other, where=counted, out=np.zeros_like(own)).sum(axis=-1) / counted.sum(axis=-1)
+    saved: np.ndarray = np.asarray(100 * (1 - ratios))
+    return saved
+
+
+@lru_cache(maxsize=4)
+def _resampled(dates: int, block: int) -> Float[np.ndarray, "resamples dates"]:
+    """How often each date is drawn in each resample."""
+    from arch.bootstrap import CircularBlockBootstrap  # a second to import
+
+    bootstrap = CircularBlockBootstrap(block, np.arange(dates), seed=SEED)
+    drawn = [np.bincount(data[0], minlength=dates) for data, _ in bootstrap.bootstrap(RESAMPLES)]
+    return np.array(drawn, dtype=np.float64)
 
 
 def hac_lag(origins: int, horizon: int) -> int:
