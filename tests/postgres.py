@@ -16,6 +16,12 @@ import sqlalchemy as sa
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Postgres:
     """A cluster on a free port; its server refuses to run as root, and then runs as nobody."""
 
@@ -24,9 +30,7 @@ class Postgres:
             pytest.skip("PostgreSQL is not installed here: apt-get install postgresql")
         self.folder = Path(tempfile.mkdtemp(prefix="pregao-postgres-"))  # other users cannot enter pytest's folders
         self.user = "nobody" if os.geteuid() == 0 else None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.data = self.folder / "data"
         if self.user:
             shutil.chown(self.folder, self.user)

@@ -47,18 +47,14 @@ def package(name):
 
 
 def line(name):
-    [found] = [number for number, names in enumerate(LINES) if name in names]
-    return found
+    return next(number for number, names in enumerate(LINES) if name in names)
 
 
 def test_a_module_imports_only_from_lower_lines():
-    violations = []
     for name, found in IMPORTS.items():
-        here = package(name)
-        for other in {module.split(".")[1] for module in found if module.startswith("pregao.")} - {here}:
-            if line(other) > line(here) or line(other) == line(here) > 0:
-                violations.append((name, other))
-    assert not violations
+        here = line(package(name))
+        for other in {module.split(".")[1] for module in found if module.startswith("pregao.")} - {package(name)}:
+            assert line(other) < here or line(other) == here == 0, (name, other)
 
 
 def test_the_modules_do_not_import_each_other_in_a_circle():
@@ -74,11 +70,19 @@ def test_only_tracking_imports_mlflow_and_only_the_lock_what_windows_lacks():
     roots = {name: {module.split(".")[0] for module in found} for name, found in IMPORTS.items()}
     assert {package(name) for name, found in roots.items() if "mlflow" in found} == {"tracking"}
     assert {name for name, found in roots.items() if found & NOT_ON_WINDOWS} == {"training/lock.py"}
+    assert not [name for name, found in roots.items() if found & {"pickle", "dill", "cloudpickle"}]
 
 
 def test_no_module_loads_a_pickle():
-    for name, found in IMPORTS.items():
+    for name in TREES:
         text = (PACKAGE / name).read_text(encoding="utf-8")
-        assert not {module.split(".")[0] for module in found} & {"pickle", "dill", "cloudpickle"}
         assert all("weights_only=True" in call for call in re.findall(r"torch\.load\(.*", text))
         assert "joblib.load" not in text
+
+
+def test_this_checkout_has_few_root_modules_and_private_names():
+    from structure import counts  # which imports LINES
+
+    found = counts(REPOSITORY)
+    assert found["modules at the root"] <= 7
+    assert found["private names of libraries"] <= 4

@@ -5,13 +5,11 @@ from importlib import import_module
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
 
 from pregao.config import CONF, parse
 from pregao.errors import InvalidChoice
 from pregao.prices.sources import SOURCES, Source, source_class
 from pregao.prices.symbols import Symbol
-from pregao.training.config import TrainConfig
 
 STAGES = {"train": "training", "backtest": "backtesting", "tune": "tuning", "predict": "forecasting", "serve": "api"}
 """The packages with the settings of commands of another name."""
@@ -30,13 +28,9 @@ def groups(program):
     return {name: sorted(file.stem for file in (CONF / name).glob("*.yaml")) for name in names}
 
 
-def composed(program, *overrides, **options):
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose(program, list(overrides), **options)
-
-
 def parsed(program, *overrides):
-    return parse(PROGRAMS[program], composed(program, *overrides))
+    with initialize_config_dir(str(CONF), version_base=None):
+        return parse(PROGRAMS[program], compose(program, list(overrides)))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -55,23 +49,12 @@ def test_every_group_belongs_to_a_program_and_every_source_has_a_class():
     assert all(issubclass(source_class(name), Source) for name in SOURCES)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_only_a_command_that_trains_creates_a_run_folder(program):
-    hydra = composed(program, return_hydra_config=True).hydra
-    trains = program in {"train", "tune", "backtest"}
-    assert (hydra.output_subdir is not None, hydra.run.dir != ".") == (trains, trains)
-
-
 def test_the_experiments_are_the_published_recipe_which_is_not_served_and_a_model_of_many_stocks():
     reference, shared = parsed("train", "experiment=reference"), parsed("train", "experiment=ibovespa")
     assert (reference.promote, reference.evaluation.split, reference.train.init) == ("never", "reference", "none")
     assert (reference.trainer.max_epochs, reference.trainer.patience, reference.data.inputs) == (150, None, "window")
     assert shared.stock == "SHARED"
     assert len({Symbol.parse(stock).ticker for stock in shared.stocks}) == len(shared.stocks) > 20
-
-
-def test_further_arguments_are_passed_to_the_trainer():
-    assert parsed("train", "+trainer.profiler=simple").trainer.trainer_arguments()["profiler"] == "simple"
 
 
 REFUSED = """
@@ -89,10 +72,7 @@ REFUSED = """
 def test_a_value_that_is_not_allowed_is_refused_with_its_key(given):
     with pytest.raises(InvalidChoice) as refused:
         parsed("train", given)
-    sentence = str(refused.value)
-    assert sentence.startswith(given.removeprefix("+").split("=")[0])
-    assert "pydantic" not in sentence
-    assert "\n" not in sentence
+    assert str(refused.value).startswith(given.removeprefix("+").split("=")[0])
 
 
 SENTENCES = {
@@ -104,7 +84,6 @@ SENTENCES = {
     "trainer=ddp trainer.accelerator=gpu": "trainer: strategy=ddp_fork with accelerator=gpu: a forked process",
     "trainer=ddp data.batch_size=33": "data.batch_size=33 cannot be divided among trainer.devices=2",
     "stocks=[VALE3,PETR4]": "stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa",
-    "stock=shared": "stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa",
     "experiment=ibovespa if_drifted=true": "if_drifted=true needs one stock; the shared model has many",
     "model=absolute +model.shrinkage=0.25": "model.shrinkage: there is no such setting",
     "model=absolute model.loss=pinball": "model.loss='pinball': should be 'mse'",
@@ -121,26 +100,12 @@ def test_a_refusal_names_every_key_its_value_and_what_is_allowed(given):
     assert str(refused.value).endswith("--help, or conf/.")
 
 
-@pytest.mark.parametrize("given", ["format=xml", "closes=abc", "closes={a: 1}"])
-def test_predict_refuses_a_value_that_is_not_allowed(given):
-    with pytest.raises(InvalidChoice, match="^" + given.split("=")[0]):
-        parsed("predict", given)
-
-
-@pytest.mark.parametrize("start", ["20200101", "2020"])
-def test_a_date_that_hydra_reads_as_a_number_stays_a_text(start):
-    assert parsed("train", f"start={start}").start == start
+def test_a_date_that_hydra_reads_as_a_number_stays_a_text_and_a_further_argument_is_for_the_trainer():
+    config = parsed("train", "start=20200101", "+trainer.profiler=simple")
+    assert config.start == "20200101"
+    assert config.trainer.trainer_arguments()["profiler"] == "simple"
 
 
 def test_a_missing_setting_is_named():
-    cfg = composed("train")
-    with open_dict(cfg):
-        del cfg["seed"]
     with pytest.raises(InvalidChoice, match=r"^seed: this setting is needed"):
-        parse(TrainConfig, cfg)
-
-
-def test_a_long_value_is_shortened():
-    with pytest.raises(InvalidChoice) as refused:
-        parsed("train", f"promote={'x' * 5000}")
-    assert len(str(refused.value)) < 300
+        parsed("train", "~seed")

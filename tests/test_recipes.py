@@ -57,18 +57,16 @@ def folder(tmp_path_factory, empty_database):
         assert bool(previous) == (f"At the end of `{path}`" in TEXT)
         file.write_text(previous + text, encoding="utf-8")
     entries = tomllib.loads(block("[project.entry-points"))["project"]["entry-points"]
-    installed = {
-        "other/__init__.py": "",
-        "other/dense.py": dict(FILES)["src/pregao/models/dense.py"],
-        "other-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 1.0\n",
-        "other-1.0.dist-info/entry_points.txt": "\n".join(
-            f"[{group}]\n{name} = {target}" for group, found in entries.items() for name, target in found.items()
-        ),
-    }
-    for path, text in installed.items():
-        file = folder / "site-packages" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+    metadata = folder / "site-packages/other-1.0.dist-info"
+    for path in metadata, folder / "site-packages/other":
+        path.mkdir(parents=True)
+    groups = [
+        f"[{group}]\n" + "\n".join(f"{name} = {target}" for name, target in found.items())
+        for group, found in entries.items()
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(groups))
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (folder / "site-packages/other/dense.py").write_text(dict(FILES)["src/pregao/models/dense.py"])
     (folder / "home/mlruns").mkdir(parents=True)
     shutil.copy(empty_database, folder / "home/mlruns")
     (folder / "prices").mkdir()

@@ -60,19 +60,6 @@ def test_a_backtest_prints_its_table_and_its_folder(command, home, prices, monke
     assert query(home, "select name from experiments where name = 'backtest'") == [("backtest",)]
 
 
-def test_the_repositorys_shared_model_starts_a_training_that_it_fits(command, home, prices, monkeypatch):
-    monkeypatch.setattr("pregao.settings.SHIPPED", REPOSITORY / "models")
-    done = command("train", *small(prices), "train.init=auto")
-    assert done.returncode == 0, done.stderr
-    reason = "Not started from the shared model: its network has other choices: hidden_size is 40, not 4"
-    assert reason in done.stderr
-    assert reason in (folder_of(done) / "train.log").read_text(encoding="utf-8")
-    done = command("train", *small(prices), "train.init=auto", "model.hidden_size=40", "trainer.max_epochs=1")
-    assert done.returncode == 0, done.stderr
-    starts = [start for (start,) in query(home, "select value from params where key = 'init'")]
-    assert sorted(start.partition(" run ")[0] for start in starts) == ["SHARED version 1", "none"]
-
-
 @pytest.mark.slow
 def test_a_terminal_shows_lightnings_bar_on_stderr_alone(home, prices):
     assert training_progress() == []  # without a terminal

@@ -2,11 +2,10 @@
 
 import shutil
 
-import pandas as pd
 import pytest
 
 from pregao.errors import StorageError, TrackingUnavailable
-from tests.cli.conftest import champions, closes, folder_of, left, moved, quick, remount, sentence, small, statuses
+from tests.cli.conftest import champions, closes, left, moved, quick, remount, sentence, small, statuses
 
 
 def on(disk, home, monkeypatch):
@@ -75,13 +74,3 @@ def test_finished_work_is_kept_where_the_same_command_can_resume_it(command, hom
     assert len(list(home.glob("outputs/PETR4/*/checkpoints/last.ckpt"))) == away
     assert len(list(home.glob("outputs/backtest/*/parts/*.parquet"))) == 6
     assert set(statuses(home)) == {"FAILED"}
-
-
-def test_failures_of_a_backtest_are_on_the_terminal_and_in_its_log(command, home, prices):
-    pd.read_csv(prices / "PETR4.csv").assign(close=20.0).to_csv(prices / "VALE3.csv", index=False)
-    done = command("backtest", *quick(prices, "stocks=[PETR4,VALE3,ITUB4]", "models=[last close,GJR-GARCH]"))
-    assert done.returncode == 0, done.stderr
-    log = (folder_of(done) / "backtest.log").read_text(encoding="utf-8")
-    for text in (" ".join(done.stdout.split()), done.stderr, log):
-        assert "GJR-GARCH, VALE3, refit 2024-07-01: The baseline 'GJR-GARCH' was given" in text
-        assert "ITUB4 is left out: ITUB4: csv knows no such stock" in text

@@ -59,11 +59,11 @@ def log(with_runs):
 
 @pytest.fixture
 def open_page(home, stocks, monkeypatch):
-    """Opens a page; further overrides are those of pregao dashboard."""
-    st.cache_resource.clear()
+    """Opens a page with the prices of a folder, or with these overrides of pregao dashboard."""
 
-    def opened(page="prices", *overrides, language="en", stock=None):
-        given = overrides or ("source=csv", f"source.path={stocks}")
+    def opened(page="prices", *overrides, language="en", stock=None, folder=stocks):
+        st.cache_resource.clear()
+        given = overrides or ("source=csv", f"source.path={folder}")
         with initialize_config_dir(str(cli.CONF), version_base=None):
             config = parse(DashboardConfig, compose("dashboard", [*given, f"language={language}"]))
         monkeypatch.setattr(sys, "argv", ["app.py", config.model_dump_json()])

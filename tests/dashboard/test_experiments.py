@@ -15,12 +15,10 @@ def test_all_runs_are_listed_and_one_is_shown_with_losses_and_parameters(open_pa
     [(_, served)] = registry.champions().values()
     assert shown.loc[shown["served"] == "★", "run_id"].tolist() == [served[:8]]
     assert shown["final_mape"].tolist() == known["final_mape"].tolist()
-    assert shown["link"].str.startswith("http://localhost:5001/#/experiments/").all()
     assert shown["link"].str.endswith(tuple(known["run_id"])).all()
     assert len(app.get(CHARTS)) == 1
     parameters = app.dataframe[1].value.set_index("name")["value"]
     assert (parameters["hidden_size"], parameters["seed"]) == ("4", "1")
-    assert not [name for name in parameters.index if name.startswith("mlflow.")]
 
 
 def test_a_page_without_runs_or_without_losses_has_a_message(open_page, home, vale3):

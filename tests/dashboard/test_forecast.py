@@ -17,9 +17,13 @@ CLOSES = WALK["close"].tolist()[-20:]
 ENGLISH = WALK.iloc[:-1].to_csv(index=False).encode()
 
 
+def in_portuguese(value):
+    return f"{value:.2f}".replace(".", ",")
+
+
 def brazilian(table):
-    lines = [f"{row.date:%d/%m/%Y};{row.close:.2f}".replace(".", ",") for row in table.itertuples()]
-    return "Data;Fechamento\r\n" + "\r\n".join(lines) + "\r\n"
+    lines = [f"{row.date:%d/%m/%Y};{in_portuguese(row.close)}" for row in table.itertuples()]
+    return ("Data;Fechamento\r\n" + "\r\n".join(lines) + "\r\n").encode()
 
 
 def closes_of(app):
@@ -35,20 +39,10 @@ def test_the_page_shows_the_forecast_of_the_package_for_a_stock(open_page, log, 
     assert closes_of(app) == expected.table["close"].tolist()
     assert app.dataframe[0].value["date"].iloc[0] == expected.rows[0]["date"].isoformat()
     assert "After the close of 2024-12-30. Model VALE3" in text_of(app)
-    assert f"training: {expected.drift.score:.2f}." in text_of(app)
     bands, recent = chart_data(app)
     assert set(bands.iloc[0].drop("at")) == {last_close}
     assert bands["lower_90"].tolist()[1:] == expected.table["lower_90"].tolist()
     assert len(recent) == 60
-
-
-def test_only_forecasts_from_the_source_of_prices_are_logged(open_page, log):
-    for _ in range(2):
-        app = open_page("forecast")
-    app.segmented_control(key="origin").set_value("uploaded").run()
-    app.file_uploader(key="uploaded").set_value(("prices.csv", ENGLISH, "text/csv")).run()
-    assert len(closes_of(app)) == 10
-    assert count(log) == 1
 
 
 def test_a_newly_served_version_replaces_the_cached_forecast(open_page, log, vale3):
@@ -60,10 +54,11 @@ def test_a_newly_served_version_replaces_the_cached_forecast(open_page, log, val
     registry.set_champion(vale3, served)
 
 
-def test_a_forecast_that_cannot_be_logged_is_shown_with_a_warning(open_page, log, monkeypatch):
-    assert SENTENCES["forecast.not_recorded"][1] not in text_of(open_page("forecast"))
+def test_a_forecast_is_logged_once_or_shown_with_a_warning(open_page, log, monkeypatch):
+    for _ in range(2):
+        assert SENTENCES["forecast.not_recorded"][1] not in text_of(open_page("forecast"))
+    assert count(log) == 1
     monkeypatch.setenv("PREGAO_FORECASTS_URI", "postgresql://unknown@127.0.0.1:1/nothing")
-    state.st.cache_resource.clear()
     app = open_page("forecast")
     assert len(closes_of(app)) == 10
     assert SENTENCES["forecast.not_recorded"][1] in text_of(app)
@@ -73,14 +68,9 @@ def test_drift_of_the_stock_is_a_warning_in_both_languages(open_page, log, stock
     table = pd.read_csv(stocks / "VALE3.csv")[["date", "close"]]
     wild = table["close"].where(table.index < 340, table["close"] * (1 + 0.2 * (table.index % 2)))
     table.assign(close=wild).to_csv(tmp_path / "VALE3.csv", index=False)
-    source = ("source=csv", f"source.path={tmp_path}")
     warning = forecast_stock("VALE3", "csv", tmp_path).drift.warning
-    assert warning in text_of(open_page("forecast", *source))
-    assert SUMMARIES["drift"] in text_of(open_page("forecast", *source, language="pt"))
-
-
-def test_a_stock_without_a_model_is_refused(open_page):
-    assert SUMMARIES["NoModel"] in text_of(open_page("forecast", language="pt"))
+    for language, expected in ("en", warning), ("pt", SUMMARIES["drift"]):
+        assert expected in text_of(open_page("forecast", folder=tmp_path, language=language))
 
 
 def test_pasted_closes_are_forecast_or_refused(open_page, with_runs, stocks):
@@ -91,27 +81,25 @@ def test_pasted_closes_are_forecast_or_refused(open_page, with_runs, stocks):
         app.text_area(key="pasted").set_value(text).run()
         assert SUMMARIES["InvalidCloses"] in text_of(app)
         assert not app.dataframe
-    app.text_area(key="pasted").set_value(" ".join(f"{close:.2f}".replace(".", ",") for close in CLOSES)).run()
-    assert metrics(app)["Último fechamento, R\\$"] == f"{CLOSES[-1]:.2f}".replace(".", ",")
+    app.text_area(key="pasted").set_value(" ".join(map(in_portuguese, CLOSES))).run()
+    assert metrics(app)["Último fechamento, R\\$"] == in_portuguese(CLOSES[-1])
     assert closes_of(app) == forecast_closes(CLOSES, "VALE3", "csv", stocks).table["close"].tolist()
     assert SENTENCES["closes.history"][0] in text_of(app)
     assert "date" not in app.dataframe[0].value
 
 
 UPLOADS = {
-    "Brazilian": (brazilian(WALK).encode(), "02/01/2025"),
-    "newest first": (WALK.iloc[::-1].to_csv(index=False).encode(), "02/01/2025"),
+    "Brazilian": (brazilian(WALK), "02/01/2025"),
     "a close is missing": (WALK.to_csv(index=False).replace(f",{WALK['close'][30]}\n", ",\n").encode(), "02/01/2025"),
-    "as many as allowed": (b"close\n" + b"54.1\n" * (MOST_CLOSES - 1) + f"{CLOSES[-1]}\n".encode(), None),
     "too many": (b"close\n" + b"54.1\n" * (MOST_CLOSES + 1), "InvalidCloses"),
     "NaN": (b"close\n" + b"nan\n" * 25, "InvalidCloses"),
     "not a text": (bytes(range(256)) * 40, "InvalidCloses"),
-    "too few": (brazilian(WALK.tail(5)).encode(), "InvalidCloses"),
+    "too few": (brazilian(WALK.tail(5)), "InvalidCloses"),
     "not a number": (ENGLISH + b"2025-01-02,abc\n", "BadPrices"),
 }
 
 
-def test_uploaded_files_are_forecast_or_refused(open_page, with_runs):
+def test_uploaded_files_are_forecast_or_refused_and_never_logged(open_page, log):
     app = open_page("forecast", language="pt")
     app.segmented_control(key="origin").set_value("uploaded").run()
     for name, (data, result) in UPLOADS.items():
@@ -121,8 +109,9 @@ def test_uploaded_files_are_forecast_or_refused(open_page, with_runs):
             assert "/tmp" not in text_of(app)
             assert not app.dataframe
         else:
-            assert metrics(app)["Último fechamento, R\\$"] == f"{CLOSES[-1]:.2f}".replace(".", ","), name
+            assert metrics(app)["Último fechamento, R\\$"] == in_portuguese(CLOSES[-1]), name
             assert app.dataframe[0].value.iloc[0].get("date") == result
+    assert count(log) == 1  # of the page before the upload
 
 
 def test_a_download_has_the_number_format_of_excel_in_the_language(open_page, with_runs, monkeypatch):

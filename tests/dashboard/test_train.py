@@ -11,8 +11,7 @@ from pregao.training.compose import models, train_config
 from pregao.training.jobs import Jobs
 from tests.dashboard.conftest import metrics, text_of
 
-SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2}
-LONG = SMALL | {"trainer.max_epochs": 1000, "trainer.patience": 1000}
+LONG = {"model.hidden_size": 4, "trainer.max_epochs": 1000, "trainer.patience": 1000}
 
 
 def labelled(elements, label):
@@ -30,24 +29,11 @@ def until(condition, seconds=90):
         time.sleep(0.1)
 
 
-@pytest.fixture
-def begin(home, vale3, stocks):
-    """Starts a training from outside the page."""
-    made = Jobs()
-
-    def started(overrides, start="2015-01-01"):
-        config = train_config(vale3, start, None, SourceChoices(name="csv", path=stocks), overrides)
-        with made.lock() as lock:
-            return made.start(lock, config)
-
-    yield started
-    made.cancel_own("The test is over.")
-
-
 @pytest.fixture(autouse=True)
 def no_training_is_left(home):
     yield
-    training_jobs().cancel_own("The test is over.")
+    for jobs in training_jobs(), Jobs():
+        jobs.cancel_own("The test is over.")
 
 
 def test_the_form_has_the_default_choices_of_a_stock_or_a_sample(open_page):
@@ -89,11 +75,12 @@ def test_invalid_choices_or_dates_are_refused_and_start_no_training(open_page):
 
 
 @pytest.mark.slow
-def test_a_running_training_is_shown_in_two_tabs_and_cancelled_in_one(open_page, begin):
+def test_a_running_training_is_shown_in_two_tabs_and_cancelled_in_one(open_page, vale3, stocks):
     first, second = open_page("train", language="pt"), open_page("train", language="pt")
-    with training_jobs().lock():  # a third tab is starting a training
+    config = train_config(vale3, "2015-01-01", None, SourceChoices(name="csv", path=stocks), LONG)
+    with training_jobs().lock() as lock:  # a third tab starts a training
         assert SUMMARIES["TrainingRuns"] in text_of(press(second, "Treinar"))
-    job = begin(LONG)
+        job = training_jobs().start(lock, config)
     for tab in (first, second):
         assert press(tab, "Treinar").subheader[0].value == "Treinando VALE3"
     assert len(Jobs().all()) == 1
@@ -106,21 +93,15 @@ def test_a_running_training_is_shown_in_two_tabs_and_cancelled_in_one(open_page,
 
 
 @pytest.mark.slow
-def test_a_training_of_the_form_is_served(open_page, vale3):
+def test_a_training_of_the_form_is_refused_with_its_reason_or_served(open_page, vale3):
     app = open_page("train")
-    app.date_input[0].set_value("2023-06-01")
     labelled(app.number_input, "Hidden size").set_value(4)
     labelled(app.number_input, "Maximum epochs").set_value(2)
-    assert press(app).subheader[0].value == "Training VALE3"
-    until(lambda: "Cancel" not in [button.label for button in app.run().button])
+    for start, shown in ("2024-12-01", "are needed"), ("2023-06-01", "is served now"):
+        app.date_input[0].set_value(start)
+        assert press(app).subheader[0].value == "Training VALE3"
+        until(lambda: "Cancel" not in [button.label for button in app.run().button])
+        assert shown in text_of(app)
     served = registry.champion(vale3)
     assert served.model.card.network["hidden_size"] == 4
-    assert SENTENCES["promoted"][1].format(version=served.version) in text_of(app)
     assert metrics(app)["MAPE"] == f"{served.model.card.metrics['final_mape']:.3f} %"
-
-
-@pytest.mark.slow
-def test_a_refused_training_shows_its_reason(open_page, begin):
-    job = begin(SMALL, start="2024-12-01")
-    until(lambda: Jobs().read(job.id).ended)
-    assert SUMMARIES["TooFewSessions"] in text_of(open_page("train", language="pt"))

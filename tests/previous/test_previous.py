@@ -39,7 +39,7 @@ def root(tmp_path, monkeypatch):
     """The folder of that home and its prices; all paths in its files lie there."""
     with tarfile.open(HERE / "home.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    for file in filter(lambda path: path.is_file(), tmp_path.rglob("*")):
+    for file in filter(Path.is_file, tmp_path.rglob("*")):
         if file.suffix == ".db":
             replace_in_database(file, ROOT, str(tmp_path))
         elif ROOT.encode() in (content := file.read_bytes()):

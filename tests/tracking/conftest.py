@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.conftest import settle
-from tests.postgres import postgres  # noqa: F401 - a fixture
+from tests.postgres import free_port, postgres  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +25,7 @@ def empty_postgres(postgres):  # noqa: F811
 @contextlib.contextmanager
 def mlflow_server(home):
     """The address of an MLflow server for the home's database."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--backend-store-uri", f"sqlite:///{home}/mlruns/mlflow.db", "--artifacts-destination", home / "files"]
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *options]
     server = subprocess.Popen(command, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=home)
