@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -64,13 +65,6 @@ def reader(tmp_path_factory):
     return home
 
 
-def bash(command, home):
-    env = environment(home)
-    done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_every_block_is_of_a_kind_that_is_run():
     kinds = {kind for page in PAGES for kind in re.findall(r"^```(\S.*)$", text(page), flags=re.MULTILINE)}
     assert {kind for kind in kinds if not kind.startswith("{")} == {"sh", "sh api", "python", "text"}
@@ -90,18 +84,20 @@ def test_every_command_works_as_it_is_written(reader, subtests, lines):
 
 @pytest.mark.slow
 def test_make_train_prints_the_shown_table_and_its_model_answers(reader):
-    printed = bash("COLUMNS=100 python train.py experiment=quickstart", reader).splitlines()
-    [shown] = [block.splitlines() for block in blocks("text", [README])]
+    after = ["pregao.cli.__main__", *AFTER_TRAIN.split()[1:]]
+    (_, table), (_, forecast) = in_one_process([["train", "experiment=quickstart"], after], reader, COLUMNS="100")
+    assert "2019-01-15" in forecast
+    printed, [shown] = table.splitlines(), [block.splitlines() for block in blocks("text", [README])]
     assert [line.rstrip() for line in printed[:4]] == shown[:4]
-    for ours, theirs in zip(printed[4:], shown[4:], strict=False):  # another processor may round the training otherwise
-        name, *numbers = re.split(r"\s{2,}", ours.strip())
-        assert theirs.split("  ")[0].strip() == name
-        assert [float(each) for each in numbers] == pytest.approx(
-            [float(each) for each in re.split(r"\s{2,}", theirs.strip())[1:]], rel=0.02, abs=0.2
-        )
-    assert "2019-01-15" in bash(AFTER_TRAIN.replace(".venv/bin/pregao", "python -m pregao.cli"), reader)
-    for script, answer in zip(blocks("python"), ("upper_90", "test_mape"), strict=True):
-        assert answer in bash(f"python - <<'EOF'\n{script}\nEOF", reader)
+    for ours, theirs in zip(printed[4:], shown[4:], strict=False):
+        (name, *found), (expected_name, *expected) = (re.split(r"\s{2,}", line.strip()) for line in (ours, theirs))
+        assert name == expected_name
+        # another processor may round the training otherwise
+        assert [*map(float, found)] == pytest.approx([*map(float, expected)], rel=0.02, abs=0.2)
+    script = "\n".join(blocks("python"))
+    done = subprocess.run([sys.executable, "-c", script], env=environment(reader), capture_output=True, text=True)
+    assert "upper_90" in done.stdout, done.stderr
+    assert "test_mape" in done.stdout, done.stderr
 
 
 def test_the_readme_is_short_and_its_first_picture_is_on_the_first_screen():

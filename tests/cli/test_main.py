@@ -1,6 +1,5 @@
 """The console script and the root scripts."""
 
-import subprocess
 import sys
 
 import pytest
@@ -9,7 +8,6 @@ from pregao.cli import __main__ as console
 from pregao.cli.__main__ import COMMANDS
 from pregao.config import CONF
 from pregao.settings import REPOSITORY
-from tests.conftest import environment, run
 
 
 def test_every_configuration_of_conf_is_a_command():
@@ -39,12 +37,3 @@ def test_the_help_of_a_command_shows_examples_settings_and_exit_codes(command, h
     for text in (f"\n  {script}", "Choices (group=option)", "stock: VALE3", "Exit codes: 0 done"):
         assert text in done.stdout
     assert not (home / "outputs").exists()
-
-
-def test_a_root_script_is_the_command_of_the_console_script(home):
-    script = run("predict.py", "fromat=json", home=home)
-    module = [sys.executable, "-m", "pregao.cli", "predict", "fromat=json"]
-    console = subprocess.run(module, env=environment(home), cwd=home, capture_output=True, text=True, timeout=120)
-    assert script.stderr == console.stderr
-    assert script.stderr.startswith("fromat: there is no such setting. Did you mean format?")
-    assert script.returncode == console.returncode == 2

@@ -1,7 +1,7 @@
 import pytest
 
-from pregao.dashboard.sentences import SENTENCES, SUMMARIES
-from pregao.tracking import registry, runs
+from pregao.dashboard.sentences import SUMMARIES
+from pregao.tracking import registry
 from pregao.tracking.run_table import table
 from tests.dashboard.conftest import CHARTS, text_of
 
@@ -19,13 +19,6 @@ def test_all_runs_are_listed_and_one_is_shown_with_losses_and_parameters(open_pa
     assert len(app.get(CHARTS)) == 1
     parameters = app.dataframe[1].value.set_index("name")["value"]
     assert (parameters["hidden_size"], parameters["seed"]) == ("4", "1")
-
-
-def test_a_page_without_runs_or_without_losses_has_a_message(open_page, home, vale3):
-    assert SENTENCES["experiments.nothing"][1] in text_of(open_page("experiments"))
-    with runs.start_run(vale3, "bare") as run:
-        run.params({"seed": 1})
-    assert SENTENCES["no_losses"][1] in text_of(open_page("experiments"))
 
 
 @pytest.mark.parametrize("page", ["prices", "performance", "forecast", "experiments"])

@@ -5,7 +5,7 @@ from pregao.dashboard.sentences import SENTENCES, SUMMARIES
 from pregao.forecasting.accuracy import accuracy
 from pregao.forecasting.compose import forecast_stock
 from pregao.forecasting.writer import ForecastWriter
-from pregao.tracking import registry, runs
+from pregao.tracking import registry
 from pregao.tracking.run_table import Page, table
 from tests.dashboard.conftest import CHARTS, chart_data, metrics, text_of
 
@@ -57,10 +57,3 @@ def test_without_evaluated_forecasts_or_a_forecast_log_the_rest_of_the_page_is_s
     app = open_page("performance", language="pt")
     assert SUMMARIES["ForecastsUnavailable"] in text_of(app)
     assert len(app.get(CHARTS)) == 5
-
-
-def test_a_stock_without_a_model_or_a_run_without_tables_has_a_message(open_page, home, vale3):
-    assert SENTENCES["performance.nothing"][1].format(stock="VALE3") in text_of(open_page("performance"))
-    with runs.start_run(vale3, "old") as run:
-        run.metrics({"final_mape": 2.0})
-    assert SUMMARIES["MissingArtifact"] in text_of(open_page("performance", language="pt"))

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from pregao.config import SourceChoices
-from pregao.dashboard.sentences import SENTENCES, SUMMARIES
+from pregao.dashboard.sentences import SUMMARIES
 from pregao.dashboard.state import training_jobs
 from pregao.tracking import registry
 from pregao.training.compose import models, train_config
@@ -34,16 +34,6 @@ def no_training_is_left(home):
     yield
     for jobs in training_jobs(), Jobs():
         jobs.cancel_own("The test is over.")
-
-
-def test_the_form_has_the_default_choices_of_a_stock_or_a_sample(open_page):
-    app = open_page("train")
-    assert SENTENCES["train.nothing"][1] in text_of(app)
-    values = {field.label: field.value for field in app.number_input}
-    assert (values["Hidden size"], values["Maximum epochs"], values["Seed"]) == (40, 10, 6544)
-    assert str(app.date_input[0].value) == "2020-01-01"
-    sample = open_page("train", "source=auto", stock="SP500")
-    assert [str(field.value) for field in sample.date_input] == ["2009-01-01", "2018-12-31"]
 
 
 def test_each_model_has_fields_for_its_choices_and_is_trained_with_their_values(open_page):
@@ -95,10 +85,10 @@ def test_a_running_training_is_shown_in_two_tabs_and_cancelled_in_one(open_page,
 @pytest.mark.slow
 def test_a_training_of_the_form_is_refused_with_its_reason_or_served(open_page, vale3):
     app = open_page("train")
-    labelled(app.number_input, "Hidden size").set_value(4)
-    labelled(app.number_input, "Maximum epochs").set_value(2)
     for start, shown in ("2024-12-01", "are needed"), ("2023-06-01", "is served now"):
         app.date_input[0].set_value(start)
+        labelled(app.number_input, "Hidden size").set_value(4)
+        labelled(app.number_input, "Maximum epochs").set_value(2)
         assert press(app).subheader[0].value == "Training VALE3"
         until(lambda: "Cancel" not in [button.label for button in app.run().button])
         assert shown in text_of(app)

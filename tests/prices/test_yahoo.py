@@ -6,8 +6,7 @@ import pytest
 from pregao.errors import PricesUnavailable, UnknownStock
 from pregao.prices import Symbol
 from pregao.prices.sources import yahoo
-from pregao.prices.sources.yahoo import YahooSource, normalise
-from pregao.prices.table import COLUMNS
+from pregao.prices.sources.yahoo import YahooSource
 from tests.prices.conftest import chart, prices_of
 
 CLOSES = [10.0, 11.0, 12.0]
@@ -101,14 +100,3 @@ def test_without_a_network_the_reason_is_not_an_unknown_stock(fake_yahoo, source
     assert refused(source, vale3).startswith("no network: Yahoo's name could not be resolved")
     fake_yahoo.url = "http://127.0.0.1:9"
     assert refused(source, vale3).startswith("no connection")
-
-
-NAMES = ["Close", "Adj Close"]
-
-
-@pytest.mark.parametrize("levels", [[NAMES], [NAMES, ["VALE3.SA"]], [["VALE3.SA"], NAMES]])
-def test_all_shapes_of_headers_become_the_same_columns(levels):
-    index = pd.date_range("2024-01-02", periods=2, tz="America/Sao_Paulo", name="Date")
-    table = normalise(pd.DataFrame([[1.0, 2.0], [4.0, 5.0]], index, pd.MultiIndex.from_product(levels)))
-    assert (list(table.columns), table["adj_close"].tolist()) == (COLUMNS, [2.0, 5.0])
-    assert table["date"].tolist() == [pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-03")]
