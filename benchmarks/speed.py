@@ -75,7 +75,7 @@ class Trainings:
         torch.manual_seed(self.config.seed)
         model = build_model(self.config.network(len(self.panel.stocks)))
         train, validation = as_batch(self.panel.split.train), as_batch(self.panel.split.validation)
-        model.initialise(*train)
+        model.initialise(train)
         dataset = WindowDataset(self.panel.split.train)
         adam = torch.optim.Adam(model.parameters(), lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.config.trainer.max_epochs)
@@ -83,15 +83,14 @@ class Trainings:
         for _ in range(epochs):
             model.train()
             for index in torch.randperm(len(dataset)).split(self.config.data.batch_size):
-                inputs, targets = dataset[index.tolist()]
                 adam.zero_grad()
-                model.loss(inputs, targets).backward()
+                model.loss(dataset[index.tolist()]).backward()
                 if clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), clip)
                 adam.step()
             model.eval()
             with torch.no_grad():
-                model.loss(*validation).item()
+                model.loss(validation).item()
             if optimizer.schedule == "cosine":
                 cosine.step()
         return perf_counter() - started
@@ -110,7 +109,7 @@ class Clock(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the time and the MAPE."""
-        inputs, targets = self.validation
+        inputs, targets, _ = self.validation
         seconds = perf_counter() - self.started
         pl_module.eval()
         with torch.no_grad():

@@ -19,7 +19,7 @@ def test_an_epoch_contains_every_training_window_once_in_batches_of_the_chosen_s
     part = data.panel.split.train
     rows = {tuple(x): (*v, *y) for x, v, y in zip(part.inputs, part.volatilities, part.targets, strict=True)}
     sizes = []
-    for inputs, targets in data.train_dataloader():
+    for inputs, targets, _ in data.train_dataloader():
         sizes.append(len(targets))
         for closes, measures, after in zip(*(t.tolist() for t in (*inputs[:2], targets)), strict=True):
             assert rows.pop(tuple(closes)) == (*measures, *after)
@@ -63,15 +63,16 @@ def test_validation_and_test_are_one_ordered_batch_each():
     data = module()
     split = data.panel.split
     for loader, part in [(data.val_dataloader(), split.validation), (data.test_dataloader(), split.test)]:
-        [(inputs, targets)] = list(loader)
+        [(inputs, targets, variances)] = list(loader)
         assert torch.equal(inputs.closes, torch.from_numpy(part.inputs.copy()))
         assert torch.equal(inputs.measures, torch.from_numpy(part.volatilities.copy()))
         assert torch.equal(targets, torch.from_numpy(part.targets.copy()))
+        assert variances.shape == targets.shape
 
 
 def test_a_batch_is_a_copy_of_the_history_with_prices_in_float64():
     part = module().panel.split.train
-    inputs, targets = as_batch(part)
+    inputs, targets, _ = as_batch(part)
     assert (inputs.closes.dtype, inputs.measures.dtype, targets.dtype) == (torch.float64, torch.float32, torch.float64)
     inputs.closes.zero_()
     assert (part.inputs > 0).all()
@@ -82,7 +83,7 @@ def test_a_window_has_the_index_of_its_stock_in_the_model():
     part = data.panel.split.train
     expected = [0 if stock == "PETR4" else OTHER_STOCK for stock in part.stocks]
     assert as_batch(part, ["PETR4", "ITUB4"]).inputs.stock.tolist() == expected
-    [(inputs, _)] = list(data.val_dataloader())
+    [(inputs, *_)] = list(data.val_dataloader())
     assert set(inputs.stock.tolist()) == {0, 1}
 
 

@@ -3,7 +3,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from pregao.data.panel import build_panel, columns
+from pregao.data.panel import build_panel
+from pregao.data.variance import columns
 from pregao.data.volatility import typical_volatility, volatilities
 from pregao.data.windows import borders_before, fraction_borders, reference_borders
 from pregao.errors import TooFewSessions
@@ -115,7 +116,7 @@ def test_windows_contain_the_volatilities_of_the_chosen_inputs(inputs):
     close = table["close"]
     ranges = table.assign(open=close, high=1.01 * close, low=0.99 * close, volume=1)
     panel = panel_of({"AAAA3": ranges, "BBBB3": table}, inputs=inputs)
-    assert list(columns(ranges)) == ["open", "high", "low", "close"]
+    assert list(columns(ranges)) == ["open", "high", "low", "close", "date"]
     train = panel.split.train
     for stock, place in train.by_stock():
         known = volatilities(columns(panel.prices[stock]), inputs, panel.typical)[19:].astype(np.float32)

@@ -3,7 +3,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from pregao.data.panel import columns
+from pregao.data.variance import columns
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.calibration import band_scores, online_widths
 from pregao.quantiles import widened

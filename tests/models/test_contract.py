@@ -46,9 +46,10 @@ class PerStock(ForecastModel):
         self.register_buffer("gaussian", gaussian_quantiles())
         self.register_buffer("factor", torch.ones(stocks + 1))
 
-    def fit_statistics(self, inputs, targets):
+    def fit_statistics(self, batch):
         for place in range(len(self.factor) - 1):
-            self.factor[place] = self.normalize(inputs, targets)[inputs.stock == place].square().mean().sqrt()
+            errors = self.normalize(batch.inputs, batch.targets)[batch.inputs.stock == place]
+            self.factor[place] = errors.square().mean().sqrt()
 
     def predict_normalized(self, inputs):
         return self.gaussian.expand(len(inputs.closes), self.horizon, -1)
@@ -89,7 +90,7 @@ def statistics_outside_the_buffers():
 
 def targets_after_the_fit():
     return changed(
-        fit_statistics=lambda _, model, __, targets: setattr(model, "kept", targets),
+        fit_statistics=lambda _, model, batch: setattr(model, "kept", batch.targets),
         predict_normalized=lambda z, model, _: (
             z + (model.kept.mean().float() / 50 - 1 if hasattr(model, "kept") else 0)
         ),

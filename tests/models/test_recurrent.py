@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pregao.data.batch import OTHER_STOCK, Inputs
+from pregao.data.batch import OTHER_STOCK, Batch, Inputs
 from pregao.data.volatility import NAMES, VOLATILITY_FLOOR
 from pregao.models.absolute import LOWEST_PRICE
 from pregao.models.base import pinball_loss, session_scale
@@ -30,6 +30,10 @@ def trained(scaling="window", size=0.3, seed=0, **choices):
         for weight in net.parameters():
             weight.add_(torch.randn_like(weight) * size)
     return net
+
+
+def batch_of(inputs, targets):
+    return Batch(inputs, targets, torch.full(targets.shape, torch.nan))
 
 
 def closes(batch=4, lookback=20, volatility=0.02):
@@ -77,7 +81,7 @@ def test_the_scale_blends_the_windows_variance_with_the_long_run_variance():
 def test_fit_statistics_estimates_the_quantiles_of_the_training_part():
     x, y = walks(4000, horizon=1)
     net, inputs = network(horizon=1), inputs_of(x, size=0.03)
-    net.fit_statistics(inputs, y)
+    net.fit_statistics(batch_of(inputs, y))
     expected = np.quantile((torch.log(y / x[:, -1:]) / session_scale(inputs)).numpy(), LEVELS)
     assert net.gaps[0].numpy() == pytest.approx(np.diff(expected), rel=1e-4)
     assert torch.equal(net(inputs)[..., MEDIAN], x[:, -1:])
@@ -88,7 +92,7 @@ def test_fit_statistics_standardises_the_known_measures():
     torch.manual_seed(3)
     measures = 0.02 * torch.exp(torch.randn(500, 6))
     measures[::3, 4] = torch.nan
-    net.fit_statistics(with_measures(x, measures), closes(500)[:, :10])
+    net.fit_statistics(batch_of(with_measures(x, measures), closes(500)[:, :10]))
     scaled = (net.log_measures(with_measures(x, measures)) - net.measure_mean) / net.measure_deviation
     assert scaled.nanmean(dim=0).numpy() == pytest.approx(np.zeros(7), abs=1e-4)
     assert scaled.square().nanmean(dim=0).numpy() == pytest.approx(np.ones(7), rel=1e-4)
@@ -96,9 +100,9 @@ def test_fit_statistics_standardises_the_known_measures():
 
 def test_statistics_are_fitted_once():
     net, (x, y) = network(), walks(100)
-    net.initialise(inputs_of(x), y)
+    net.initialise(batch_of(inputs_of(x), y))
     first = net.gaps.clone()
-    net.initialise(inputs_of(x), x[:, -1:] * (y / x[:, -1:]) ** 2)
+    net.initialise(batch_of(inputs_of(x), x[:, -1:] * (y / x[:, -1:]) ** 2))
     assert torch.equal(net.gaps, first)
 
 
@@ -179,7 +183,7 @@ def test_dropout_is_applied_between_layers_and_after_the_last_one(layers, varies
 def test_a_halted_stock_has_finite_narrow_bands(scaling):
     net, halted = trained(scaling), torch.full((50, 30), 7.0, dtype=torch.float64)
     inputs = inputs_of(halted[:, :20], size=VOLATILITY_FLOOR)
-    net.fit_statistics(inputs, halted[:, 20:])
+    net.fit_statistics(batch_of(inputs, halted[:, 20:]))
     quantiles = net(inputs)
     assert (quantiles.diff(dim=-1) > 0).all()
     assert 1 < (quantiles[..., -1] / quantiles[..., 0]).max() < 1.2
@@ -198,16 +202,17 @@ def test_the_quantile_model_is_trained_on_pinball_loss_in_units_of_the_scale():
     error = target[..., None] - net.predict_normalized(inputs)
     levels = torch.tensor(LEVELS)
     expected = torch.where(error > 0, levels * error, (levels - 1) * error).mean()
-    assert net.loss(inputs, y).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert net.loss(batch_of(inputs, y)).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_absolute_model_learns_prices_calibrates_its_width_and_forecasts_at_least_one_tick():
     net, (x, y) = network("none"), walks(30)
     inputs = inputs_of(x)
-    assert net.loss(inputs, net.predict_prices(inputs).detach().double() + 2).item() == pytest.approx(4, rel=1e-5)
+    off_by_two = batch_of(inputs, net.predict_prices(inputs).detach().double() + 2)
+    assert net.loss(off_by_two).item() == pytest.approx(4, rel=1e-5)
     net.head.bias.data.fill_(50)
     expected = conformal_width(band_scores(y.numpy(), net(inputs).numpy(force=True)))
-    net.calibrate(inputs, y)
+    net.calibrate(batch_of(inputs, y))
     assert net.width.item() == pytest.approx(expected, rel=1e-6)
     net.head.bias.data.fill_(-100)
     assert net(inputs)[..., MEDIAN].numpy(force=True) == pytest.approx(LOWEST_PRICE)

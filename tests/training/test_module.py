@@ -28,7 +28,7 @@ def changing_volatility(n, seed):
 def test_training_improves_on_the_untrained_quantiles_where_volatility_changes():
     batches = data(changing_volatility(2500, seed=0))
     module, other = (learner(learning_rate=5e-3, dropout=0.0, num_layers=1) for _ in range(2))
-    other.model.fit_statistics(*as_batch(batches.panel.split.train))
+    other.model.fit_statistics(as_batch(batches.panel.split.train))
     run = trainer(max_epochs=6)
     [before] = run.validate(other, datamodule=batches, verbose=False)
     run.fit(module, datamodule=batches)
@@ -51,5 +51,5 @@ def test_the_validation_loss_is_the_mean_over_the_whole_part():
     module, batches = learner(), data()
     [scores] = trainer().validate(module, datamodule=batches, verbose=False)
     with torch.no_grad():
-        expected = module.eval().model.loss(*as_batch(batches.panel.split.validation))
+        expected = module.eval().model.loss(as_batch(batches.panel.split.validation))
     assert scores["val_loss"] == pytest.approx(expected.item(), rel=1e-6)

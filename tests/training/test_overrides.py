@@ -29,7 +29,7 @@ def test_every_model_of_conf_can_be_chosen_with_each_of_its_settings():
         assert {f"model.{name}" for name in choices_of(model_class(model["_target_"])).model_fields} <= set(fields)
     assert not {"model._target_", "model.horizon", "model.inputs"} & set(fields)
     assert fields["model.hidden_size"]["anyOf"][0] == {"type": "integer", "exclusiveMinimum": 0, "maximum": 512}
-    assert fields["model.loss"]["anyOf"][0]["enum"] == ["mse", "pinball"]
+    assert fields["model.loss"]["anyOf"][0]["enum"] == ["mse", "pinball", "log_variance"]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import runs
-from pregao.training.steps import build_data, download, fit, prepare
+from pregao.training.steps import build_data, download, fit, prepare, refit
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +181,7 @@ class Backtest:
         windows = build_data(self.config, history, split, needed=("train", "validation"))
         with TemporaryDirectory() as folder:
             model, _ = fit(self.config, SHARED, prepare(self.config, windows.panel, Path(folder)), windows)
+        refit(model, windows.panel)
         rolling = forecast_history(model, seen)
         return {stock: forecasts.at(cutoffs[stock]).quantiles for stock, forecasts in rolling.items()}
 

@@ -32,14 +32,22 @@ class Inputs(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Windows with the closes that follow, in the stock's currency, float64."""
+    """Windows with what follows.
+
+    Attributes:
+        inputs: known at the last close.
+        targets: the closes that follow, in the stock's currency, float64.
+        variances: mean daily variance of the sessions up to each target, float32, NaN where unknown.
+    """
 
     inputs: Inputs
     targets: Float[Tensor, "*batch horizon"]
+    variances: Float[Tensor, "*batch horizon"]
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to another device; Lightning calls this for each batch."""
-        return Batch(Inputs(*(tensor.to(device) for tensor in self.inputs)), self.targets.to(device))
+        inputs = Inputs(*(tensor.to(device) for tensor in self.inputs))
+        return Batch(inputs, self.targets.to(device), self.variances.to(device))
 
 
 class WindowDataset(Dataset[Batch]):
@@ -52,8 +60,8 @@ class WindowDataset(Dataset[Batch]):
         return len(self.batch.targets)
 
     def __getitem__(self, index: int | slice | list[int]) -> Batch:
-        inputs, targets = self.batch
-        return Batch(Inputs(*(tensor[index] for tensor in inputs)), targets[index])
+        inputs, targets, variances = self.batch
+        return Batch(Inputs(*(tensor[index] for tensor in inputs)), targets[index], variances[index])
 
 
 def as_batch(windows: "Windows", stocks: Sequence[str] = ()) -> Batch:
@@ -61,6 +69,7 @@ def as_batch(windows: "Windows", stocks: Sequence[str] = ()) -> Batch:
     return Batch(
         as_inputs(windows.inputs, windows.volatilities, places(windows.stocks, stocks)),
         torch.from_numpy(windows.targets.copy()),
+        torch.from_numpy(windows.variances.copy()),
     )
 
 

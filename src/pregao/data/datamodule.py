@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
 
 from pregao.data.batch import Batch, WindowDataset
+from pregao.data.market import Market
 from pregao.data.panel import ALL_PARTS, Panel, build_panel
 from pregao.data.seeds import ORDER, derived
 from pregao.data.windows import BorderRule, Windows
@@ -42,6 +43,7 @@ class PricesDataModule(pl.LightningDataModule):
         typical: typical volatility of the model that training starts from; None estimates it from the training part.
         needed: parts that must not be empty.
         since: the first day of the windows; earlier sessions serve only the measures. None for all days.
+        market: market factor of the model that training starts from; None computes it from the histories.
 
     Attributes:
         panel: the windows, after `setup`.
@@ -62,6 +64,7 @@ class PricesDataModule(pl.LightningDataModule):
         typical: float | None = None,
         needed: Sequence[str] = ALL_PARTS,
         since: date | None = None,
+        market: Market | None = None,
     ) -> None:
         super().__init__()
         self.load = load
@@ -76,6 +79,7 @@ class PricesDataModule(pl.LightningDataModule):
             typical=typical,
             needed=needed,
             since=since,
+            market=market,
         )
 
     def prepare_data(self) -> None:

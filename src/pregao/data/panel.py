@@ -7,12 +7,13 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
+from pregao.data.market import Market
+from pregao.data.variance import columns
 from pregao.data.volatility import typical_volatility, volatilities
 from pregao.data.windows import (
     BorderRule,
     Borders,
     Split,
-    Windows,
     day,
     find_borders,
     joined,
@@ -35,6 +36,7 @@ class Panel:
         split: the windows by part.
         borders: the first date of the validation part, the first date of the test part.
         typical: root mean square daily log return over all stocks before the validation part.
+        market: the market factor of the panel, or of the model that training starts from; None if there is none.
     """
 
     histories: Mapping[str, pd.DataFrame]
@@ -42,6 +44,7 @@ class Panel:
     split: Split
     borders: Borders
     typical: float
+    market: Market | None = None
 
     @property
     def stocks(self) -> list[str]:
@@ -68,6 +71,7 @@ def build_panel(
     typical: float | None = None,
     needed: Sequence[str] = ALL_PARTS,
     since: date | None = None,
+    market: Market | None = None,
 ) -> Panel:
     """Build the windows of these histories and split them.
 
@@ -80,6 +84,7 @@ def build_panel(
         typical: typical volatility of the model that training starts from; None estimates it from the training part.
         needed: parts that must not be empty.
         since: the first day of the windows; earlier sessions serve only the measures. None for all days.
+        market: market factor of the model that training starts from; None computes it from the histories.
 
     Raises:
         TooFewSessions: a needed part would be empty.
@@ -91,9 +96,13 @@ def build_panel(
         raise _too_few(prices, lookback, horizon, rule, needed) from None
     if typical is None:
         typical = typical_volatility([known_before(table, borders[0]) for table in prices.values()])
+    if market is None and inputs == "panel":
+        market = Market.of(histories)
     windows = joined(
         [
-            _windows(name, table, lookback, horizon, inputs, typical).where(slice(len(table) - len(prices[name]), None))
+            sliding_windows(
+                table, lookback, horizon, volatilities(columns(table), inputs, typical, market), name
+            ).where(slice(len(table) - len(prices[name]), None))
             for name, table in histories.items()
         ]
     )
@@ -103,7 +112,7 @@ def build_panel(
     split = replace(split, test=split.test.where(np.isin(split.test.stocks, known)))
     if not all(len(getattr(split, part)) for part in needed):
         raise _too_few(prices, lookback, horizon, rule, needed)
-    return Panel(histories, prices, split, borders, typical)
+    return Panel(histories, prices, split, borders, typical, market)
 
 
 def _from(table: pd.DataFrame, since: date | None) -> pd.DataFrame:
@@ -119,16 +128,6 @@ def _too_few(
     first, last = (day(prices[stock]["date"].iloc[place]) for place in (0, -1))
     why = "windows for " + " and for ".join(needed)
     return TooFewSessions(stock, first, last, len(prices[stock]), 2 * (lookback + horizon), why)
-
-
-def _windows(name: str, table: pd.DataFrame, lookback: int, horizon: int, inputs: str, typical: float) -> Windows:
-    measures = volatilities(columns(table), inputs, typical)
-    return sliding_windows(table, lookback, horizon, measures, name)
-
-
-def columns(prices: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The price columns that volatilities are computed from."""
-    return {name: prices[name].to_numpy(np.float64) for name in ("open", "high", "low", "close") if name in prices}
 
 
 def known_before(prices: pd.DataFrame, border: np.datetime64) -> np.ndarray:

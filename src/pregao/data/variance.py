@@ -6,9 +6,13 @@ range. It knows far more about a day than the squared return from close to close
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
+
+if TYPE_CHECKING:  # an inference process saves pandas' 60 MB
+    import pandas as pd
 
 Prices = Mapping[str, Sequence[float] | np.ndarray]
 """Columns of a history, oldest first: `close`, and `open`, `high`, `low` if the source has them."""
@@ -23,6 +27,12 @@ SPANS = (1, 5, 22, 120)
 
 LARGEST_RATIO = 4.0
 """One extreme day must not decide a regression: a target counts it as at most four times its half-year mean."""
+
+
+def columns(prices: "pd.DataFrame") -> dict[str, np.ndarray]:
+    """The columns that volatilities are computed from: prices and dates."""
+    known = {name: prices[name].to_numpy(np.float64) for name in ("open", "high", "low", "close") if name in prices}
+    return known | {"date": prices["date"].to_numpy("datetime64[ns]")}
 
 
 def daily_variance(prices: Prices) -> Variances:

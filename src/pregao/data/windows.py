@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from pregao.data.variance import columns, daily_variance, future_variance
 from pregao.data.volatility import volatilities
 from pregao.errors import TooFewSessions
 
@@ -32,6 +33,7 @@ class Windows:
         inputs: the closes of the window, in the stock's currency.
         volatilities: daily volatilities as known at the cutoff, float32; NaN where unknown.
         targets: the closes that follow.
+        variances: mean daily variance of the sessions up to each target, float32; NaN where unknown.
         cutoffs: `[N]` the date of each window's last input, as datetime64[ns].
         dates: `[N, horizon]` the dates of the targets.
         stocks: `[N]` the tickers.
@@ -40,6 +42,7 @@ class Windows:
     inputs: Float[np.ndarray, "n lookback"]
     volatilities: Float[np.ndarray, "n measures"]
     targets: Float[np.ndarray, "n horizon"]
+    variances: Float[np.ndarray, "n horizon"]
     cutoffs: np.ndarray
     dates: np.ndarray
     stocks: np.ndarray
@@ -104,10 +107,12 @@ def sliding_windows(
         rows = np.lib.stride_tricks.sliding_window_view(values, size)
         row_days = np.lib.stride_tricks.sliding_window_view(days, size)
     n = len(rows)
+    ahead = future_variance(daily_variance(columns(prices)), horizon).astype(np.float32)
     return Windows(
         inputs=rows[:, :lookback],
         volatilities=known[lookback - 1 : lookback - 1 + n].astype(np.float32),
         targets=rows[:, lookback:],
+        variances=ahead[lookback - 1 : lookback - 1 + n],
         cutoffs=row_days[:, lookback - 1],
         dates=row_days[:, lookback:],
         stocks=np.full(n, str(stock)),

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 
-from pregao.data.panel import columns
+from pregao.data.variance import columns
 from pregao.data.windows import Windows, sliding_windows
 from pregao.errors import TooFewSessions
 from pregao.evaluation.report import Evaluation, baseline_forecasts

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from pregao.data.panel import columns
+from pregao.data.variance import columns
 from pregao.data.windows import Windows, sliding_windows
 from pregao.models.calibration import band_scores, online_widths
 from pregao.models.trained import TrainedModel, Window
@@ -61,7 +61,8 @@ def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | s
     recent = (windows.dates[:, 0] >= np.datetime64(pd.Timestamp(since))) | (windows.cutoffs == last)
     windows = windows.where(recent)
     raw = model.quantiles(windows.inputs, windows.volatilities, windows.stocks)
-    widths = online_widths(band_scores(windows.targets, raw))
+    follows = model.network.follows_outcomes
+    widths = online_widths(band_scores(windows.targets, raw)) if follows else np.ones(len(raw))
     return Rolling(windows, widths, widened(raw, widths))
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pregao.data.batch import Inputs
+from pregao.data.batch import Batch, Inputs
 from pregao.data.volatility import NAMES
 from pregao.models.base import ForecastModel, gaussian_quantiles
 from pregao.models.calibration import band_scores, conformal_width
@@ -60,13 +60,13 @@ class AbsoluteModel(ForecastModel):
         z = (point / inputs.closes[:, -1:]).log() / self.scale(inputs)
         return z[..., None] + self.gaussian
 
-    def loss(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> Float[Tensor, ""]:
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Mean squared error of the closes, in currency²."""
-        return nn.functional.mse_loss(self.predict_prices(inputs), targets.float())
+        return nn.functional.mse_loss(self.predict_prices(batch.inputs), batch.targets.float())
 
-    def calibrate(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
+    def calibrate(self, batch: Batch) -> None:
         """Set the width at which the 90 % band contains 90 % of the validation part's closes."""
         with torch.inference_mode():
-            quantiles = self(inputs).cpu().numpy()
-        scores = band_scores(targets.cpu().numpy(), quantiles)
+            quantiles = self(batch.inputs).cpu().numpy()
+        scores = band_scores(batch.targets.cpu().numpy(), quantiles)
         self.width.mul_(conformal_width(scores))

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pregao.data.batch import Inputs
+from pregao.data.batch import Batch, Inputs
 from pregao.data.volatility import VOLATILITY_FLOOR
 from pregao.quantiles import LEVELS, MEDIAN
 
@@ -44,7 +44,6 @@ class ForecastModel(nn.Module, ABC):
     """
 
     scale_invariant: ClassVar[bool] = True
-
     width: Tensor
     fitted: Tensor
     levels: Tensor
@@ -60,34 +59,57 @@ class ForecastModel(nn.Module, ABC):
         self.register_buffer("levels", torch.tensor(LEVELS), persistent=False)
         self.register_buffer("root_step", torch.arange(1, horizon + 1).sqrt(), persistent=False)
 
+    @property
+    def follows_outcomes(self) -> bool:
+        """Whether forecasts use the online width (`calibration.online_widths`)."""
+        return True
+
     @abstractmethod
     def predict_normalized(self, inputs: Inputs) -> Float[Tensor, "batch horizon levels"]:
         """Quantiles of the log return from the last close to each step, in units of `scale`; they never cross."""
 
-    def fit_statistics(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
+    def fit_statistics(self, batch: Batch) -> None:
         """Estimate means, deviations or regressions on the training part, without gradients. Default: nothing."""
 
-    def initialise(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
+    def initialise(self, batch: Batch) -> None:
         """Run `fit_statistics` on the training part, unless `fitted`."""
         if not self.fitted:
-            self.fit_statistics(inputs, targets)
+            self.fit_statistics(batch)
             self.fitted.fill_(True)
 
-    def calibrate(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> None:
+    def adopt(self, other: "ForecastModel") -> None:
+        """Start from another model with the same choices. Default: take all its weights."""
+        self.load_state_dict(other.state_dict())
+
+    def refit(self, batch: Batch) -> None:
+        """Estimate what has a closed form again, on the training and the validation part, after the choice of weights.
+
+        Default: nothing. What was adopted from another model is not estimated again.
+        """
+
+    def starting_point(self) -> "ForecastModel | None":
+        """What this model is without training: a copy to keep if training was worth nothing; None if it is random."""
+        return None
+
+    def calibrate(self, batch: Batch) -> None:
         """Set `width` from the validation part. Default: unchanged, since learned quantiles need no calibration."""
 
-    def loss(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> Float[Tensor, ""]:
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Pinball loss in units of `scale`, mean over windows, steps and levels (Koenker & Bassett 1978)."""
-        return pinball_loss(self.predict_normalized(inputs), self.normalize(inputs, targets), self.levels)
+        z = self.predict_normalized(batch.inputs)
+        return pinball_loss(z, self.normalize(batch.inputs, batch.targets), self.levels)
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "batch horizon levels"]:
         """Quantiles of the next closes at `LEVELS`, in the closes' currency, float64."""
-        z = self.predict_normalized(inputs)
-        median = z[..., MEDIAN : MEDIAN + 1]
-        z = self.shrinkage * median + self.width * (z - median)
+        z = self.place(self.predict_normalized(inputs))
         returns = z * self.scale(inputs)[..., None]
         prices: Tensor = inputs.closes[:, -1:, None] * returns.double().exp()
         return prices
+
+    def place(self, z: Float[Tensor, "batch horizon levels"]) -> Float[Tensor, "batch horizon levels"]:
+        """Quantiles with the shrunken median and the width of the bands; the bands move with the median."""
+        median = z[..., MEDIAN : MEDIAN + 1]
+        return self.shrinkage * median + self.width * (z - median)
 
     def scale(self, inputs: Inputs) -> Float[Tensor, "batch horizon"]:
         """Expected size of the log return to each step: √(0.3 window² + 0.7 long-run²) · √step."""

@@ -115,6 +115,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def _complete(network: Mapping[str, Any]) -> dict[str, Any]:
     from_data = {name: value for name, value in network.items() if name in FROM_DATA}
+    from_data.pop("stocks", None)  # a stock's model starts from the model of many
     return checked({name: value for name, value in network.items() if name not in FROM_DATA}) | from_data
 
 

@@ -1,11 +1,11 @@
 """The default model: an LSTM or GRU encoder with the quantile head."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from pregao.models.encoders import Cell, Dropout, HiddenSize, Layers, RecurrentEncoder
-from pregao.models.quantile_model import FEATURES, QuantileModel
+from pregao.models.quantile_model import FEATURES, Loss, QuantileModel, Start
 
 Shrinkage = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
@@ -21,7 +21,9 @@ class RecurrentModel(QuantileModel):
         num_layers: recurrent layers.
         dropout: after each layer.
         shrinkage: factor on the predicted median.
-        loss: the training loss; pinball trains all quantiles together.
+        start: what the untrained model is: the panel model, or a random walk on the stock's volatility.
+        loss: the training loss; pinball trains all quantiles together, log_variance trains the variance.
+        stocks: number of training stocks.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class RecurrentModel(QuantileModel):
         num_layers: Layers,
         dropout: Dropout,
         shrinkage: Shrinkage,
-        loss: Literal["pinball"] = "pinball",
+        start: Start = "volatility",
+        loss: Loss = "pinball",
+        stocks: int = 1,
     ) -> None:
         encoder = RecurrentEncoder(FEATURES, cell, hidden_size, num_layers, dropout)
-        super().__init__(horizon, inputs, encoder, hidden_size, shrinkage)
+        super().__init__(horizon, inputs, encoder, hidden_size, shrinkage, start, loss, stocks)

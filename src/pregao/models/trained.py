@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pregao.data.batch import as_inputs, places
+from pregao.data.market import Market
 from pregao.data.variance import Prices
 from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY, volatilities
 from pregao.errors import CorruptModel, InvalidCloses, first_line
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # an inference process saves pandas' 50 MB
 
     from pregao.prices.table import PriceBasis
 
-WEIGHTS, CARD = "model.safetensors", "model.json"
+WEIGHTS, CARD, MARKET = "model.safetensors", "model.json", "market.csv"
 MOST_CLOSES = 10_000
 
 _TYPICAL = "typical_volatility"
@@ -99,10 +100,17 @@ class Window:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network for inference, and its card."""
+    """A network for inference, and its card.
+
+    Attributes:
+        network: the model.
+        card: its description.
+        market: the market factor of its panel; None if its inputs have none.
+    """
 
     network: ForecastModel
     card: ModelCard
+    market: Market | None = None
 
     def quantiles(
         self,
@@ -118,7 +126,7 @@ class TrainedModel:
 
     def volatilities(self, prices: Prices) -> Float[np.ndarray, "sessions measures"]:
         """The model's measures at the end of each session."""
-        return volatilities(prices, self.card.inputs, self.card.typical_volatility)
+        return volatilities(prices, self.card.inputs, self.card.typical_volatility, self.market)
 
     def window(self, closes: Sequence[Any]) -> Window:
         """The window at the end of closes alone; more closes give better volatilities.
@@ -156,6 +164,8 @@ class TrainedModel:
         (folder / WEIGHTS).write_bytes(save(state))
         card = json.dumps(asdict(self.card), indent=2, allow_nan=False)
         (folder / CARD).write_text(card + "\n", encoding="utf-8")
+        if self.market is not None:
+            self.market.save(folder / MARKET)
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
@@ -171,9 +181,10 @@ class TrainedModel:
                 state, card = _of_version_0_1(state, card)
             network = build_model(card.network)
             network.load_state_dict(state)
+            market = Market.load(folder / MARKET) if (folder / MARKET).exists() else None
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise CorruptModel(folder, f"{type(error).__name__}: {first_line(error)}") from error
-        return cls(network, card)
+        return cls(network, card, market)
 
 
 def _of_version_0_1(state: dict[str, Tensor], card: ModelCard) -> tuple[dict[str, Tensor], ModelCard]:

@@ -64,7 +64,7 @@ class DataChoices(Choices):
     lookback: Lookback
     horizon: Horizon
     price: Price
-    inputs: Literal["window", "history", "ohlc"]
+    inputs: Literal["window", "history", "ohlc", "panel"]
     batch_size: PositiveInt
 
 

@@ -38,12 +38,21 @@ TWO_THREADS_FROM = 10_000
 
 @dataclass(frozen=True)
 class Fitted:
-    """Losses per epoch, the epoch (from 0) of the kept weights, and the seconds in Trainer.fit."""
+    """What a fit gave.
+
+    Attributes:
+        train_loss: per epoch.
+        val_loss: per epoch.
+        chosen: the epoch (from 0) of the kept weights.
+        seconds: in Trainer.fit.
+        kept_start: whether the starting point is kept, since training did not improve it.
+    """
 
     train_loss: list[float]
     val_loss: list[float]
     chosen: int
     seconds: float
+    kept_start: bool = False
 
 
 class Training:
@@ -55,6 +64,7 @@ class Training:
         folder: `checkpoints/best.ckpt` and `checkpoints/last.ckpt` are written here.
         ckpt_path: a checkpoint to resume from.
         callbacks: further Lightning callbacks, such as a progress bar.
+        start: the trained model that the training starts from; it is kept if training does not improve it.
 
     Raises:
         BadCheckpoint: this training cannot resume from `ckpt_path`.
@@ -68,8 +78,10 @@ class Training:
         folder: Path,
         ckpt_path: Path | None = None,
         callbacks: Sequence[Callback] = (),
+        start: ForecastModel | None = None,
     ) -> None:
         self.module = module
+        self.start = start
         self.choices = choices
         self.folder = folder / "checkpoints"
         self.ckpt_path = ckpt_path
@@ -108,7 +120,26 @@ class Training:
         self.losses.flush()
         if not math.isfinite(self.losses.val[-1]):
             raise Diverged(len(self.losses.val), self.module.hparams["learning_rate"])
-        return Fitted(self.losses.train, self.losses.val, self._load_kept_weights(), seconds)
+        chosen = self._load_kept_weights()
+        return Fitted(self.losses.train, self.losses.val, chosen, seconds, self._keep_start(data))
+
+    def _keep_start(self, data: PricesDataModule) -> bool:
+        """Keep the starting point unless training lowered its pinball loss on the validation part."""
+        model = self.module.model.eval()
+        start = self.start or model.starting_point()
+        if start is None:
+            return False
+        validation = as_batch(data.panel.split.validation, data.panel.stocks)
+        with torch.inference_mode():
+            before, after = (ForecastModel.loss(one.eval(), validation).item() for one in (start, model))
+        if after < before:
+            return False
+        logger.info(
+            "Training did not improve the starting point (validation pinball %.4f, before %.4f): its bands are kept.",
+            *(after, before),
+        )
+        model.load_state_dict(start.state_dict())
+        return True
 
     def _load_kept_weights(self) -> int:
         """Load the kept weights and return their epoch."""
@@ -158,9 +189,9 @@ def fit_closed_form(model: ForecastModel, data: PricesDataModule) -> Fitted:
     split, stocks = data.panel.split, data.panel.stocks
     train, validation = as_batch(split.train, stocks), as_batch(split.validation, stocks)
     started = perf_counter()
-    model.initialise(*train)
+    model.initialise(train)
     seconds = perf_counter() - started
-    return Fitted([model.loss(*train).item()], [model.loss(*validation).item()], 0, seconds)
+    return Fitted([model.loss(train).item()], [model.loss(validation).item()], 0, seconds)
 
 
 @cache

@@ -49,7 +49,7 @@ class ForecastModule(pl.LightningModule):
         """Estimate the model's statistics from the training part, unless its weights were loaded."""
         loader = self.trainer.train_dataloader
         assert loader is not None
-        self.model.initialise(*self.trainer.strategy.batch_to_device(loader.dataset[:]))
+        self.model.initialise(self.trainer.strategy.batch_to_device(loader.dataset[:]))
 
     def on_train_epoch_start(self) -> None:
         """Reset the random numbers of dropout, with another seed in each epoch."""
@@ -57,14 +57,14 @@ class ForecastModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return and log the model's loss."""
-        loss = self.model.loss(batch.inputs, batch.targets)
+        loss = self.model.loss(batch)
         # batch_size=1: the logged value is the mean over steps, also when the last batch is smaller.
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the model's loss."""
-        loss = self.model.loss(batch.inputs, batch.targets)
+        loss = self.model.loss(batch)
         self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.targets), sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

@@ -25,7 +25,7 @@ from pregao.tracking import registry, runs
 from pregao.training.config import TrainConfig
 from pregao.training.promotion import Verdict, register
 from pregao.training.run_files import complete_card, run_metrics, run_params, write_config, write_metrics, write_results
-from pregao.training.steps import build_data, download, evaluate, fit, prepare, validate
+from pregao.training.steps import build_data, download, evaluate, fit, prepare, refit, validate
 from pregao.training.warm_start import WarmStart, warm_start
 
 logger = logging.getLogger(__name__)
@@ -90,12 +90,14 @@ class Pipeline:
         with ExitStack() as end, runs.start_run(symbol, folder.name, self.tags) as run:
             run.params(run_params(config, panel, start, self.left_out))
             model, fitted = fit(config, symbol.ticker, training, data, run.history)
+            validation = validate(model, panel)
+            refit(model, panel)
             rolling = forecast_history(model, panel.histories)
             evaluation = evaluate(symbol, panel, rolling)
             model = complete_card(model, evaluation, panel)
             write_results(folder, model, evaluation, panel, rolling, many=config.stocks is not None)
             version, verdict = register(run, config, folder, panel, evaluation)
-            metrics = run_metrics(evaluation, fitted, panel) | validate(model, panel)
+            metrics = run_metrics(evaluation, fitted, panel) | validation
             metrics["total_time"] = perf_counter() - started
             write_metrics(folder, metrics)
             write_config(folder, config, panel, start)

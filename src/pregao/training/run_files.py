@@ -63,6 +63,7 @@ def run_metrics(evaluation: Evaluation, fitted: Fitted, panel: Panel) -> dict[st
         "val_loss": fitted.val_loss[chosen],
         "best_val_loss": min(fitted.val_loss),
         "epochs": len(fitted.val_loss),
+        "kept_start": float(fitted.kept_start),
         **evaluation.metrics,
         "n_train": len(panel.split.train),
         "n_val": len(panel.split.validation),

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pregao.data.batch import as_batch
 from pregao.data.datamodule import PricesDataModule
 from pregao.data.panel import ALL_PARTS, Panel
-from pregao.data.windows import BorderRule, day
+from pregao.data.windows import BorderRule, day, joined
 from pregao.errors import InvalidChoice, PregaoError
 from pregao.evaluation.metrics import Forecasts, mape, pinball
 from pregao.evaluation.report import Evaluation
@@ -97,6 +98,7 @@ def build_data(
         batch_size=config.data.batch_size,
         seed=config.seed,
         typical=None if start is None else start.card.typical_volatility,
+        market=None if start is None else start.served.model.market,
         needed=needed,
         since=since,
     )
@@ -121,7 +123,8 @@ def prepare(
     torch.manual_seed(config.seed)
     model = build_model(config.network(len(panel.stocks)))
     if start is not None:
-        model.load_state_dict(start.served.model.network.state_dict())
+        model.adopt(start.served.model.network)
+        model.refit(as_batch(panel.split.train, panel.stocks))
     module = ForecastModule(
         model,
         learning_rate=config.optimizer.learning_rate * (1 if start is None else start.learning_rate_factor),
@@ -130,7 +133,7 @@ def prepare(
         seed=config.seed,
         history=_history(config, panel, start),
     )
-    return Training(module, config.trainer, folder, ckpt_path, callbacks)
+    return Training(module, config.trainer, folder, ckpt_path, callbacks, None if start is None else deepcopy(model))
 
 
 def fit(
@@ -147,8 +150,13 @@ def fit(
     """
     fitted = training.fit(data, report)
     model, panel = training.module.model.eval(), data.panel
-    model.calibrate(*as_batch(panel.split.validation, panel.stocks))
-    return TrainedModel(model, _card(config, stock, panel)), fitted
+    model.calibrate(as_batch(panel.split.validation, panel.stocks))
+    return TrainedModel(model, _card(config, stock, panel), panel.market), fitted
+
+
+def refit(model: TrainedModel, panel: Panel) -> None:
+    """Estimate what has a closed form again, on the training and the validation part, once weights are chosen."""
+    model.network.refit(as_batch(joined([panel.split.train, panel.split.validation]), panel.stocks))
 
 
 def validate(model: TrainedModel, panel: Panel) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from pregao.data.panel import columns
+from pregao.data.variance import columns
 from pregao.errors import InvalidCloses, PregaoError
 from pregao.quantiles import LEVELS
 
