@@ -170,15 +170,10 @@ class Server:
         """Its HTTP, inference, training or starter process; None while it does not exist."""
         for process in self.processes():
             with contextlib.suppress(OSError, psutil.Error):
-                line, files = process.cmdline(), Path(f"/proc/{process.pid}/fd").iterdir()
-                starter = process.pid == self.process.pid
-                roles = {
-                    "starter": starter,
-                    "training": "pregao.training.worker" in line,
-                    "inference": any("spawn_main" in part for part in line),
-                    "HTTP": not starter and any("eventpoll" in os.readlink(file) for file in files),
-                }
-                if roles[role]:
+                line, starter = " ".join(process.cmdline()), process.pid == self.process.pid
+                files = [os.readlink(file) for file in Path(f"/proc/{process.pid}/fd").iterdir()]
+                roles = {"starter": starter, "training": "training.worker" in line, "inference": "spawn_main" in line}
+                if (roles | {"HTTP": not starter and any("eventpoll" in file for file in files)})[role]:
                     return process
         return None
 

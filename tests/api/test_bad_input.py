@@ -1,5 +1,3 @@
-"""Every bad request is refused with a sentence, and leaves no file."""
-
 import json
 
 import pytest

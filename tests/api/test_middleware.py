@@ -1,5 +1,3 @@
-"""API key, body size and deadline: what is checked before any route."""
-
 import asyncio
 
 import pytest

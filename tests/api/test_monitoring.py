@@ -1,14 +1,9 @@
-import os
 import re
-import signal
-import subprocess
-import sys
 from datetime import date, datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pregao.api.collectors import ServerProcesses
 from pregao.api.monitoring import OUTCOMES, Monitoring
 from pregao.prices.calendar import last_finished_session, sessions
 from pregao.training.job import Job
@@ -105,22 +100,3 @@ def test_a_training_is_counted_by_its_outcome_with_its_seconds(state, fields, ou
     for name in OUTCOMES:
         assert value(found, "pregao_training_seconds_count", outcome=name) == (name == outcome)
     assert value(found, "pregao_training_seconds_sum", outcome=outcome) == pytest.approx(7)
-
-
-def spent(kind):
-    """A metric of ServerProcesses by part."""
-    found = {family.name: family for family in ServerProcesses(os.getpid()).collect()}
-    return {sample.labels["part"]: sample.value for sample in found[kind].samples}
-
-
-def test_processor_time_of_a_training_that_ended_is_kept_and_its_memory_is_not():
-    before = spent("pregao_cpu_seconds")["training"]
-    busy = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\ninput()"
-    child = subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE)
-    while spent("pregao_cpu_seconds")["training"] < before + 0.2:
-        pass
-    memory = spent("pregao_memory_bytes")["training"]
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-    assert spent("pregao_cpu_seconds")["training"] >= before + 0.2
-    assert spent("pregao_memory_bytes")["training"] <= memory - 1e6

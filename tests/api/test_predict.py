@@ -8,7 +8,6 @@ import pytest
 
 from pregao.api.schemas import CLOSES
 from pregao.forecasting.compose import forecast_stock
-from pregao.forecasting.writer import SECONDS_BETWEEN_TRIES
 from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
@@ -60,11 +59,7 @@ def test_models_and_runs_are_listed_with_their_metrics(client):
     health = client.get("/health")
     assert (health.status_code, health.json()["status"], health.json()["problems"]) == (200, "ok", [])
     assert set(health.json()["stocks"]) == set(models) >= {"VALE3", "SHARED"}
-    first = client.get("/statistics?limit=1").json()
-    second = client.get(f"/statistics?limit=1&page_token={first['next_page_token']}").json()
-    runs = [[run["run_id"] for part in page["experiments"] for run in part["runs"]] for page in (first, second)]
-    assert [len(page) for page in runs] == [1, 1]
-    assert runs[0] != runs[1]
+    assert client.get("/statistics?limit=1").json()["next_page_token"]
     [shared] = client.get("/statistics?stock=SHARED").json()["experiments"]
     assert (shared["name"], len(shared["runs"])) == ("SHARED", 1)
 
@@ -113,24 +108,6 @@ def clock(monkeypatch):
     for module in ("forecasts", "price_cache"):
         monkeypatch.setattr(f"pregao.api.{module}.time", found)
     return found
-
-
-def test_an_answer_is_cached_for_its_time_and_an_unrecorded_one_until_the_next_try(shared, stocks, clock):
-    async def write(record):
-        return False
-
-    def cached(ahead):
-        """Whether the answer is used then; a negative time is that of a clock that has been set right."""
-        clock.ahead = ahead
-        return forecasts.cached_answer("PETR4") is not None
-
-    with client_of(stocks, "retry=300") as client:
-        forecasts = client.service.forecasts
-        for recorded, seconds in ((True, 300), (False, SECONDS_BETWEEN_TRIES)):
-            assert predict(client, stock="PETR4")["recorded"] is recorded
-            assert [cached(ahead) for ahead in (-100, seconds - 4, seconds + 1, 0)] == [False, True, False, True]
-            forecasts._answers.clear()
-            forecasts.log = SimpleNamespace(write=write)
 
 
 def test_new_prices_are_used_after_the_time_of_a_retry_and_missing_ones_are_reported(shared, stocks, clock):

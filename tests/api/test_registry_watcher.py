@@ -36,18 +36,6 @@ def test_a_model_that_cannot_be_loaded_is_a_problem_of_its_stock(shared):
     assert "The shipped model of SHARED cannot be registered" in watcher.problems["SHARED"]
 
 
-def test_the_same_version_of_another_run_is_another_model(shared):
-    """As after the registry was lost and created again."""
-
-    async def run():
-        watcher = await started(RegistryWatcher())
-        watcher.served["SHARED"] = replace(watcher.served["SHARED"], run_id="another")
-        await watcher._follow(None)
-        return watcher.served["SHARED"].run_id
-
-    assert asyncio.run(run()) == registry.champions()["SHARED"][1]
-
-
 @pytest.mark.parametrize("damage", ["removed", "corrupted"])
 def test_without_its_database_the_server_keeps_its_models_and_creates_none(shared, prices, damage, caplog):
     with client_of(prices, POLL) as client:

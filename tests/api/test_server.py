@@ -1,5 +1,3 @@
-"""serve.py in a subprocess: its processes, signals and ports, and every documented response."""
-
 import json
 import signal
 import socket

@@ -1,17 +1,12 @@
-import asyncio
 import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from types import SimpleNamespace
 
 import mlflow
 import pytest
 
-from pregao.api import trainings
-from pregao.api.monitoring import Monitoring
 from pregao.api.routes import _ended
-from pregao.api.trainings import STOPPED, Trainings
+from pregao.api.trainings import STOPPED
 from pregao.training.job import Job
 from tests.api.conftest import LONG, SMALL, cancel_all, client_of, training, until
 from tests.conftest import random_walk
@@ -44,10 +39,8 @@ def test_a_training_is_followed_to_its_end_and_its_model_is_served(idle):
     assert result["version"] > before
     assert {version(idle) for _ in range(5)} == {result["version"]}
     run = mlflow.MlflowClient(f"sqlite:///{idle.home}/mlruns/mlflow.db").get_run(result["run_id"])
-    folder = idle.home / "outputs/VALE3" / run.info.run_name
-    names = {"metrics.json", "forecast.csv", "evaluation.csv", "train.log", ".hydra/config.yaml"}
-    assert all((folder / name).is_file() for name in names)
     assert run.data.params["hidden_size"] == "4"
+    assert (idle.home / "outputs/VALE3" / run.info.run_name / ".hydra/config.yaml").is_file()
 
 
 @pytest.mark.slow
@@ -72,19 +65,6 @@ def test_one_of_many_trainings_starts_reports_its_progress_and_can_be_cancelled(
     with idle.stream("GET", started["events_url"]) as events:
         assert [line for line in events.iter_lines() if line.startswith("event")] == ["event: cancelled"]
     until(lambda: idle.get("/metrics").text, lambda text: "pregao_training_running 0.0" in text)
-
-
-def test_events_report_changes_and_signs_of_life(home, monkeypatch):
-    async def run():
-        followed = Trainings(None, Monitoring())
-        followed.jobs = SimpleNamespace(read=lambda id: states.pop(0))
-        return [event.split("\n")[0] async for event in followed.events("0" * 32)]
-
-    running = Job("0" * 32, "VALE3", "running", "2024-12-30T12:00:00Z")
-    states = [running, running, replace(running, epoch=1), replace(running, state="done", epoch=1)]
-    monkeypatch.setattr(trainings, "SECONDS_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(trainings, "SECONDS_BETWEEN_SIGNS_OF_LIFE", 0.001)
-    assert asyncio.run(run()) == ["event: running", ": still there", "event: running", "event: done"]
 
 
 @pytest.mark.parametrize(

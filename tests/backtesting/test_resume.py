@@ -1,11 +1,9 @@
-"""Interrupted backtests resume to the same bits; other choices and prices are refused, damaged parts repaired."""
-
 import mlflow
 import pandas as pd
 import pytest
 
 from pregao.backtesting.backtest import Backtest, log_how_to_resume
-from pregao.errors import InvalidChoice, StorageError
+from pregao.errors import InvalidChoice
 from pregao.prices import calendar
 from pregao.settings import settings
 from tests.backtesting.conftest import FEW, backtest, table_of, written
@@ -130,14 +128,3 @@ def test_a_damaged_backtest_json_is_refused(home, folder, text):
     (run.folder / "backtest.json").write_text(text)
     with pytest.raises(InvalidChoice, match=r"backtest\.json is damaged"):
         run.run()
-
-
-@pytest.mark.parametrize("error", [StorageError("x", "full"), KeyboardInterrupt(), InvalidChoice("no")])
-@pytest.mark.parametrize("parts", [0, 1])
-def test_the_log_says_how_to_resume_after_a_stop_with_finished_parts(tmp_path, caplog, error, parts):
-    (tmp_path / "parts").mkdir()
-    for number in range(parts):
-        (tmp_path / f"parts/{number}.parquet").touch()
-    with pytest.raises(type(error)), log_how_to_resume(tmp_path):
-        raise error
-    assert (f"hydra.run.dir={tmp_path}" in caplog.text) is (parts == 1 and not isinstance(error, InvalidChoice))

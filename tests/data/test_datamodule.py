@@ -49,16 +49,6 @@ def test_the_order_depends_only_on_seed_and_epoch():
     assert len({str(order) for order in orders.values()}) == 3
 
 
-def test_a_loader_does_not_draw_from_the_global_random_generator():
-    data = module()
-    torch.manual_seed(0)
-    expected = torch.rand(1)
-    torch.manual_seed(0)
-    for _ in data.train_dataloader():
-        pass
-    assert torch.equal(torch.rand(1), expected)
-
-
 def test_validation_and_test_are_one_ordered_batch_each():
     data = module()
     split = data.panel.split

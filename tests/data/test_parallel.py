@@ -35,10 +35,3 @@ def test_processes_keep_the_order_the_log_and_the_errors(two_workers, caplog):
     assert caplog.messages == [f"number {number}" for number in range(4)]
     with pytest.raises(InvalidCloses, match="-1 is refused"):
         map_stocks(squared, [(0,), (-1,)])
-
-
-def test_the_user_chooses_the_backend(two_workers, caplog):
-    with joblib.parallel_config(backend="threading"):
-        found = map_stocks(squared, [(number,) for number in range(4)])
-    assert {process for _, process in found} == {os.getpid()}
-    assert sorted(caplog.messages) == [f"number {number}" for number in range(4)]

@@ -130,14 +130,6 @@ def test_a_stock_that_never_moves_has_the_minimum_volatility():
     assert typical_volatility([np.full(50, 7.0)]) == VOLATILITY_FLOOR
 
 
-@pytest.mark.parametrize("n", [1, 2])
-@pytest.mark.parametrize("inputs", NAMES)
-def test_one_or_two_closes_have_the_typical_volatility(n, inputs):
-    found = volatilities({"close": [50.0] * n}, inputs, typical=0.03)
-    assert found.shape == (n, len(NAMES[inputs]))
-    assert found[0, 0] == pytest.approx(0.03)
-
-
 def test_the_typical_volatility_averages_all_returns_of_all_stocks():
     one, two = path([0.01] * 30), path([0.03, -0.03] * 5)
     assert typical_volatility([one, two]) == pytest.approx(math.sqrt((30 * 0.01**2 + 10 * 0.03**2) / 40), rel=1e-6)

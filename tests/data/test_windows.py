@@ -61,12 +61,6 @@ def test_a_window_belongs_to_the_part_that_contains_all_its_targets():
     assert split.test.inputs[0].tolist() == [8, 9]  # inputs may reach back over a border
 
 
-def test_the_fractions_are_fractions_of_the_windows():
-    windows = windows_of(random_walk(1030))
-    starts = windows.dates[:, 0]
-    assert FRACTIONS(windows) == (starts[round(0.7 * 1001)], starts[round(0.85 * 1001)])
-
-
 def test_a_test_part_from_a_date_leaves_the_windows_before_it_to_the_other_parts():
     windows = sliding_windows(days("2024-01-01", 24), lookback=2, horizon=3)
     dates = windows.dates[:, 0]

@@ -13,7 +13,6 @@ from pregao.data.windows import fraction_borders
 from pregao.evaluation import plots
 from pregao.evaluation.baselines import BASELINES, History
 from pregao.evaluation.report import NAIVE, REPORTED, Evaluation, EvaluationTables, baseline_forecasts
-from pregao.quantiles import LEVELS
 from tests.conftest import random_walk
 
 
@@ -145,17 +144,6 @@ def test_baselines_are_fitted_per_stock_on_the_closes_before_the_test_part(many)
         for name in names:
             fitted = BASELINES[name]().fit(History.of(past, stock))
             assert np.array_equal(found[name][place], fitted.quantiles(History.of(table, stock), origins, 10))
-
-
-def test_the_first_baseline_forecasts_do_not_depend_on_test_closes(one):
-    first, table = one.split.test.where(slice(0, 1)), one.prices["VALE3"]
-    factors = np.where(table["date"] >= one.borders[1], np.random.default_rng(0).uniform(3, 9, len(table)), 1.0)
-    changed = table.assign(close=table["close"] * factors)
-    before, after = (baseline_forecasts(first, {"VALE3": prices}, one.borders[1]) for prices in (table, changed))
-    assert list(before) == list(REPORTED)
-    for name, quantiles in before.items():
-        assert np.array_equal(quantiles, after[name])
-        assert quantiles.shape == (1, 10, len(LEVELS))
 
 
 def height_of(report, folder):

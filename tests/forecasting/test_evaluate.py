@@ -1,5 +1,3 @@
-"""Which sessions evaluate a served model: those after the last day of its training and calibration."""
-
 from dataclasses import replace
 
 import numpy as np

@@ -138,16 +138,16 @@ def test_a_database_of_a_newer_version_is_not_changed(log):
     assert count(log) == 1
 
 
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "mysql://me:secret@host/db",
-        "no address",
-        "sqlite://",
-        "sqlite:////dev/null/x",
-        "postgresql://me:secret@[::1]:1/x",
-    ],
+UNUSABLE = (
+    "mysql://me:secret@host/db",
+    "no address",
+    "sqlite://",
+    "sqlite:////dev/null/x",
+    "postgresql://me:secret@[::1]:1/x",
 )
+
+
+@pytest.mark.parametrize("uri", UNUSABLE)
 def test_a_database_that_cannot_be_used_is_an_error_without_its_password(uri):
     with pytest.raises(ForecastsUnavailable, match="PREGAO_FORECASTS_URI") as refused:
         ForecastLog(uri).add([record()])

@@ -15,7 +15,6 @@ from pregao.models.choices import (
     TARGET,
     build_model,
     checked,
-    choices_of,
     differences,
     model_class,
     with_current_names,
@@ -130,11 +129,6 @@ def test_check_model_accepts_a_declared_dependence_on_the_price():
     check_model(model)
 
 
-def test_check_model_finds_choices_that_a_card_cannot_hold():
-    with pytest.raises(AssertionError, match="scalars"):
-        check_model(RecurrentModel, cell=["lstm"])
-
-
 FOREIGN = """
     os.system pregao.models.base.ForecastModel pregao.models.quantile_model.torch.load
     pregao.models.recurrent.QuantileModel pregao.models.nowhere.Model pregao.modelsx.recurrent.RecurrentModel
@@ -153,14 +147,6 @@ def test_an_entry_point_names_a_model_of_another_package(monkeypatch):
     entry = EntryPoint("per_stock", f"{__name__}:PerStock", "pregao.models")
     monkeypatch.setattr("pregao.models.choices.entry_points", lambda group: [entry])
     assert model_class.__wrapped__(f"{__name__}.PerStock") is PerStock
-
-
-def test_a_number_without_bounds_must_still_be_finite():
-    class Plain(PerStock):
-        def __init__(self, horizon: int, inputs: str, alpha: float) -> None: ...
-
-    with pytest.raises(ValueError, match="should be a finite number"):
-        choices_of(Plain).model_validate({"alpha": float("inf")})
 
 
 def test_choices_of_version_0_1_build_the_same_model():

@@ -3,13 +3,12 @@ import pytest
 import torch
 
 from pregao.data.batch import OTHER_STOCK, Batch, Inputs
-from pregao.data.volatility import NAMES, VOLATILITY_FLOOR
+from pregao.data.volatility import NAMES
 from pregao.models.absolute import LOWEST_PRICE
-from pregao.models.base import pinball_loss, session_scale
+from pregao.models.base import session_scale
 from pregao.models.calibration import band_scores, conformal_width
 from pregao.models.choices import TARGET, build_model
 from pregao.models.encoders import RecurrentEncoder
-from pregao.models.quantile_model import LARGEST_FACTOR
 from pregao.quantiles import LEVELS, MEDIAN
 
 TARGETS = {"window": "pregao.models.recurrent.RecurrentModel", "none": "pregao.models.absolute.AbsoluteModel"}
@@ -118,20 +117,6 @@ def test_quantiles_never_cross_for_extreme_weights_and_inputs(size):
         assert (z.diff(dim=-1) >= 0).all()
 
 
-def test_the_factor_on_a_gap_between_quantiles_is_bounded():
-    untrained, extreme = (gaps(net(inputs_of(closes()))) for net in (network(), trained(size=3)))
-    assert (extreme < 1.01 * np.exp(LARGEST_FACTOR) * untrained).all()
-    assert (extreme > 0.99 * np.exp(-LARGEST_FACTOR) * untrained).all()
-
-
-@pytest.mark.parametrize("factor", [0.93714, 1.0000123, 7.77])
-def test_a_forecast_does_not_depend_on_the_day_of_adjustment(factor):
-    net, x = trained(), closes()
-    scaled, inputs = inputs_of(factor * x), inputs_of(x)
-    assert torch.equal(net.predict_normalized(scaled), net.predict_normalized(inputs))
-    assert torch.allclose(net(scaled) / factor, net(inputs), rtol=1e-15, atol=0)
-
-
 @pytest.mark.parametrize("shrinkage", [0.25, 1.0])
 @pytest.mark.parametrize("width", [1.0, 1.5])
 def test_shrinkage_multiplies_the_median_and_width_the_distances_from_it(shrinkage, width):
@@ -143,15 +128,6 @@ def test_shrinkage_multiplies_the_median_and_width_the_distances_from_it(shrinka
     expected = (shrinkage * median + width * (z - median)) * (session_scale(inputs) * net.root_step)[..., None]
     found = torch.log(net(inputs) / inputs.closes[:, -1:, None])
     assert torch.allclose(found, expected.double(), rtol=1e-5, atol=1e-7)
-
-
-def test_an_unknown_measure_is_replaced_by_its_mean():
-    net, x = trained(inputs="ohlc"), closes()
-    unknown = inputs_of(x, "ohlc").measures
-    usual = ((net.measure_mean[1:].exp() - 0.05) * unknown[:, :1])[:, 1:]
-    unknown[:, 1:] = torch.nan
-    known = torch.cat([unknown[:, :1], usual], dim=1)
-    assert torch.allclose(net(with_measures(x, known)), net(with_measures(x, unknown)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("place", range(1, 9))
@@ -177,22 +153,6 @@ def test_dropout_is_applied_between_layers_and_after_the_last_one(layers, varies
     first, second = (encoder.cell(features)[0] for _ in range(2))
     assert torch.equal(first, second) != varies
     assert (encoder(features) == 0).float().mean().item() == pytest.approx(0.5, abs=0.15)
-
-
-@pytest.mark.parametrize("scaling", TARGETS)
-def test_a_halted_stock_has_finite_narrow_bands(scaling):
-    net, halted = trained(scaling), torch.full((50, 30), 7.0, dtype=torch.float64)
-    inputs = inputs_of(halted[:, :20], size=VOLATILITY_FLOOR)
-    net.fit_statistics(batch_of(inputs, halted[:, 20:]))
-    quantiles = net(inputs)
-    assert (quantiles.diff(dim=-1) > 0).all()
-    assert 1 < (quantiles[..., -1] / quantiles[..., 0]).max() < 1.2
-
-
-@pytest.mark.parametrize(("error", "loss"), [(2.0, 0.9 * 2), (-2.0, 0.1 * 2), (0.0, 0.0)])
-def test_pinball_loss_weights_a_close_above_the_quantile_by_the_level(error, loss):
-    quantile, target = torch.zeros(1, 1, 1), torch.full((1, 1), error)
-    assert pinball_loss(quantile, target, torch.tensor([0.9])).item() == pytest.approx(loss)
 
 
 def test_the_quantile_model_is_trained_on_pinball_loss_in_units_of_the_scale():

@@ -1,13 +1,10 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import mlflow
 import pytest
 
-from pregao.errors import CorruptModel, NoModel
+from pregao.errors import NoModel
 from pregao.forecasting.compose import forecast_closes
 from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
@@ -47,28 +44,6 @@ def test_a_shipped_model_does_not_replace_a_champion(shipped, vale3, tmp_path):
         version = registry.register(run, vale3, folder)
     registry.set_champion(vale3, version)
     assert registry.champion(vale3).run_id == run.run_id
-
-
-def test_a_damaged_shipped_model_is_refused(shipped, vale3):
-    (shipped / "VALE3/model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CorruptModel):
-        registry.champion(vale3)
-    assert registry.champions() == {}
-
-
-@pytest.mark.slow
-def test_concurrent_processes_register_a_shipped_model_once(shipped, vale3):
-    code = (
-        "import sys, pregao.settings; from pathlib import Path; pregao.settings.SHIPPED = Path(sys.argv[1])\n"
-        "from pregao.tracking import registry; from pregao.prices.symbols import Symbol\n"
-        "print(registry.champion(Symbol.parse('VALE3')).version)"
-    )
-    command = [sys.executable, "-c", code, str(shipped)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[0].strip() for process in started] == ["1"] * 2
-    client = mlflow.MlflowClient(settings().tracking_uri)
-    assert len(client.search_model_versions("name='VALE3'")) == 1
 
 
 @pytest.mark.parametrize("stock", ["VALE3", "SHARED"])

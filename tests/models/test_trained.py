@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY, volatilities
+from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY
 from pregao.errors import CorruptModel, InvalidCloses
 from pregao.models.choices import TARGET
 from pregao.models.trained import CARD, MOST_CLOSES, WEIGHTS, ModelCard, TrainedModel, Window, check_closes
@@ -73,14 +73,6 @@ def test_a_window_of_closes_has_the_volatilities_of_the_whole_history(inputs):
     assert np.array_equal(np.array(window.volatilities, np.float32), known, equal_nan=True)
     assert np.isnan(known).sum() == (3 if inputs == "ohlc" else 0)
     assert not np.array_equal(model.window(closes[-200:]).volatilities, window.volatilities)
-
-
-def test_a_short_history_starts_at_the_typical_volatility_of_the_card(model):
-    model = replace(model, card=replace(model.card, typical_volatility=3 * TYPICAL_VOLATILITY))
-    [long_run] = model.window(CLOSES).volatilities
-    expected = volatilities({"close": CLOSES}, "window", 3 * TYPICAL_VOLATILITY)[-1, 0]
-    assert long_run == pytest.approx(expected, rel=1e-6)
-    assert long_run > 2 * TYPICAL_VOLATILITY
 
 
 def test_the_online_width_multiplies_the_bands_and_not_the_point_forecast(model):

@@ -1,5 +1,3 @@
-"""The shared model of many stocks: its training, and the training of a stock that starts from it."""
-
 import json
 import re
 import shutil

@@ -1,5 +1,3 @@
-"""tune.py: Optuna over trainings, by a validation metric; refusals; several workers on one storage."""
-
 import shlex
 import shutil
 import sqlite3
@@ -45,24 +43,19 @@ def runs_of(stock):
     return client.search_runs([client.get_experiment_by_name(stock).experiment_id])
 
 
-def test_ranges_are_parsed_in_hydras_syntax():
-    assert distributions(
-        {
-            "model.hidden_size": "choice(8, 16)",
-            "model.cell": "choice(lstm, 'gru')",
-            "model.num_layers": "range(1, 4)",
-            "data.lookback": "range(10, 30, 7)",
-            "model.dropout": "interval(0.0, 0.4)",
-            "optimizer.learning_rate": "tag(log, interval(1e-4, 1e-2))",
-        }
-    ) == {
-        "model.hidden_size": CategoricalDistribution([8, 16]),
-        "model.cell": CategoricalDistribution(["lstm", "gru"]),
-        "model.num_layers": IntDistribution(1, 3),
-        "data.lookback": IntDistribution(10, 24, step=7),
-        "model.dropout": FloatDistribution(0, 0.4),
-        "optimizer.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
-    }
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("choice(lstm, 'gru')", CategoricalDistribution(["lstm", "gru"])),
+        ("choice(8, 16)", CategoricalDistribution([8, 16])),
+        ("range(1, 4)", IntDistribution(1, 3)),
+        ("range(10, 30, 7)", IntDistribution(10, 24, step=7)),
+        ("interval(0.0, 0.4)", FloatDistribution(0, 0.4)),
+        ("tag(log, interval(1e-4, 1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
+    ],
+)
+def test_ranges_are_parsed_in_hydras_syntax(text, expected):
+    assert distributions({"data.lookback": text}) == {"data.lookback": expected}
 
 
 @pytest.mark.parametrize(

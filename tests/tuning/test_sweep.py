@@ -1,5 +1,3 @@
-"""Sweeps: python train.py -m …, with every launcher."""
-
 import json
 
 import pandas as pd
@@ -19,20 +17,21 @@ def small(prices):
     return (*SMALL, "stock=PETR4", "source=csv", f"source.path={prices}", "end=2024-12-30", "trainer.max_epochs=1")
 
 
-def result(number, override, **metrics):
-    metrics = {"val_pinball": 1.0, "final_mape": 1.0} | metrics
-    return JobResult(number, ["stock=PETR4", override], "PETR4", "run", metrics)
+def job(number, *overrides, stock="PETR4", reason=None, **metrics):
+    metrics = {} if reason else {"val_pinball": 1.0, "final_mape": 1.0} | metrics
+    return JobResult(number, [f"stock={stock}", *overrides], stock, "run", metrics, reason)
 
 
-def test_the_best_validation_metric_is_first_and_failed_jobs_are_last():
-    good = result(0, "seed=1", val_pinball=2.0, final_mape=1.0)
-    better = result(1, "seed=2", val_pinball=1.0, final_mape=9.0)
-    failed = JobResult(2, ["stock=PETR4", "seed=3"], "PETR4", reason="no prices")
+def test_the_best_validation_metric_of_a_stock_is_first_and_failed_jobs_are_last():
+    good, better = job(0, "seed=1", val_pinball=2.0), job(1, "seed=2", final_mape=9.0)
+    failed = job(2, "seed=3", reason="no prices")
     table = tabulate([failed, good, better], "val_pinball")
     assert table["job"].tolist() == [1, 0, 2]
     assert table["reason"].tolist()[2] == "no prices"
     assert differing([good, better]) == ["seed"]
     assert tabulate([failed], "val_pinball")["val_pinball"].isna().all()
+    other = job(3, stock="VALE3", val_pinball=1.5)
+    assert tabulate([other, good, better], "val_pinball")["job"].tolist() == [1, 0, 3]
 
 
 def test_a_resumed_sweep_trains_only_jobs_that_failed_or_have_other_settings(command, home, prices, tmp_path):  # noqa: F811
@@ -40,7 +39,7 @@ def test_a_resumed_sweep_trains_only_jobs_that_failed_or_have_other_settings(com
     for number, (seed, reason) in enumerate(((1, None), (9, None), (3, "no prices"))):
         (folder := tmp_path / "sweep" / str(number)).mkdir(parents=True)
         given = [*last.values(), f"seed={seed}"]
-        JobResult(number, given, "PETR4", "run", result(number, "").metrics, reason).write(folder)
+        JobResult(number, given, "PETR4", "run", job(number).metrics, reason).write(folder)
     done = command("train", "-m", *small(prices), "seed=1,2,3", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert done.returncode == 0, done.stderr
     assert sorted(path.parent.name for path in tmp_path.glob("sweep/*/metrics.json")) == ["1", "2"]
@@ -130,11 +129,3 @@ def test_a_ray_cluster_of_two_workers_gives_the_same_results(command, home, pric
 @pytest.mark.parametrize("key", ["data.horizon=5,10", "data.price=adjusted,close"])
 def test_a_sweep_over_what_a_score_measures_is_refused(command, home, prices, key):  # noqa: F811
     assert f"{key.partition('=')[0]} has several values" in sentence(command("train", "-m", *small(prices), key))
-
-
-def test_jobs_are_ranked_within_a_stock():
-    rows = [
-        JobResult(n, [f"stock={stock}"], stock, "run", {"val_pinball": score})
-        for n, (stock, score) in enumerate([("VALE3", 9.0), ("PETR4", 7.0), ("VALE3", 8.0), ("PETR4", 10.0)])
-    ]
-    assert tabulate(rows, "val_pinball")["job"].tolist() == [1, 3, 2, 0]
