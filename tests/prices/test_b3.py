@@ -203,10 +203,14 @@ def test_known_actions_adjust_the_prices_and_marked_ones_are_reported_until_they
     assert "dividends are unknown; B3 marks 2 without their amounts (2024-02-02, 2024-02-06)" in warning
     add_day(quotes, 2, 45.0, "ON  EB  NM")
     assert "B3 marks a bonus" in Downloader("b3", quotes).prices("VALE3", "2024-01-01").warnings[0]
-    ActionStore().confirm(vale3, date(2024, 2, 2), 1.1)
     split, paid = {date(2024, 2, 1): 2.0}, {date(2024, 1, 3): 2.0}
-    ActionStore().write(vale3, "yahoo", Actions(splits=split, dividends=paid, until=date(2024, 2, 1)))
+    ActionStore().write(vale3, "yahoo", Actions(splits=split, dividends=paid, until=date(2024, 2, 2)))
     for price, first in ("close", 10.0), ("adjusted", 8.0):
         prices = Downloader("b3", quotes, price).prices("VALE3", "2024-01-01")
-        assert prices.closes["close"].iloc[0] == pytest.approx(first / 1.1)
-        assert "B3 marks a bonus" not in "".join(prices.warnings)
+        assert prices.closes["close"].iloc[0] == pytest.approx(first)
+        assert "B3 marks a bonus" not in "".join(prices.warnings)  # Yahoo covers the marked day
+    ActionStore().write(vale3, "yahoo", Actions())
+    ActionStore().confirm(vale3, date(2024, 2, 2), 1.1)
+    prices = Downloader("b3", quotes).prices("VALE3", "2024-01-01")
+    assert prices.closes["close"].iloc[0] == pytest.approx(20.0 / 1.1)
+    assert "B3 marks a bonus" not in "".join(prices.warnings)
