@@ -7,14 +7,17 @@ import sys
 
 import pytest
 
+from pregao.config import CONF
 from pregao.errors import NotNeeded
 from tests.cli.conftest import closes, left, quick, sentence, small
 from tests.conftest import environment, random_walk
 
+MODELS = " ".join(sorted(file.stem for file in (CONF / "model").glob("*.yaml")))
+
 REFUSED = [  # with *, after the choices of a small run on real files
     ("train", "model.hiden_size=40", "model.hiden_size: there is no such setting. Did you mean model.hidden_size? "),
     ("train", "sorce=csv", "sorce: there is no such setting. Did you mean source? Allowed at the top: source, model"),
-    ("train", "model=lstmm", "In 'train': Could not find 'model/lstmm' Available options in 'model': absolute lstm."),
+    ("train", "model=lstmm", f"In 'train': Could not find 'model/lstmm' Available options in 'model': {MODELS}."),
     ("train", "data=5", "Config group override must be a string or a list. Got int."),
     ("train", "+trainer.max_epochs=3", "Could not append to config. An item is already at 'trainer.max_epochs'."),
     ("train", "stock", "'stock' cannot be read ("),

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from pregao.config import CONF
+from pregao.data.batch import Inputs
 from pregao.data.volatility import NAMES
 from pregao.models.base import ForecastModel, gaussian_quantiles
 from pregao.models.choices import (
@@ -21,7 +22,7 @@ from pregao.models.choices import (
     with_data,
 )
 from pregao.models.recurrent import RecurrentModel
-from pregao.testing import check_model
+from pregao.testing import check_model, random_walks
 
 NAMED = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 
@@ -35,6 +36,17 @@ def choices(name):
 def test_a_model_of_conf_satisfies_the_contract(name):
     chosen = choices(name)
     check_model(model_class(chosen.pop(TARGET)), **chosen | ({"hidden_size": 16} if "hidden_size" in chosen else {}))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "tcn", "transformer", "mlp", "linear", "absolute"])
+def test_a_forecast_depends_on_every_close_of_its_window(name):
+    torch.manual_seed(0)
+    model = build_model(with_data(choices(name), horizon=10, inputs="ohlc", lookback=20, stocks=1)).eval()
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.3)
+    closes, measures, stock = random_walks(3).inputs
+    model.predict_normalized(Inputs(closes.requires_grad_(), measures, stock)).square().sum().backward()
+    assert (closes.grad != 0).all()
 
 
 class PerStock(ForecastModel):

@@ -252,8 +252,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "train.model": ("Modelo", "Model"),
     "choice.cell": ("Célula recorrente", "Recurrent cell"),
     "choice.hidden_size": ("Unidades ocultas", "Hidden size"),
-    "choice.hidden_size.help": ("Unidades da camada recorrente.", "Units of the recurrent layer."),
+    "choice.hidden_size.help": ("Unidades de cada camada.", "Units of each layer."),
     "choice.num_layers": ("Camadas", "Layers"),
+    "choice.kernel_size": ("Pregões por convolução", "Sessions per convolution"),
+    "choice.heads": ("Cabeças de atenção", "Attention heads"),
     "choice.shrinkage": ("Fração da mediana", "Fraction of the median"),
     "choice.shrinkage.help": (
         "Fração da mediana aprendida que é prevista; 0 equivale ao último fechamento.",

@@ -1,4 +1,4 @@
-"""Sequence encoders: features per session [B, sessions, F] → one state [B, hidden]."""
+"""The recurrent encoder, features per session [B, sessions, F] → one state [B, hidden], and bounds of choices."""
 
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ Cell = Literal["lstm", "gru"]
 HiddenSize = Annotated[int, Field(gt=0, le=512)]
 Layers = Annotated[int, Field(gt=0, le=8)]
 Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Shrinkage = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 CELLS: dict[Cell, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 

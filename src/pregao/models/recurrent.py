@@ -1,13 +1,7 @@
-"""The default model: an LSTM or GRU encoder with the quantile head."""
+"""`model=lstm` and `model=gru`: a recurrent encoder with the quantile head."""
 
-from typing import Annotated
-
-from pydantic import Field
-
-from pregao.models.encoders import Cell, Dropout, HiddenSize, Layers, RecurrentEncoder
+from pregao.models.encoders import Cell, Dropout, HiddenSize, Layers, RecurrentEncoder, Shrinkage
 from pregao.models.quantile_model import FEATURES, Loss, QuantileModel, Start
-
-Shrinkage = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class RecurrentModel(QuantileModel):
