@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from comparison import later_starts
 from hydra import compose, initialize_config_dir
@@ -19,13 +20,28 @@ from machine import machine
 
 from pregao.backtesting.backtest import Backtest
 from pregao.backtesting.config import BacktestConfig
-from pregao.backtesting.scores import ALL, WalkForward
+from pregao.backtesting.scores import ALL, WalkForward, pinball_saved
 from pregao.cli.command import CONF
 from pregao.config import parse
+from pregao.data.windows import REFERENCE_BORDER
 from pregao.evaluation.significance import Saved
 
 TABLE = Path(__file__).with_suffix(".md")
-MODELS = "models=[shared,last close,drift,mean return,rolling volatility,EWMA,GJR-GARCH]"
+BASELINES = (
+    "last close",
+    "drift",
+    "mean return",
+    "rolling volatility",
+    "EWMA",
+    "EWMA + width",
+    "GJR-GARCH",
+    "GJR-GARCH + width",
+    "log-HAR",
+    "log-HAR + width",
+    "GAS-t",
+    "quantile regression",
+)
+MODELS = f"models=[shared,{','.join(BASELINES)}]"
 LAST = "end=2025-07-31"
 
 
@@ -61,6 +77,19 @@ def by_period(walk: WalkForward) -> list[str]:
     return lines
 
 
+def by_baseline(walk: WalkForward) -> list[str]:
+    """One row per baseline: percent of its pinball that the network saves, by period."""
+    network = walk.aligned["shared"]
+    late = network.cutoffs >= REFERENCE_BORDER.to_datetime64()
+    masks = {"all": np.full(len(late), True), "before 2023-11-24": ~late, "from 2023-11-24": late}
+    lines = [f"| saved against % | {' | '.join(masks)} |", "|---|" + "---:|" * len(masks)]
+    for name in (name for name in BASELINES if name in walk.aligned):
+        other = walk.aligned[name]
+        cells = [str(pinball_saved(network.where(mask), other.where(mask))) for mask in masks.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
 def by_stock(scores: pd.DataFrame) -> list[str]:
     """One row per stock, of the network."""
     lines = ["| stock | windows | MAPE % | skill % | in 90 % | saved against GJR-GARCH % | p |", "|---|" + "---:|" * 6]
@@ -92,7 +121,7 @@ def main(prices: Path) -> None:
         f"\n\nMeasured on: {machine()}. To repeat: `make bench PRICES=DIR`."
     )
     walk = outcome.walk
-    tables = [*by_period(walk), "", *overall(walk.scores), "", *by_stock(walk.scores)]
+    tables = [*by_period(walk), "", *by_baseline(walk), "", *overall(walk.scores), "", *by_stock(walk.scores)]
     text = "\n".join(["# Walk-forward", "", f"Strongest baseline: {walk.strongest}.", "", *tables, "", note, ""])
     print(text)
     TABLE.write_text(text, encoding="utf-8")

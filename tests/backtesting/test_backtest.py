@@ -12,7 +12,7 @@ from pregao.errors import InvalidChoice, PregaoError
 from pregao.evaluation.baselines import BASELINES
 from pregao.settings import settings
 from tests.backtesting.conftest import ALL, STOCKS, backtest, table_of, written
-from tests.conftest import random_walk, settle
+from tests.conftest import random_walk, settle, with_ranges
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,8 @@ def test_a_poisoned_future_changes_no_bit_of_an_earlier_forecast(home, tmp_path,
         tables["poisoned"][stock] = table.assign(close=close.where(day <= stop, 3 * close.to_numpy()[::-1]))
         tables["moved"][stock] = table.assign(close=close.where(day != stop, 1.05 * close))
     made = []
-    for name, prices in tables.items():
+    for name, closes in tables.items():
+        prices = {stock: with_ranges(table) for stock, table in closes.items()}
         chosen = ("stocks=[VALE3,PETR4]", f"models=[{','.join(models)}]")
         table = table_of(backtest(written(tmp_path / name, prices), home, *chosen, name=name).run())
         made.append(table[table["cutoff"] <= stop].drop(columns="y").reset_index(drop=True))

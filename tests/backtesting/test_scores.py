@@ -152,6 +152,28 @@ def test_the_terminal_table_shows_every_model_within_80_columns(stocks):
     assert ("2 stocks" if len(stocks) > 1 else "VALE3") in text
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape")  # of its docstrings, when they are compiled
+def test_utilsforecast_scores_the_forecasts_of_a_backtest():
+    losses = pytest.importorskip("utilsforecast.losses")
+    from utilsforecast.evaluation import evaluate
+
+    found = walk(["shared", "last close"], ["VALE3", "PETR4"])
+    table = found.cross_validation()
+    assert list(table)[:5] == ["unique_id", "ds", "cutoff", "y", "shared-lo-90"]
+    first = table.iloc[0]
+    rows = found.forecasts[(found.forecasts["stock"] == first["unique_id"]) & (found.forecasts["model"] == "shared")]
+    row = rows[(rows["cutoff"] == first["cutoff"]) & (rows["date"] == first["ds"])].iloc[0]
+    assert [first["y"], first["shared"], first["shared-lo-50"], first["shared-hi-90"]] == [
+        row["y"], row["y_hat"], row["q25"], row["q95"]
+    ]  # fmt: skip
+    scored = evaluate(table, [losses.mae, losses.mape, losses.coverage], models=["shared", "last close"], level=[90])
+    means = scored.groupby(["unique_id", "metric"])["shared"].mean()
+    for stock in ("VALE3", "PETR4"):
+        assert means[stock, "mae"] == pytest.approx(score(found, "shared", "mae", stock))
+        assert 100 * means[stock, "mape"] == pytest.approx(score(found, "shared", "mape", stock))
+        assert 100 * means[stock, "coverage_level90"] == pytest.approx(score(found, "shared", "coverage_90", stock))
+
+
 def test_the_picture_is_drawn(tmp_path):
     found = walk(["shared", "last close", "GJR-GARCH"], ["VALE3", "PETR4"], n=420, horizon=2, shift=0.01)
     plots.backtest(found, tmp_path / "backtest.png")

@@ -1,37 +1,50 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from arch import arch_model
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, t
 from statsmodels.tsa.statespace.api import SARIMAX, ExponentialSmoothing
 
 from pregao.errors import InvalidChoice, InvalidCloses
 from pregao.evaluation.baselines import (
-    BASELINES,
     Arima,
     Drift,
     Ets,
     Ewma,
     FittedBaseline,
+    GasT,
     GjrGarch,
+    GjrGarchRefitted,
     History,
     LastClose,
+    LogHar,
     MeanReturn,
+    QuantileRegression,
     RollingVolatility,
 )
 from pregao.evaluation.baselines.empirical import LEAST_SCALE
 from pregao.evaluation.baselines.garch import GjrParameters
+from pregao.evaluation.baselines.gas import GasParameters
 from pregao.evaluation.baselines.simulated import PATHS, simulate
+from pregao.forecasting.widths import BASELINES
 from pregao.quantiles import LEVELS, MEDIAN, at
 
 SIMPLE = [LastClose, Drift, MeanReturn, RollingVolatility, Ewma]
-ESTIMATED = [GjrGarch, Ets, Arima]
+ESTIMATED = [GjrGarch, GjrGarchRefitted, GasT, Ets, Arima]
+REGRESSED = [LogHar, QuantileRegression]
 EVERY = pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
 
 
 def walk(n=300, seed=0):
     return 50 * np.exp(0.02 * np.random.default_rng(seed).standard_t(5, n).cumsum())
+
+
+def least_closes(baseline):
+    """Of a fit part, for 10 steps; a baseline with the online width needs those of the one it widens."""
+    inner = getattr(baseline, "of", baseline)
+    return 150 if inner in REGRESSED else 60 if inner in ESTIMATED else 11
 
 
 def of(closes, stock="VALE3"):
@@ -100,8 +113,8 @@ def test_other_levels_and_other_histories_can_be_forecast(baseline, fitted):
 
 @EVERY
 def test_a_price_that_never_moves_has_no_bands_or_no_variance_to_estimate(baseline):
-    still = np.full(100, 50.0)
-    if baseline in ESTIMATED:
+    still = np.full(160, 50.0)
+    if least_closes(baseline) > 11:
         with pytest.raises(InvalidCloses, match="never moves has no variance"):
             baseline().fit(of(still))
     else:
@@ -121,7 +134,7 @@ def test_a_stock_that_hardly_ever_moves_has_finite_ordered_bands(baseline, seed)
 
 @EVERY
 def test_a_short_fit_part_is_refused(baseline):
-    closes, least = walk(), 60 if baseline in ESTIMATED else 11
+    closes, least = walk(), least_closes(baseline)
     assert np.isfinite(baseline().fit(of(closes[:least])).quantiles(of(closes), np.array([250]), 10)).all()
     with pytest.raises(InvalidCloses, match=f"at least {least}"):
         baseline().fit(of(closes[: least - 1])).quantiles(of(closes), np.array([250]), 10)
@@ -226,6 +239,98 @@ def test_half_of_the_simulated_paths_have_the_negative_shocks_of_the_other_half(
     assert PATHS >= 4000
     assert np.array_equal(paths[:, : PATHS // 2], -paths[:, PATHS // 2 :])
     assert np.var(np.diff(paths, axis=0)) == pytest.approx(1e-4, rel=0.05)
+
+
+def test_gjr_garch_is_refitted_every_half_year_on_the_closes_until_then():
+    closes = garch_walk(700)
+    refitted = GjrGarchRefitted().fit(of(closes[:300]))
+    origins = np.array([100, 299 + 125, 299 + 126, 299 + 252])
+    found = refitted.quantiles(of(closes), origins, 10)
+    for row, origin, sessions in zip(found, origins, [300, 300, 426, 552], strict=True):
+        once = GjrGarch().fit(of(closes[:sessions])).quantiles(of(closes), np.array([origin]), 10)
+        assert np.array_equal(row, once[0])
+
+
+def test_gas_t_follows_its_recursion_and_its_likelihood_is_that_of_student_t():
+    returns = 100 * np.diff(np.log(garch_walk(400)))
+    model = GasParameters(omega=0.05, alpha=0.08, beta=0.97, degrees=6.0, past=2.0)
+    variance = [2.0]
+    for value in returns:  # Creal, Koopman & Lucas (2013), with A1 = alpha / (1 + 3 / ν)
+        a1, f, nu = 0.08 / (1 + 3 / 6), variance[-1], 6.0
+        weighted = (1 + 1 / nu) / ((1 - 2 / nu) * (1 + value**2 / (nu * (1 - 2 / nu) * f))) * value**2
+        variance.append(0.05 + a1 * (1 + 3 / nu) * (weighted - f) + 0.97 * f)
+    assert model.variance(returns) == pytest.approx(np.array(variance), rel=1e-12)
+    assert model.next(np.array(variance[:-1]), returns) == pytest.approx(np.array(variance[1:]), rel=1e-12)
+    scale = np.sqrt(np.array(variance[:-1]) * (6 - 2) / 6)
+    assert model.log_likelihood(returns) == pytest.approx(t.logpdf(returns, 6, scale=scale).sum(), rel=1e-12)
+
+
+def test_gas_t_has_the_largest_likelihood_near_its_parameters():
+    closes = garch_walk(900)
+    returns = 100 * np.diff(np.log(closes))
+    found = GasT().fit(of(closes)).parameters
+    best = found.log_likelihood(returns)
+    assert 0 < found.alpha < found.beta < 1
+    for name in ("omega", "alpha", "beta", "degrees"):
+        for factor in (0.97, 1.03):
+            other = replace(found, **{name: min(factor * getattr(found, name), 0.9999 if name == "beta" else 99)})
+            assert other.log_likelihood(returns) < best + 1e-3
+    assert best > arch_garch(returns).fit(disp="off").loglikelihood - 15  # of the model that made these returns
+
+
+def by_hand(history, fit, origin, step):
+    """Log-HAR's standardised errors of the fit part, and its volatility at an origin, with plain loops."""
+    open_, high, low, close = (np.log(history.prices[name]) for name in ("open", "high", "low", "close"))
+    v = np.full(len(close), np.nan)
+    for day in range(1, len(close)):
+        ranged = 0.5 * (high[day] - low[day]) ** 2 - (2 * np.log(2) - 1) * (close[day] - open_[day]) ** 2
+        v[day] = max((open_[day] - close[day - 1]) ** 2 + ranged, 1e-7)
+
+    def past(day):
+        return [1, *(np.log(np.nanmean(v[max(0, day - span + 1) : day + 1])) for span in (1, 5, 22, 120))]
+
+    rows, targets, moves = [], [], []
+    for day in range(30, fit - step):
+        caps = [4 * np.nanmean(v[max(0, ahead - 119) : ahead + 1]) for ahead in range(day + 1, day + step + 1)]
+        rows.append(past(day))
+        targets.append(np.log(np.mean(np.minimum(v[day + 1 : day + step + 1], caps))))
+        moves.append(close[day + step] - close[day])
+    slopes = np.linalg.lstsq(np.array(rows), np.array(targets))[0]
+    errors = np.array(moves) / np.exp(np.array(rows) @ slopes / 2)
+    return errors, np.exp(np.array(past(origin)) @ slopes / 2)
+
+
+@pytest.mark.parametrize("step", [1, 4, 10])
+def test_log_har_is_the_regression_of_the_log_variance_with_the_quantiles_of_its_errors(step):
+    history = of(garch_walk(400))
+    errors, volatility = by_hand(history, 300, 350, step)
+    found = LogHar().fit(history.until(300)).quantiles(history, np.array([350]), 10)[0, step - 1]
+    moves = np.log(found / history.closes[350])
+    assert moves[MEDIAN + 1 :] == pytest.approx(volatility * np.quantile(np.abs(errors), [0.5, 0.8, 0.9]), rel=1e-4)
+    assert moves == pytest.approx(-moves[::-1], abs=1e-12)
+
+
+def test_quantile_regression_has_its_share_of_the_fit_part_inside_each_band():
+    history, origins = of(garch_walk(900)), np.arange(200, 890)
+    quantiles = QuantileRegression().fit(history).quantiles(history, origins, 10)
+    for step in (1, 10):
+        y = history.closes[origins + step]
+        for low, high in ((0.05, 0.95), (0.25, 0.75)):
+            inside = (at(quantiles, low)[:, step - 1] < y) & (y < at(quantiles, high)[:, step - 1])
+            assert inside.mean() == pytest.approx(high - low, abs=0.03)
+
+
+@pytest.mark.parametrize("baseline", REGRESSED)
+def test_a_regression_refuses_a_stock_without_ranges_and_bridges_a_day_without_them(baseline):
+    closes = walk()
+    with pytest.raises(InvalidCloses, match="300 sessions to fit, 0 of them with open, high and low"):
+        baseline().fit(History({"close": closes}))
+    history = of(closes)
+    for name in ("open", "high", "low"):
+        history.prices[name][[100, 250]] = np.nan
+    found = baseline().fit(history.until(200)).quantiles(history, np.array([249, 250, 251]), 10)
+    assert np.isfinite(found).all()
+    assert np.log(found[1] / closes[250]) == pytest.approx(np.log(found[0] / closes[249]), rel=0.3)
 
 
 START = {"initialization_method": "known", "initial_level": np.log(walk()[0]), "initial_trend": 0.0}

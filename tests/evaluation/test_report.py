@@ -13,7 +13,7 @@ from pregao.data.windows import fraction_borders
 from pregao.evaluation import plots
 from pregao.evaluation.baselines import BASELINES, History
 from pregao.evaluation.report import NAIVE, REPORTED, Evaluation, EvaluationTables, baseline_forecasts
-from tests.conftest import random_walk
+from tests.conftest import random_walk, with_ranges
 
 
 def panel_of(prices, horizon=10):
@@ -32,7 +32,7 @@ def evaluated(panel, stock, names=REPORTED):
 
 @pytest.fixture(scope="module")
 def one():
-    return panel_of({"VALE3": random_walk()})
+    return panel_of({"VALE3": with_ranges(random_walk())})
 
 
 @pytest.fixture(scope="module")

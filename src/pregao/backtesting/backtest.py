@@ -30,8 +30,9 @@ from pregao.errors import (
     UnknownStock,
     refusal,
 )
-from pregao.evaluation.baselines import BASELINES, stock_forecasts
+from pregao.evaluation.baselines import stock_forecasts
 from pregao.forecasting.historical import forecast_history
+from pregao.forecasting.widths import BASELINES
 from pregao.prices.calendar import last_finished_session
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
@@ -107,6 +108,7 @@ class Backtest:
             absent = [f"{stock} is left out: {reason}" for stock, reason in left_out.items()]
             walk = self._collect(files, origins, absent)
             walk.forecasts.to_parquet(self.folder / "forecasts.parquet", index=False)
+            walk.cross_validation().to_parquet(self.folder / "cross_validation.parquet", index=False)
             walk.scores.to_csv(self.folder / "scores.csv", index=False, float_format="%.6f")
             walk.periods.to_csv(self.folder / "periods.csv", index=False, float_format="%.6f")
             plots.backtest(walk, self.folder / "backtest.png")
@@ -244,7 +246,7 @@ def _overall(walk: WalkForward) -> dict[str, float]:
     scores = walk.scores
     rows = scores[(scores["stock"] == "all") & (scores["step"] == "all")].drop(columns=["stock", "step"])
     return {
-        f"{name}.{str(model).replace(' ', '_')}": value
+        f"{name}.{str(model).replace(' + ', '_with_').replace(' ', '_')}": value  # MLflow refuses a plus
         for model, row in rows.set_index("model").to_dict("index").items()
         for name, value in row.items()
     }

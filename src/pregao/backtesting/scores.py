@@ -21,6 +21,11 @@ QUANTILES = [f"q{round(100 * level):02d}" for level in LEVELS]
 COLUMNS = ["stock", "model", "cutoff", "date", "step", "y", "y_hat", *QUANTILES]
 """Columns of forecasts.parquet: one row per stock, model, cutoff and step; prices in the stock's currency."""
 
+BAND_ENDS = [
+    "" if level == 0.5 else f"-{'lo' if level < 0.5 else 'hi'}-{round(100 * abs(2 * level - 1))}" for level in LEVELS
+]
+"""Of the columns of `cross_validation`, by quantile level."""
+
 GARCH = "GJR-GARCH"
 TESTED = {NAIVE: "naive", GARCH: "garch"}
 """The names of these baselines in columns."""
@@ -36,6 +41,7 @@ class AlignedForecasts:
 
     stocks: np.ndarray
     cutoffs: np.ndarray
+    dates: np.ndarray
     y: Float[np.ndarray, "n horizon"]
     quantiles: Float[np.ndarray, "n horizon 7"]
 
@@ -53,7 +59,8 @@ class AlignedForecasts:
 
     def where(self, rows: np.ndarray | slice, steps: slice = slice(None)) -> "AlignedForecasts":
         """The forecasts of some windows and steps."""
-        return AlignedForecasts(self.stocks[rows], self.cutoffs[rows], self.y[rows, steps], self.quantiles[rows, steps])
+        by_step = (each[rows, steps] for each in (self.dates, self.y, self.quantiles))
+        return AlignedForecasts(self.stocks[rows], self.cutoffs[rows], *by_step)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ class WalkForward:
             y = rows["y"].to_numpy().reshape(-1, horizon)
             quantiles = rows[QUANTILES].to_numpy().reshape(-1, horizon, len(LEVELS))
             stocks, cutoffs = firsts["stock"].to_numpy(), firsts["cutoff"].to_numpy()
-            aligned[model] = AlignedForecasts(stocks, cutoffs, y, quantiles)
+            dates = rows["date"].to_numpy().reshape(-1, horizon)
+            aligned[model] = AlignedForecasts(stocks, cutoffs, dates, y, quantiles)
         return aligned
 
     @cached_property
@@ -114,6 +122,25 @@ class WalkForward:
         if len(stocks) > 1:
             rows += [row for stock in stocks for row in self._rows(stock, ALL)]
         return pd.DataFrame(rows)
+
+    def cross_validation(self) -> pd.DataFrame:
+        """The forecasts in the shape of other libraries, such as utilsforecast: one row per stock, cutoff and session.
+
+        The columns `unique_id ds cutoff y`, and for each model its median under its name, and its other quantiles as
+        `NAME-lo-90 … NAME-hi-90`, the ends of the central bands.
+        """
+        first = self.aligned[self.models[0]]
+        n, horizon = first.y.shape
+        table = {
+            "unique_id": np.repeat(first.stocks, horizon),
+            "ds": first.dates.ravel(),
+            "cutoff": np.repeat(first.cutoffs, horizon),
+            "y": first.y.ravel(),
+        }
+        for model, part in self.aligned.items():
+            flat = part.quantiles.reshape(n * horizon, len(LEVELS))
+            table |= {f"{model}{end}": flat[:, place] for place, end in enumerate(BAND_ENDS)}
+        return pd.DataFrame(table)
 
     @cached_property
     def periods(self) -> pd.DataFrame:

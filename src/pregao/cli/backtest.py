@@ -19,8 +19,8 @@ def main(cfg: DictConfig) -> None:
       python backtest.py 'stocks=[VALE3,PETR4]' refit_every=3 history=5 'models=[own, last close, GJR-GARCH]'
 
     To resume an interrupted backtest, repeat the command with hydra.run.dir=FOLDER, the folder in its log.
-    Writes outputs/backtest/<time>/ with forecasts.parquet, scores.csv, periods.csv, backtest.png, and an
-    MLflow run.
+    Writes outputs/backtest/<time>/ with forecasts.parquet, cross_validation.parquet (the same for other
+    libraries), scores.csv, periods.csv, backtest.png, and an MLflow run.
     """
     config = parse(BacktestConfig, cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)

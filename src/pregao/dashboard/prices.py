@@ -10,7 +10,6 @@ from pregao.dashboard.state import cached, prices, training_defaults
 from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.tables import download, metric_row
 from pregao.data.panel import build_panel
-from pregao.data.windows import border_rule
 from pregao.data.windows import day as day_of
 from pregao.errors import PregaoError, sentence_for_clients
 from pregao.prices.downloader import Prices
@@ -95,7 +94,7 @@ def _split(found: Prices) -> charts.Parts:
     days = found.table["date"]
     table = found.table[days.between(pd.Timestamp(begin), pd.Timestamp(end or found.as_of))].reset_index(drop=True)
     tables, data = {found.symbol.ticker: table}, config.data
-    rule = border_rule(**config.evaluation.model_dump())
+    rule = config.evaluation.rule
     panel = build_panel(tables, data.lookback, data.horizon, data.inputs, rule)
     validation, test = map(day_of, panel.borders)
     return {"train": (begin, validation), "validation": (validation, test), "test": (test, last_day(table))}

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from pregao.data.parallel import map_stocks
 from pregao.data.windows import Windows, day
-from pregao.evaluation.baselines import BASELINES, LastClose, stock_forecasts
+from pregao.evaluation.baselines import LastClose, baselines_named, stock_forecasts
 from pregao.evaluation.metrics import pinball_by_window, score_table
 from pregao.evaluation.significance import BLOCK, Losses, Saved, loss_saved, strongest
 from pregao.quantiles import LEVELS, MEDIAN, bands
@@ -27,8 +27,8 @@ Quantiles = Float[np.ndarray, "n horizon 7"]
 NAIVE = LastClose.name
 """The baseline that every skill is measured against."""
 
-REPORTED = (NAIVE, "drift", "mean return", "EWMA", "GJR-GARCH")
-"""The baselines of every report: the naive ones, and the two with the best bands."""
+REPORTED = (NAIVE, "drift", "mean return", "EWMA", "GJR-GARCH", "log-HAR")
+"""The baselines of a report: the naive ones, and those with the best bands that are quickly fitted."""
 
 FORECASTS, SCORES, STEPS = FILES = ("evaluation.csv", "scores.csv", "steps.csv")
 
@@ -236,9 +236,10 @@ def baseline_forecasts(
     """Quantiles of the baselines for these windows, each fitted on a stock's closes before `until`.
 
     A baseline that cannot be fitted on a stock (such as one whose price never changes) is left out of that stock, with
-    a warning: its rows are NaN. A baseline that no stock has is left out.
+    a warning: its rows are NaN. A baseline that no stock has is left out. The last close is always there.
     """
-    baselines, arguments = {name: BASELINES[name] for name in names}, []
+    names = list(dict.fromkeys((NAIVE, *names)))
+    baselines, arguments = baselines_named(names, "evaluation.baselines"), []
     for stock, place in windows.by_stock():
         table = prices[stock]
         past = table[table["date"] < until]

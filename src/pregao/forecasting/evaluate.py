@@ -1,6 +1,6 @@
 """The evaluation of a model, with its baselines, on windows that it was not trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from pregao.data.variance import columns
 from pregao.data.windows import Windows, sliding_windows
 from pregao.errors import TooFewSessions
-from pregao.evaluation.report import Evaluation, baseline_forecasts
+from pregao.evaluation.report import REPORTED, Evaluation, baseline_forecasts
 from pregao.forecasting.historical import Rolling, forecast_history
 from pregao.prices.downloader import Prices
 from pregao.prices.symbols import Symbol
@@ -22,6 +22,7 @@ def evaluate_model(
     rolling: Mapping[str, Rolling],
     prices: Mapping[str, pd.DataFrame],
     until: np.datetime64,
+    baselines: Sequence[str] = REPORTED,
 ) -> Evaluation:
     """Evaluate a model and its baselines.
 
@@ -31,10 +32,11 @@ def evaluate_model(
         rolling: the model's forecasts by stock; the model was not trained on the windows' targets.
         prices: the history of each stock.
         until: baselines are fitted on the days before this one.
+        baselines: their names.
     """
     parts = [rolling[stock].at(windows.cutoffs[place]).quantiles for stock, place in windows.by_stock()]
-    baselines = baseline_forecasts(windows, prices, until)
-    return Evaluation(symbol.ticker, symbol.currency, windows, {"model": np.concatenate(parts), **baselines})
+    others = baseline_forecasts(windows, prices, until, baselines)
+    return Evaluation(symbol.ticker, symbol.currency, windows, {"model": np.concatenate(parts), **others})
 
 
 def served_on_latest(served: Served, prices: Prices) -> Evaluation:

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from pregao.config import Choices, Fraction, GivenPath, PositiveInt, SourceChoices, Text
+
+if TYPE_CHECKING:
+    from pregao.data.windows import BorderRule
 
 
 def _none_for_auto(given: object) -> object:
@@ -69,11 +72,19 @@ class DataChoices(Choices):
 
 
 class EvaluationChoices(Choices):
-    """The split into training, validation and test parts."""
+    """The split into training, validation and test parts, and the baselines next to last close."""
 
     split: Literal["date", "reference"]
     train: Fraction
     validation: Fraction
+    baselines: list[Text] | None = None  # None for runs that were logged before this choice
+
+    @property
+    def rule(self) -> "BorderRule":
+        """The borders between the parts."""
+        from pregao.data.windows import border_rule  # pandas, which --help does not need
+
+        return border_rule(self.split, self.train, self.validation)
 
     @model_validator(mode="after")
     def _test_part_is_not_empty(self) -> "EvaluationChoices":

@@ -14,11 +14,11 @@ from pytorch_lightning.callbacks import Callback
 
 from pregao.data.datamodule import PricesDataModule
 from pregao.data.volatility import SPAN
-from pregao.data.windows import border_rule
 from pregao.errors import CorruptModel, NoModel, NotNeeded
 from pregao.evaluation.drift import drift
-from pregao.evaluation.report import Evaluation
+from pregao.evaluation.report import REPORTED, Evaluation
 from pregao.forecasting.historical import forecast_history
+from pregao.forecasting.widths import baselines_named
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry, runs
@@ -63,6 +63,8 @@ class Pipeline:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         self.config = config
+        chosen = config.evaluation.baselines
+        self.baselines = REPORTED if chosen is None else list(baselines_named(chosen, "evaluation.baselines"))
         self.folder = folder
         self.callbacks = callbacks
         self.tags = tags
@@ -93,7 +95,7 @@ class Pipeline:
             validation = validate(model, panel)
             refit(model, panel)
             rolling = forecast_history(model, panel.histories)
-            evaluation = evaluate(symbol, panel, rolling)
+            evaluation = evaluate(symbol, panel, rolling, self.baselines)
             model = complete_card(model, evaluation, panel)
             write_results(folder, model, evaluation, panel, rolling, many=config.stocks is not None)
             version, verdict = register(run, config, folder, panel, evaluation)
@@ -127,7 +129,7 @@ class Pipeline:
             TooFewSessions: a part would be empty.
             InvalidChoice: train.init=shared, but the shared model is missing or does not fit.
         """
-        rule = border_rule(**self.config.evaluation.model_dump())
+        rule = self.config.evaluation.rule
         data = build_data(self.config, prices, rule, since=self.dates[0])
         start = warm_start(self.config, data.panel)
         if start is not None:

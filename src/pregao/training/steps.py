@@ -17,7 +17,7 @@ from pregao.data.panel import ALL_PARTS, Panel
 from pregao.data.windows import BorderRule, day, joined
 from pregao.errors import InvalidChoice, PregaoError
 from pregao.evaluation.metrics import Forecasts, mape, pinball
-from pregao.evaluation.report import Evaluation
+from pregao.evaluation.report import REPORTED, Evaluation
 from pregao.forecasting.evaluate import evaluate_model
 from pregao.forecasting.historical import Rolling
 from pregao.models.choices import build_model
@@ -171,9 +171,11 @@ def validate(model: TrainedModel, panel: Panel) -> dict[str, float]:
     return {"val_mape": mape(forecasts), "val_pinball": pinball(forecasts)}
 
 
-def evaluate(symbol: Symbol, panel: Panel, rolling: Mapping[str, Rolling]) -> Evaluation:
+def evaluate(
+    symbol: Symbol, panel: Panel, rolling: Mapping[str, Rolling], baselines: Sequence[str] = REPORTED
+) -> Evaluation:
     """Evaluate a model's forecasts and the baselines on the test part."""
-    return evaluate_model(symbol, panel.split.test, rolling, panel.prices, panel.borders[1])
+    return evaluate_model(symbol, panel.split.test, rolling, panel.prices, panel.borders[1], baselines)
 
 
 def _card(config: FitConfig, stock: str, panel: Panel) -> ModelCard:

@@ -23,7 +23,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pregao.config import flat, parse
 from pregao.data.volatility import SPAN
-from pregao.data.windows import border_rule
 from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable, first_line
 from pregao.models.choices import with_current_names
 from pregao.prices.downloader import Downloader
@@ -180,7 +179,7 @@ class Search:
         """Train with these settings and return the validation metric; the test part is not used."""
         pruned = False
         with TemporaryDirectory() as folder:
-            rule = border_rule(**config.evaluation.model_dump())
+            rule = config.evaluation.rule
             data = build_data(config, prices, rule, since=config.dates[0])
             training = prepare(config, data.panel, Path(folder), callbacks=[Pruning(trial)])
             own = {"trial": str(trial.number), "promoted": "False"}

@@ -5,9 +5,18 @@ last session that a forecast knows. A row of quantiles depends only on the sessi
 part, not on the other origins. A baseline is one class; importing its module registers it in `BASELINES`.
 """
 
-from pregao.evaluation.baselines.base import BASELINES, Baseline, FittedBaseline, History, stock_forecasts
+from pregao.evaluation.baselines.base import (
+    BASELINES,
+    Baseline,
+    FittedBaseline,
+    History,
+    baselines_named,
+    stock_forecasts,
+)
 from pregao.evaluation.baselines.empirical import Drift, Ewma, LastClose, MeanReturn, RollingVolatility
-from pregao.evaluation.baselines.garch import GjrGarch
+from pregao.evaluation.baselines.garch import GjrGarch, GjrGarchRefitted
+from pregao.evaluation.baselines.gas import GasT
+from pregao.evaluation.baselines.regression import LogHar, QuantileRegression
 from pregao.evaluation.baselines.state_space import Arima, Ets
 
 __all__ = [
@@ -18,10 +27,15 @@ __all__ = [
     "Ets",
     "Ewma",
     "FittedBaseline",
+    "GasT",
     "GjrGarch",
+    "GjrGarchRefitted",
     "History",
     "LastClose",
+    "LogHar",
     "MeanReturn",
+    "QuantileRegression",
     "RollingVolatility",
+    "baselines_named",
     "stock_forecasts",
 ]

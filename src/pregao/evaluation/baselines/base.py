@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from pregao.data.variance import columns
-from pregao.errors import InvalidCloses, PregaoError
+from pregao.errors import InvalidChoice, InvalidCloses, PregaoError
 from pregao.quantiles import LEVELS
 
 Closes = Float[np.ndarray, " sessions"]
@@ -69,6 +69,14 @@ class History:
     def until(self, sessions: int) -> "History":
         """The first sessions."""
         return History({name: column[:sessions] for name, column in self.prices.items()}, self.stock)
+
+
+def baselines_named(names: Sequence[str], setting: str) -> dict[str, type["Baseline[Any]"]]:
+    """Classes by name; raises InvalidChoice, which names the setting, for unknown names."""
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise InvalidChoice(f"{setting}: {', '.join(unknown)}: unknown. Allowed: {', '.join(BASELINES)}.")
+    return {name: BASELINES[name] for name in names}
 
 
 class Baseline(ABC, Generic[Fit]):

@@ -6,10 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pregao.evaluation.baselines.base import History, Returns
+from pregao.evaluation.baselines.base import (
+    LEAST_ESTIMATED,
+    Baseline,
+    History,
+    Levels,
+    Origins,
+    Quantiles,
+    Returns,
+)
 from pregao.evaluation.baselines.simulated import Paths, Simulated, VarianceModel
 
 log = logging.getLogger(__name__)
+
+HALF_YEAR = 126
+"""Sessions."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +74,28 @@ class GjrGarch(Simulated[GjrParameters]):
         # If a stock hardly moves, the optimiser can violate alpha + gamma ≥ 0 slightly: variances would be negative.
         gamma = max(gamma, -alpha)
         return GjrParameters(omega, alpha, gamma, beta, degrees, float(model.volatility.backcast(returns)))
+
+
+class GjrGarchRefitted(Baseline[tuple[int, GjrParameters]]):
+    """GJR-GARCH whose parameters are estimated again every half-year after the fit part, on all closes until then."""
+
+    name = "GJR-GARCH refitted"
+    least_closes = LEAST_ESTIMATED
+    must_move = True
+
+    def estimate(self, history: History) -> tuple[int, GjrParameters]:
+        """The number of sessions of the fit part, and its parameters."""
+        return len(history), GjrGarch().estimate(history)
+
+    def log_returns(
+        self, fit: tuple[int, GjrParameters], history: History, origins: Origins, horizon: int, levels: Levels
+    ) -> Quantiles:
+        """From the parameters of the half-year of each origin."""
+        (sessions, first), garch = fit, GjrGarch()
+        halves = np.maximum(origins + 1 - sessions, 0) // HALF_YEAR
+        moves = np.empty((len(origins), horizon, len(levels)))
+        for half in np.unique(halves).tolist():
+            parameters = garch.estimate(history.until(sessions + half * HALF_YEAR)) if half else first
+            chosen = halves == half
+            moves[chosen] = garch.log_returns(parameters, history, origins[chosen], horizon, levels)
+        return moves

@@ -2,18 +2,18 @@
 
 import warnings
 from abc import abstractmethod
-from importlib import import_module
 from statistics import NormalDist
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from pregao.errors import InvalidChoice
 from pregao.evaluation.baselines.base import LEAST_ESTIMATED, Baseline, History, Levels, Logs, Origins, Quantiles
+from pregao.evaluation.baselines.statsmodels import statsmodels
 
 Parameters = Float[np.ndarray, " parameters"]
+
+STATE_SPACE = "statsmodels.tsa.statespace.api"
 
 
 class StateSpace(Baseline[Parameters]):
@@ -61,7 +61,7 @@ class Ets(StateSpace):
 
     def model(self, logs: Logs) -> Any:  # noqa: ANN401
         """Starts at the first close, trend 0; statsmodels' other starts and its concentrated scale look ahead."""
-        make = _statsmodels(self.name).ExponentialSmoothing
+        make = statsmodels(self.name, STATE_SPACE).ExponentialSmoothing
         start = {"initialization_method": "known", "initial_level": logs[0], "initial_trend": 0.0}
         return make(logs, trend=True, damped_trend=True, concentrate_scale=False, **start)
 
@@ -73,14 +73,4 @@ class Arima(StateSpace):
 
     def model(self, logs: Logs) -> Any:  # noqa: ANN401
         """Statsmodels' SARIMAX, initialised with a diffuse level."""
-        return _statsmodels(self.name).SARIMAX(logs, order=(1, 1, 1))
-
-
-def _statsmodels(name: str) -> ModuleType:
-    try:
-        return import_module("statsmodels.tsa.statespace.api")
-    except ImportError as error:
-        raise InvalidChoice(
-            f"The baseline {name!r} needs the package statsmodels, which cannot be imported ({error}). Install "
-            "Pregão's extra `classical` (pip install -e '.[classical]' in its folder), or leave that baseline out."
-        ) from error
+        return statsmodels(self.name, STATE_SPACE).SARIMAX(logs, order=(1, 1, 1))
