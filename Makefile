@@ -76,6 +76,7 @@ mlflow: setup ## start MLflow on port 5001
 bench: setup ## rewrite the tables in benchmarks/ from PRICES=folder of STOCK.csv and QUOTES=folder of B3's sample
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv and others, make bench PRICES=DIR"; exit 2; }
 	$(BIN)/python benchmarks/reference_split.py $(PRICES)
+	$(BIN)/python benchmarks/published.py $(PRICES)
 	$(BIN)/python benchmarks/walk_forward.py $(PRICES)
 	$(BIN)/python benchmarks/speed.py $(PRICES)
 	$(BIN)/python benchmarks/commands.py $(PRICES)

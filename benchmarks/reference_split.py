@@ -2,7 +2,7 @@
 
 DIR contains STOCK.csv files (source=csv). Trains the shared model on all stocks before 2023-11-24, then evaluates on
 each stock from that day on: the shared model, a per-stock model, the shared model fine-tuned on the stock, the shared
-model with fewer inputs and with three seeds, and the published recipe on VALE3. Uses the steps of train.py, without
+model with fewer inputs and with three seeds, and the published network on VALE3. Uses the steps of train.py, without
 MLflow and without a promotion. Writes benchmarks/reference_split.md.
 """
 

@@ -1,5 +1,6 @@
 """Every choice of conf/ composes and is accepted; a value that is not allowed is refused in a sentence."""
 
+from datetime import date
 from importlib import import_module
 
 import pytest
@@ -49,10 +50,21 @@ def test_every_group_belongs_to_a_program_and_every_source_has_a_class():
     assert all(issubclass(source_class(name), Source) for name in SOURCES)
 
 
-def test_the_experiments_are_the_published_recipe_which_is_not_served_and_a_model_of_many_stocks():
+def test_the_experiments_of_absolute_prices_are_not_served_and_ibovespa_has_many_stocks():
     reference, shared = parsed("train", "experiment=reference"), parsed("train", "experiment=ibovespa")
-    assert (reference.promote, reference.evaluation.split, reference.train.init) == ("never", "reference", "none")
-    assert (reference.trainer.max_epochs, reference.trainer.patience, reference.data.inputs) == (150, None, "window")
+    published = parsed("train", "experiment=published")
+    for one in reference, published:
+        assert (one.promote, one.train.init, one.data.inputs, one.data.batch_size) == ("never", "none", "window", 32)
+        assert (one.optimizer.learning_rate, one.optimizer.weight_decay, one.optimizer.schedule) == (
+            *(5e-4, 1e-5),
+            "constant",
+        )
+        assert (one.trainer.max_epochs, one.trainer.gradient_clip_val, one.model["loss"]) == (150, None, "mse")
+        assert one.dates == (date(2020, 1, 1), date(2025, 7, 27))
+    assert (reference.evaluation.split, reference.trainer.patience, reference.data.shuffle) == ("reference", None, True)
+    assert published.evaluation.split == "published"
+    assert not published.data.shuffle
+    assert published.trainer.patience >= published.trainer.max_epochs
     assert shared.stock == "SHARED"
     assert len({Symbol.parse(stock).ticker for stock in shared.stocks}) == len(shared.stocks) > 20
 

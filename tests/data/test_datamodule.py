@@ -49,6 +49,16 @@ def test_the_order_depends_only_on_seed_and_epoch():
     assert len({str(order) for order in orders.values()}) == 3
 
 
+def test_without_shuffling_every_epoch_has_the_windows_in_their_order():
+    data = module()
+    data.shuffle = False
+    loader = data.train_dataloader()
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)
+        closes = torch.cat([batch.inputs.closes for batch in loader])
+        assert torch.equal(closes, torch.from_numpy(data.panel.split.train.inputs.copy()))
+
+
 def test_validation_and_test_are_one_ordered_batch_each():
     data = module()
     split = data.panel.split

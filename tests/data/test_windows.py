@@ -61,6 +61,15 @@ def test_a_window_belongs_to_the_part_that_contains_all_its_targets():
     assert split.test.inputs[0].tolist() == [8, 9]  # inputs may reach back over a border
 
 
+def test_the_published_split_validates_on_its_test_windows_alone():
+    table = random_walk(1030)
+    split = split_windows(table, 20, 10, border_rule("published", train=0.7, validation=0.15))
+    border = REFERENCE_BORDER.to_datetime64()
+    assert split.validation.dates.tobytes() == split.test.dates.tobytes()
+    assert split.train.dates.max() < border <= split.test.dates.min()
+    assert len(split.train) == (windows_of(table).dates[:, -1] < border).sum()
+
+
 def test_a_test_part_from_a_date_leaves_the_windows_before_it_to_the_other_parts():
     windows = sliding_windows(days("2024-01-01", 24), lookback=2, horizon=3)
     dates = windows.dates[:, 0]

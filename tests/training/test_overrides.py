@@ -49,6 +49,12 @@ def test_other_keys_types_and_values_are_refused(key, value):
         chosen(**{key: value})
 
 
+def test_the_experiment_with_a_leak_is_refused_with_the_reason():
+    with pytest.raises(ValidationError, match=r"experiment=published is refused: .* chosen on the test windows"):
+        chosen(experiment="published")
+    assert chosen(experiment="reference") == {"experiment": "reference"}
+
+
 @pytest.mark.parametrize("text", ["${oc.env:HOME}", "a,b", "[a]", "'a'", "a\nb", "é", ""])
 def test_a_text_with_special_characters_of_hydra_is_refused(vale3, text):
     with pytest.raises(InvalidChoice, match=r"^model\.cell="):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pregao.config import parse
-from pregao.errors import TrackingUnavailable
+from pregao.errors import InvalidChoice, TrackingUnavailable
 from pregao.evaluation.drift import summary
 from pregao.evaluation.report import baseline_forecasts
 from pregao.forecasting.compose import forecast_stock, last_window
@@ -22,7 +22,7 @@ from pregao.training.fit import Fitted
 from pregao.training.pipeline import Pipeline
 from pregao.training.run_files import run_metrics
 from tests import conftest
-from tests.conftest import prices_in, random_walk, settle, with_ranges
+from tests.conftest import prices_in, random_walk, settle, small_config, with_ranges
 from tests.training.conftest import card_of, new, run, same, saved_weights
 
 ABSOLUTE = ("model=absolute", "model.hidden_size=4")
@@ -260,6 +260,17 @@ def test_an_error_ends_the_mlflow_run_and_serves_nothing(home, prices, monkeypat
     [only] = client().search_runs([client().get_experiment_by_name("VALE3").experiment_id])
     assert only.info.status == status
     assert registry.served_stocks() == []
+
+
+def test_the_published_recipe_warns_of_its_leak_names_it_in_the_table_and_is_never_served(home, tmp_path, caplog):
+    prices = prices_in(tmp_path / "prices", "VALE3")
+    leak = ("experiment=published", *ABSOLUTE, "end=2024-12-30")
+    done = run(home / "outputs/VALE3/1", prices, *leak, "trainer.max_epochs=2")
+    assert "This is a leak" in caplog.text
+    assert "This is a leak" in done.evaluation.terminal_table().caption
+    assert (done.verdict.promoted, done.metrics["n_val"]) == (False, done.metrics["n_test"])
+    with pytest.raises(InvalidChoice, match="choose promote=never"):
+        small_config(prices, *leak, "promote=always")
 
 
 @pytest.mark.slow

@@ -96,6 +96,11 @@ def finished(tmp_path_factory, empty_database):
         return search(home / "outputs/tune/1", configure(base)), home, base
 
 
+def test_a_search_may_not_choose_on_the_test_windows(prices):
+    with pytest.raises(InvalidChoice, match="A search would choose by them"):
+        configure(prices, "evaluation.split=published", "promote=never")
+
+
 def test_trials_with_different_lookbacks_are_compared_on_the_same_windows(tmp_path, prices, home, monkeypatch):
     compared = []
     validate = "pregao.tuning.search.validate"

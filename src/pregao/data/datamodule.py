@@ -40,6 +40,7 @@ class PricesDataModule(pl.LightningDataModule):
         split: where the validation and the test part start.
         batch_size: windows of an optimiser step, over all processes.
         seed: of the order of the training windows.
+        shuffle: whether that order differs in each epoch; False: by stock, oldest first.
         typical: typical volatility of the model that training starts from; None estimates it from the training part.
         needed: parts that must not be empty.
         since: the first day of the windows; earlier sessions serve only the measures. None for all days.
@@ -61,6 +62,7 @@ class PricesDataModule(pl.LightningDataModule):
         split: BorderRule,
         batch_size: int,
         seed: int,
+        shuffle: bool = True,
         typical: float | None = None,
         needed: Sequence[str] = ALL_PARTS,
         since: date | None = None,
@@ -70,6 +72,7 @@ class PricesDataModule(pl.LightningDataModule):
         self.load = load
         self.batch_size = batch_size
         self.seed = seed
+        self.shuffle = shuffle
         self._build = partial(
             build_panel,
             lookback=lookback,
@@ -100,7 +103,9 @@ class PricesDataModule(pl.LightningDataModule):
         """Batches in an order set by seed and epoch; the processes share each batch."""
         rank, processes = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         dataset = self._dataset(self.panel.split.train)
-        order: DistributedSampler[Batch] = DistributedSampler(dataset, processes, rank, seed=derived(self.seed, ORDER))
+        order: DistributedSampler[Batch] = DistributedSampler(
+            dataset, processes, rank, self.shuffle, seed=derived(self.seed, ORDER)
+        )
         return _loader(dataset, EpochBatches(order, self.batch_size // processes))
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,14 @@ class Split:
 Borders = tuple[np.datetime64, np.datetime64]
 """The first date of the validation part, the first date of the test part."""
 
+
+class OneBorder(NamedTuple):
+    """Borders of `split=published`: the validation part is the test part, so the kept epoch has seen it: a leak."""
+
+    validation: np.datetime64
+    test: np.datetime64
+
+
 BorderRule = Callable[[Windows], Borders]
 
 
@@ -128,10 +137,11 @@ def split_at(windows: Windows, borders: Borders) -> Split:
     """A window belongs to the part that contains all its targets; windows across a border are dropped."""
     validation, test = borders
     first, last = windows.dates[:, 0], windows.dates[:, -1]
+    tested = first >= test
     return Split(
         train=windows.where(last < validation),
-        validation=windows.where((first >= validation) & (last < test)),
-        test=windows.where(first >= test),
+        validation=windows.where(tested if isinstance(borders, OneBorder) else (first >= validation) & (last < test)),
+        test=windows.where(tested),
     )
 
 
@@ -147,13 +157,18 @@ def reference_borders(windows: Windows, train: float, validation: float) -> Bord
     return borders_before(windows, np.datetime64(REFERENCE_BORDER), train / (train + validation))
 
 
+def published_borders(windows: Windows, train: float, validation: float) -> Borders:
+    """The published recipe's only border: all windows before it are for training, and the fractions are unused."""
+    return OneBorder(np.datetime64(REFERENCE_BORDER), np.datetime64(REFERENCE_BORDER))
+
+
 def borders_before(windows: Windows, test: np.datetime64, train: float) -> Borders:
     """A test part that starts on a date; the fraction `train` of the windows before it is for training."""
     starts = np.sort(windows.dates[windows.dates[:, -1] < test, 0])
     return starts[round(len(starts) * train)], test
 
 
-RULES = {"date": fraction_borders, "reference": reference_borders}
+RULES = {"date": fraction_borders, "reference": reference_borders, "published": published_borders}
 
 
 def border_rule(split: str, train: float, validation: float) -> BorderRule:

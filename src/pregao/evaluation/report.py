@@ -92,12 +92,14 @@ class Evaluation:
         windows: the test windows, with the actual closes.
         forecasts: quantiles by forecaster, the model under `model`, the baselines under their names; NaN in the rows
             of a stock that a baseline cannot be fitted on.
+        note: a reservation about the scores, shown with them.
     """
 
     stock: str
     currency: str
     windows: Windows
     forecasts: dict[str, Quantiles]
+    note: str = ""
 
     @cached_property
     def scores(self) -> Scores:
@@ -189,6 +191,8 @@ class Evaluation:
             f"strongest baseline: {self.strongest}; of its pinball the model saves {self.saved} % · skill: MAPE "
             "reduction against last close · in 80 %, 90 %: closes inside the band, percent"
         )
+        if self.note:
+            caption = f"{self.note} · {caption}"
         missing = {name: self._missing(name) for name in self.scores}
         partly = {name: f" {MARK}" if stocks else "" for name, stocks in missing.items()}
         if lacking := sorted(set().union(*missing.values())):

@@ -1,4 +1,4 @@
-"""The published recipe: prices in, prices out, without scaling. Kept for comparison."""
+"""`model=absolute`, the published network: prices in, prices out, without scaling. Kept for comparison."""
 
 from typing import ClassVar, Literal
 

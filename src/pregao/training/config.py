@@ -69,12 +69,19 @@ class DataChoices(Choices):
     price: Price
     inputs: Literal["window", "history", "ohlc", "panel"]
     batch_size: PositiveInt
+    shuffle: bool = Field(True, exclude_if=bool)  # the default is left out: older backtests and studies lack it
+
+
+LEAK = (
+    "evaluation.split=published: the epoch and the width of the bands are chosen on the test windows. This is a leak: "
+    "the scores are better than those of new days"
+)
 
 
 class EvaluationChoices(Choices):
     """The split into training, validation and test parts, and the baselines next to last close."""
 
-    split: Literal["date", "reference"]
+    split: Literal["date", "reference", "published"]
     train: Fraction
     validation: Fraction
     baselines: list[Text] | None = None  # None for runs that were logged before this choice
@@ -168,11 +175,13 @@ class TrainConfig(FitConfig):
     for_predict: bool = False
 
     @model_validator(mode="after")
-    def _stocks_are_for_the_shared_model(self) -> "TrainConfig":
+    def _settings_fit_together(self) -> "TrainConfig":
         if (self.stocks is not None) != (self.stock.upper() == "SHARED"):
             raise ValueError("stocks=[…] belongs to stock=SHARED only: choose experiment=ibovespa")
         if self.train.init == "shared" and self.stocks is not None:
             raise ValueError("train.init=shared is for one stock; stock=SHARED starts from random weights")
+        if self.evaluation.split == "published" and self.promote != "never":
+            raise ValueError(f"{LEAK}. Such a model is never served: choose promote=never")
         if self.if_drifted and self.stocks is not None:
             raise ValueError("if_drifted=true needs one stock; the shared model has many")
         return self
@@ -188,4 +197,4 @@ class TrainConfig(FitConfig):
         from pregao.prices.dates import parse_dates
 
         # The published comparison ends on this day; later closes would change its test part.
-        return parse_dates(self.start, self.end or (REFERENCE_END if self.evaluation.split == "reference" else None))
+        return parse_dates(self.start, self.end or (None if self.evaluation.split == "date" else REFERENCE_END))

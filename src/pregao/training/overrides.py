@@ -3,17 +3,24 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from pregao.config import PositiveInt
 from pregao.errors import InvalidChoice
 from pregao.models.choices import TARGET, checked, choices_of, model_class
 from pregao.training.compose import models
-from pregao.training.config import Horizon, LearningRate, Lookback, Price, Promote, Seed, TrainConfig, WeightDecay
+from pregao.training.config import LEAK, Horizon, LearningRate, Lookback, Price, Promote, Seed, TrainConfig, WeightDecay
+
+
+def _without_a_leak(experiment: object) -> object:
+    if experiment == "published":
+        raise ValueError(f"experiment=published is refused: {LEAK}. Allowed: reference, quickstart")
+    return experiment
+
 
 COMMON: dict[str, Any] = {
-    "experiment": Literal["reference", "quickstart"],
+    "experiment": Annotated[Literal["reference", "quickstart"], BeforeValidator(_without_a_leak)],
     "seed": Seed,
     "promote": Promote,
     "data.price": Price,

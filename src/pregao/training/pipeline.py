@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -22,7 +22,7 @@ from pregao.forecasting.widths import baselines_named
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry, runs
-from pregao.training.config import TrainConfig
+from pregao.training.config import LEAK, TrainConfig
 from pregao.training.promotion import Verdict, register
 from pregao.training.run_files import complete_card, run_metrics, run_params, write_config, write_metrics, write_results
 from pregao.training.steps import build_data, download, evaluate, fit, prepare, refit, validate
@@ -96,6 +96,8 @@ class Pipeline:
             refit(model, panel)
             rolling = forecast_history(model, panel.histories)
             evaluation = evaluate(symbol, panel, rolling, self.baselines)
+            if config.evaluation.split == "published":
+                evaluation = replace(evaluation, note=LEAK)
             model = complete_card(model, evaluation, panel)
             write_results(folder, model, evaluation, panel, rolling, many=config.stocks is not None)
             version, verdict = register(run, config, folder, panel, evaluation)
@@ -130,6 +132,8 @@ class Pipeline:
             InvalidChoice: train.init=shared, but the shared model is missing or does not fit.
         """
         rule = self.config.evaluation.rule
+        if self.config.evaluation.split == "published":
+            logger.warning("%s.", LEAK)
         data = build_data(self.config, prices, rule, since=self.dates[0])
         start = warm_start(self.config, data.panel)
         if start is not None:

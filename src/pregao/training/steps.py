@@ -97,6 +97,7 @@ def build_data(
         split=split,
         batch_size=config.data.batch_size,
         seed=config.seed,
+        shuffle=config.data.shuffle,
         typical=None if start is None else start.card.typical_volatility,
         market=None if start is None else start.served.model.market,
         needed=needed,
@@ -198,9 +199,10 @@ def _card(config: FitConfig, stock: str, panel: Panel) -> ModelCard:
 def _history(config: FitConfig, panel: Panel, start: WarmStart | None) -> str:
     data, last = config.data, day(panel.split.train.dates.max())
     validation, test = (day(border) for border in panel.borders)
+    order = "" if data.shuffle else " in order"
     at = "" if start is None else f", initialised from {SHARED} of run {start.served.run_id}"
     model = " ".join(f"{name}={value}" for name, value in config.network(len(panel.stocks)).items())
     return (
         f"{' '.join(panel.stocks)} {data.price} {panel.first}..{last}, validation from {validation}, "
-        f"test from {test}, {data.lookback} in, {data.horizon} out, batches of {data.batch_size}{at}; {model}"
+        f"test from {test}, {data.lookback} in, {data.horizon} out, batches of {data.batch_size}{order}{at}; {model}"
     )

@@ -1,11 +1,11 @@
 """The settings of a sweep and of a search."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pregao.config import Choices, PositiveInt, Text
-from pregao.training.config import SweepChoices, TrainConfig
+from pregao.training.config import LEAK, SweepChoices, TrainConfig
 
 INCOMPARABLE = {
     "data.horizon": "scores of different horizons are of different targets, and the shortest one always wins",
@@ -35,6 +35,12 @@ class TuneConfig(TrainConfig):
     study: Annotated[Text, Field(min_length=1, max_length=200)] | None
     storage: Annotated[Text, Field(min_length=1)]
     pruner: PrunerChoices
+
+    @model_validator(mode="after")
+    def _choices_see_no_test_window(self) -> Self:
+        if self.evaluation.split == "published":
+            raise ValueError(f"{LEAK}. A search would choose by them: use evaluation.split=reference")
+        return self
 
     @property
     def training(self) -> dict[str, Any]:
