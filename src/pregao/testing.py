@@ -57,9 +57,14 @@ def check_model(model: type[ForecastModel], **choices: object) -> None:
 
 
 def check_choices(choices: dict[str, object]) -> None:
-    """A configuration and a card contain scalars only."""
-    other = {name: value for name, value in choices.items() if not isinstance(value, str | int | float | bool | None)}
-    assert not other, f"choices have to be scalars, so that a card can hold them: {other}"
+    """A configuration and a card contain scalars and lists of names only."""
+    other = {
+        name: value
+        for name, value in choices.items()
+        if not isinstance(value, str | int | float | bool | None)
+        and not (isinstance(value, list) and all(isinstance(one, str) for one in value))
+    }
+    assert not other, f"choices have to be scalars or lists of names, so that a card can hold them: {other}"
 
 
 def check_shapes(build: Build) -> None:
