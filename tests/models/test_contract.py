@@ -41,7 +41,7 @@ def test_a_model_of_conf_satisfies_the_contract(name):
 @pytest.mark.parametrize("name", ["lstm", "gru", "tcn", "transformer", "mlp", "linear", "absolute"])
 def test_a_forecast_depends_on_every_close_of_its_window(name):
     torch.manual_seed(0)
-    model = build_model(with_data(choices(name), horizon=10, inputs="ohlc", lookback=20, stocks=1)).eval()
+    model = build_model(with_data(choices(name), horizon=10, inputs="panel", lookback=20, stocks=3)).eval()
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.3)
     closes, measures, stock = random_walks(3).inputs

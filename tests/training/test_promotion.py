@@ -51,7 +51,7 @@ def test_the_champion_is_evaluated_on_every_stock_of_a_panel(shared, panel):
     model = registry.champion(Symbol.parse("SHARED")).model
     rows = []
     for stock, place in windows.by_stock():
-        rolling = rolling_forecasts(model, prices[stock], pd.Timestamp("2024-10-01").date())
+        rolling = rolling_forecasts(model, prices[stock], pd.Timestamp("2024-10-01").date(), stock)
         rows.append(rolling.at(windows.cutoffs[place]).quantiles)
     expected = mape(Forecasts(windows.targets, np.concatenate(rows)))
     assert champion_mape(Symbol.parse("SHARED"), prices, windows) == expected

@@ -70,6 +70,17 @@ def rolling_mean(values: Variances, span: int) -> Variances:
     return means
 
 
+def measured_variance(prices: Prices) -> Variances:
+    """`daily_variance`; of a history without any ranges, the squared returns from close to close."""
+    variances = daily_variance(prices)
+    if np.isfinite(variances).any():
+        return variances
+    close = np.asarray(prices["close"], np.float64)
+    squared: np.ndarray = np.concatenate([[np.nan], _log_ratio(close[1:], close[:-1]) ** 2])
+    at_least: np.ndarray = np.maximum(squared, LEAST_VARIANCE)
+    return at_least
+
+
 def future_variance(variances: Variances, horizon: int) -> Float[np.ndarray, "sessions horizon"]:
     """The mean variance of the next 1 … horizon sessions after each session; NaN where one of them is unknown."""
     limit = np.nan_to_num(LARGEST_RATIO * rolling_mean(variances, SPANS[-1]), nan=np.inf)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from pregao.data.variance import columns, daily_variance, future_variance
+from pregao.data.variance import columns, future_variance, measured_variance
 from pregao.data.volatility import volatilities
 from pregao.errors import TooFewSessions
 
@@ -116,7 +116,7 @@ def sliding_windows(
         rows = np.lib.stride_tricks.sliding_window_view(values, size)
         row_days = np.lib.stride_tricks.sliding_window_view(days, size)
     n = len(rows)
-    ahead = future_variance(daily_variance(columns(prices)), horizon).astype(np.float32)
+    ahead = future_variance(measured_variance(columns(prices)), horizon).astype(np.float32)
     return Windows(
         inputs=rows[:, :lookback],
         volatilities=known[lookback - 1 : lookback - 1 + n].astype(np.float32),

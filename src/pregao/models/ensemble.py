@@ -13,10 +13,10 @@ from pregao.data.batch import Batch, Inputs
 from pregao.data.volatility import NAMES
 from pregao.errors import InvalidChoice, PregaoError
 from pregao.models.base import ForecastModel
-from pregao.models.encoders import Dropout, HiddenSize, Layers
+from pregao.models.encoders import Dropout, HiddenSize, Layers, Shrinkage
 from pregao.models.har import HarModel
 from pregao.models.quantile_model import Loss, Start
-from pregao.models.recurrent import RecurrentModel, Shrinkage
+from pregao.models.recurrent import RecurrentModel
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from pregao.data.variance import LEAST_VARIANCE, SPANS
 from pregao.data.volatility import LONG_SPANS, NAMES, VOLATILITY_FLOOR
 from pregao.errors import InvalidChoice
 from pregao.models.base import ForecastModel, gaussian_quantiles, log_returns
-from pregao.quantiles import LEVELS
+from pregao.quantiles import LEVELS, MEDIAN
 
 PRIOR_WINDOWS = 100
 """A stock's own intercept has weight n / (n + 100) after n windows."""
@@ -36,6 +36,12 @@ WEEK = 5
 
 KNOWN_SPANS = range(len(LONG_SPANS), -1, -1)
 """Numbers of long means that a past without ranges may have; the window's own means are always known."""
+
+LEAST_RATIO = 0.01
+"""Of a stock's scale to the panel's, so that a halted stock has one."""
+
+BEYOND = math.log(4)
+"""How far a predicted log variance may be outside the fitted ones: inputs that were never seen are extrapolated."""
 
 LEAST_LOG = math.log(LEAST_VARIANCE)
 
@@ -54,6 +60,8 @@ class Regression(nn.Module):
     slopes: Tensor
     intercepts: Tensor
     log_scales: Tensor
+    lowest: Tensor
+    highest: Tensor
     mean_size: Tensor
     shape: Tensor
     fitted: Tensor
@@ -63,6 +71,8 @@ class Regression(nn.Module):
         self.register_buffer("slopes", torch.zeros(features, horizon))
         self.register_buffer("intercepts", torch.zeros(stocks + 1, horizon))
         self.register_buffer("log_scales", torch.zeros(stocks + 1))
+        self.register_buffer("lowest", torch.full((horizon,), -math.inf))
+        self.register_buffer("highest", torch.full((horizon,), math.inf))
         self.register_buffer("mean_size", torch.tensor(1.0))
         self.register_buffer("shape", gaussian_quantiles().repeat(horizon, 1))
         self.register_buffer("fitted", torch.tensor(False))
@@ -70,6 +80,7 @@ class Regression(nn.Module):
     def forward(self, features: Features, stock: Int[Tensor, " batch"]) -> Float[Tensor, "batch horizon"]:
         """Expected size of a daily log return until each step; NaN where a feature is."""
         log_variance = self.intercepts[stock] + features @ self.slopes
+        log_variance = torch.maximum(torch.minimum(log_variance, self.highest), self.lowest)
         size: Tensor = (log_variance / 2 + self.log_scales[stock][:, None]).exp()
         return size
 
@@ -101,6 +112,8 @@ class Regression(nn.Module):
         if is_new:
             centred = [values - (groups.T @ values / counts[:, None].clamp_min(1))[stock] for values in (x, y)]
             self.slopes.copy_(torch.linalg.lstsq(*centred, driver="gelsd").solution)
+            self.lowest.copy_(y.min(dim=0).values - BEYOND)
+            self.highest.copy_(y.max(dim=0).values + BEYOND)
         rest = y - x @ self.slopes.double()
         panel = rest.mean(dim=0) if is_new else self.intercepts[-1].double()
         self.intercepts.copy_(panel + groups.T @ (rest - panel) / (counts + PRIOR_WINDOWS)[:, None])
@@ -109,8 +122,8 @@ class Regression(nn.Module):
         sizes = (moves / self(x.float(), stock)).abs().double().mean(dim=1)
         if is_new:
             self.mean_size.copy_(sizes.mean())
-        ratios = (groups.T @ sizes / counts.clamp_min(1) / self.mean_size).clamp_min(LEAST_VARIANCE)
-        self.log_scales.copy_(counts / (counts + OVERLAP * PRIOR_WINDOWS) * ratios.log())
+        ratios = groups.T @ sizes / counts.clamp_min(1) / self.mean_size.clamp_min(VOLATILITY_FLOOR)
+        self.log_scales.copy_(counts / (counts + OVERLAP * PRIOR_WINDOWS) * ratios.clamp_min(LEAST_RATIO).log())
         self.log_scales[-1] = 0
         if is_new:
             self.shape.copy_(symmetric_quantiles(moves / self(x.float(), stock)))
@@ -118,7 +131,7 @@ class Regression(nn.Module):
 
     def adopt(self, other: "Regression") -> None:
         """Take slopes, shape and the panel's intercept from another panel; the stocks' values are the panel's."""
-        for name in ("slopes", "shape", "mean_size", "fitted"):
+        for name in ("slopes", "lowest", "highest", "shape", "mean_size", "fitted"):
             getattr(self, name).copy_(getattr(other, name))
         self.intercepts.copy_(other.intercepts[-1:].expand_as(self.intercepts))
         self.log_scales.zero_()
@@ -138,7 +151,10 @@ class HarModel(ForecastModel):
 
     def __init__(self, *, horizon: int, inputs: str, stocks: int) -> None:
         if inputs != "panel":
-            raise InvalidChoice(f"data.inputs={inputs}: the panel model needs the measures of data.inputs=panel.")
+            raise InvalidChoice(
+                f"data.inputs={inputs}: the panel model needs the measures of data.inputs=panel. Use that, or a model "
+                "that starts elsewhere, as in model.start=volatility."
+            )
         super().__init__(horizon, NAMES[inputs])
         self.adopted = False
         self.columns = {
@@ -165,14 +181,9 @@ class HarModel(ForecastModel):
         Raises:
             InvalidChoice: there are too few windows for a regression.
         """
-        closes = torch.cat([batch.inputs.closes[:, -1:], batch.targets], dim=1)
         moves = (batch.targets / batch.inputs.closes[:, -1:]).log().float() / self.root_step
-        log_variance = batch.variances.log()
-        if not log_variance.isfinite().any():  # closes without ranges
-            squared = log_returns(closes).square().cumsum(dim=1) / self.root_step.square()
-            log_variance = squared.clamp_min(LEAST_VARIANCE).log()
         for regression, features in zip(self.paths, self.features(batch.inputs), strict=True):
-            regression.fit(features, log_variance, moves, batch.inputs.stock)
+            regression.fit(features, batch.variances.log(), moves, batch.inputs.stock)
         if not self.paths[-1].fitted:
             raise InvalidChoice(
                 f"the panel model: {len(moves)} training windows were given, and at least {LEAST_WINDOWS} are needed. "
@@ -234,6 +245,7 @@ def filled(logs: Features) -> Features:
 
 def symmetric_quantiles(errors: Float[Tensor, "n horizon"]) -> Float[Tensor, "horizon levels"]:
     """Quantiles at `LEVELS` of errors whose sign is ignored: the median is 0 and both sides are equal."""
-    levels = np.array(LEVELS)
-    sizes = np.quantile(errors.abs().numpy(), np.abs(2 * levels - 1), axis=0)
-    return torch.from_numpy((np.sign(levels - 0.5)[:, None] * sizes).T).float()
+    inside = 2 * np.array(LEVELS[MEDIAN:]) - 1
+    gaps = np.diff(np.quantile(errors.abs().numpy(), inside, axis=0).T).clip(VOLATILITY_FLOOR)
+    above = np.cumsum(gaps, axis=1)
+    return torch.from_numpy(np.concatenate([-above[:, ::-1], np.zeros((len(above), 1)), above], axis=1)).float()
