@@ -2,8 +2,8 @@
 
 DIR contains STOCK.csv files (source=csv). Trains the shared model on all stocks before 2023-11-24, then evaluates on
 each stock from that day on: the shared model, a per-stock model, the shared model fine-tuned on the stock, the shared
-model with fewer inputs and with three seeds, and the published network on VALE3. Uses the steps of train.py, without
-MLflow and without a promotion. Writes benchmarks/reference_split.md.
+model without each of its parts and with three seeds, and the published network on VALE3. Uses the steps of train.py,
+without MLflow and without a promotion. Writes benchmarks/reference_split.md.
 """
 
 import logging
@@ -32,7 +32,7 @@ from pregao.models.trained import TrainedModel
 from pregao.tracking.registry import Served
 from pregao.training.config import TrainConfig
 from pregao.training.pipeline import Pipeline
-from pregao.training.steps import build_data, fit, prepare
+from pregao.training.steps import build_data, fit, prepare, refit
 from pregao.training.warm_start import WarmStart
 
 TABLE = Path(__file__).with_suffix(".md")
@@ -53,6 +53,18 @@ COMPARED = (
     "quantile regression",
 )
 STRENGTH = "an interval that contains 0 proves nothing."
+SHARED = {
+    "shared": "ibovespa",
+    "shared, `model=har`": "ibovespa_har",
+    "shared, `model=har`, no market": "ibovespa_no_market",
+    "shared, `model=har`, no ranges": "ibovespa_no_ranges",
+    "shared, pinball loss": "ibovespa_pinball",
+    "shared, `model=ensemble`": "ibovespa_ensemble",
+    "shared, version 0.1": "ibovespa_first_version",
+    "shared, version 0.1, no recurrence": "ibovespa_no_recurrence",
+}
+"""Experiments by row."""
+
 SEEDS = (6544, 6545, 6546)
 
 
@@ -72,6 +84,7 @@ def train(run: Pipeline, shared: TrainedModel | None = None) -> tuple[TrainedMod
     data = build_data(config, run.download(), config.evaluation.rule, start, since=run.dates[0])
     training = prepare(config, data.panel, run.folder, start)
     model, fitted = fit(config, run.symbol.ticker, training, data)
+    refit(model, data.panel)
     return model, data.panel, fitted.seconds
 
 
@@ -158,23 +171,16 @@ def main(prices: Path, stocks: list[str]) -> None:
         found: dict[str, list[Evaluation]] = {}
         together = f"stocks=[{','.join(stocks)}]"
         shared, seconds = {}, []
-        for name, choices in {
-            "shared": [],
-            "shared, `data.inputs=history`": ["data.inputs=history"],
-            "shared, `data.inputs=window`": ["data.inputs=window"],
-            "shared, `model.hidden_size=16`": ["model.hidden_size=16"],
-            "shared, `model.num_layers=2`": ["model.num_layers=2"],
-        }.items():
-            run = pipeline(prices, folder, "experiment=ibovespa", "evaluation.split=reference", together, *choices)
+        for name, experiment in SHARED.items():
+            run = pipeline(prices, folder, f"experiment={experiment}", together)
             shared[name], panel, fit = train(run)
-            seconds.append(fit)
+            if experiment == "ibovespa":
+                seconds.append(fit)
             found[name] = [evaluate(shared[name], panel, stock) for stock in panel.stocks]
             print(summary(name, found[name]), flush=True)
         seeds = [found["shared"]]
         for seed in SEEDS[1:]:
-            run = pipeline(
-                prices, folder, "experiment=ibovespa", "evaluation.split=reference", together, f"seed={seed}"
-            )
+            run = pipeline(prices, folder, "experiment=ibovespa", together, f"seed={seed}")
             model, panel, fit = train(run)
             seconds.append(fit)
             seeds.append([evaluate(model, panel, stock) for stock in panel.stocks])
@@ -204,10 +210,10 @@ def main(prices: Path, stocks: list[str]) -> None:
             f"Training data: from 2015 for the shared model{later_starts(prices, stocks, '2015-01-01')}, from 2020 for "
             f"the per-stock and the fine-tuned ones{later_starts(prices, stocks, '2020-01-01')}; the baselines are "
             "fitted on the same closes from 2020 to 2023-11-23. The test windows have their targets in "
-            "2023-11-24..2025-07-27; the bands of the models use the online width known at each cutoff. `saved`: "
+            "2023-11-24..2025-07-27; the bands of version 0.1 use the online width known at each cutoff. `saved`: "
             "pinball, mean over stocks, with a 95 % interval by a circular block bootstrap over dates (blocks of 20 "
             "sessions). GJR-GARCH is (1,1,1)-t, simulated by 4,000 antithetic paths; refitted: every half-year; + "
-            "width: with the online width that the models have. `default` is the shared model "
+            "width: with the online width of version 0.1. `default` is the shared model "
             "fine-tuned on the stock. Seed 6544, except for the mean of three. Fit of the shared model: "
             f"{min(seconds):.0f}–{max(seconds):.0f} s per seed.\n\n"
             f"Measured on: {machine()}. To repeat: `make bench PRICES=DIR`."

@@ -42,6 +42,9 @@ BASELINES = (
     "quantile regression",
 )
 MODELS = f"models=[shared,{','.join(BASELINES)}]"
+PREVIOUS = "version 0.1"
+VERSION_0_1 = ("data.inputs=ohlc", "model.start=volatility", "model.loss=pinball", "model.shrinkage=0.25")
+
 LAST = "end=2025-07-31"
 
 
@@ -78,16 +81,40 @@ def by_period(walk: WalkForward) -> list[str]:
 
 
 def by_baseline(walk: WalkForward) -> list[str]:
-    """One row per baseline: percent of its pinball that the network saves, by period."""
+    """One row per baseline, and of version 0.1: percent of its pinball that the network saves, by period."""
     network = walk.aligned["shared"]
     late = network.cutoffs >= REFERENCE_BORDER.to_datetime64()
     masks = {"all": np.full(len(late), True), "before 2023-11-24": ~late, "from 2023-11-24": late}
     lines = [f"| saved against % | {' | '.join(masks)} |", "|---|" + "---:|" * len(masks)]
-    for name in (name for name in BASELINES if name in walk.aligned):
+    for name in (name for name in (*BASELINES, PREVIOUS) if name in walk.aligned):
         other = walk.aligned[name]
         cells = [str(pinball_saved(network.where(mask), other.where(mask))) for mask in masks.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def by_month(walk: WalkForward) -> list[str]:
+    """One row per model: closes inside the 90 % band, by step and in the worst calendar month, all stocks together."""
+    lines = ["| model | in 90 %, by step | worst month of targets | in it, % |", "|---|---:|---|---:|"]
+    for name in ("shared", PREVIOUS, *BASELINES):
+        part = walk.aligned[name]
+        inside = (part.quantiles[..., 0] <= part.y) & (part.y <= part.quantiles[..., -1])
+        steps = 100 * inside.mean(axis=0)
+        months = pd.PeriodIndex(part.dates.ravel(), freq="M")
+        by_month = 100 * pd.Series(inside.ravel()).groupby(months).mean()
+        lines.append(f"| {name} | {steps.min():.1f}–{steps.max():.1f} | {by_month.idxmin()} | {by_month.min():.1f} |")
+    return lines
+
+
+def walk(prices: Path, stocks: list[str], *chosen: str) -> tuple[WalkForward, float]:
+    """The backtest with these overrides, and its seconds."""
+    panel = [f"stocks=[{','.join(stocks)}]", "panel=ibovespa", "source=csv", f"source.path={prices}", LAST]
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = parse(BacktestConfig, compose("backtest", [*panel, *chosen]))
+    with TemporaryDirectory() as home:
+        os.environ["PREGAO_HOME"] = home
+        outcome = Backtest(config, Path(home) / "backtest").run()
+    return outcome.walk, outcome.seconds
 
 
 def by_stock(scores: pd.DataFrame) -> list[str]:
@@ -104,25 +131,23 @@ def main(prices: Path) -> None:
     """Print and write the tables."""
     logging.disable(logging.WARNING)
     stocks = sorted(path.stem for path in prices.glob("*.csv") if path.stem != "BVSP")
-    chosen = ["source=csv", f"source.path={prices}", f"stocks=[{','.join(stocks)}]", MODELS, LAST]
-    with initialize_config_dir(str(CONF), version_base=None):
-        config = parse(BacktestConfig, compose("backtest", ["panel=ibovespa", *chosen]))
-    with TemporaryDirectory() as home:
-        os.environ["PREGAO_HOME"] = home
-        outcome = Backtest(config, Path(home) / "backtest").run()
+    current, seconds = walk(prices, stocks, MODELS)
+    before, _ = walk(prices, stocks, "models=[shared]", *VERSION_0_1)
+    both = pd.concat([current.forecasts, before.forecasts.assign(model=PREVIOUS)], ignore_index=True)
+    compared = WalkForward(both, current.currency)
     note = (
         f"{len(stocks)} stocks; cutoffs from 2022-01-01, targets up to 2025-07-31; the network and every baseline are "
-        f"refitted every half-year on all closes since 2015{later_starts(prices, stocks, '2015-01-01')}; the network's "
-        "bands use the online width known at each cutoff. `saved`: pinball, mean over stocks, with a 95 % interval by "
+        f"refitted every half-year on all closes since 2015{later_starts(prices, stocks, '2015-01-01')}. `+ "
+        "width`: with the online width known at each cutoff, as version 0.1. `saved`: pinball, mean over stocks, with a 95 % interval by "
         "a circular block bootstrap over dates (blocks of 20 sessions); p: Diebold–Mariano test of one stock. "
         "Choices of the model and of the online width were made on data until 2023-11-23: only the later period is "
         "untouched. "
-        f"Seed 6544. Run time: {outcome.seconds:.0f} s."
+        f"Seed 6544. Run time: {seconds:.0f} s."
         f"\n\nMeasured on: {machine()}. To repeat: `make bench PRICES=DIR`."
     )
-    walk = outcome.walk
-    tables = [*by_period(walk), "", *by_baseline(walk), "", *overall(walk.scores), "", *by_stock(walk.scores)]
-    text = "\n".join(["# Walk-forward", "", f"Strongest baseline: {walk.strongest}.", "", *tables, "", note, ""])
+    parts = [by_period(current), by_baseline(compared), by_month(compared), overall(current.scores)]
+    tables = [line for part in (*parts, by_stock(current.scores)) for line in (*part, "")]
+    text = "\n".join(["# Walk-forward", "", f"Strongest baseline: {current.strongest}.", "", *tables, note, ""])
     print(text)
     TABLE.write_text(text, encoding="utf-8")
 

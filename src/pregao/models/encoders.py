@@ -18,8 +18,11 @@ CELLS: dict[Cell, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GR
 class RecurrentEncoder(nn.Module):
     """LSTM or GRU layers with dropout after each layer; the last layer's state after the last session."""
 
-    def __init__(self, features: int, cell: Cell, hidden_size: int, num_layers: int, dropout: float) -> None:
+    def __init__(
+        self, features: int, cell: Cell, hidden_size: int, num_layers: int, dropout: float, used: bool = True
+    ) -> None:
         super().__init__()
+        self.used = used
         between = dropout if num_layers > 1 else 0.0
         self.cell = CELLS[cell](features, hidden_size, num_layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(dropout)
@@ -27,5 +30,5 @@ class RecurrentEncoder(nn.Module):
     def forward(self, features: Float[Tensor, "batch sessions features"]) -> Float[Tensor, "batch hidden"]:
         """The last layer's state after the last session."""
         states, _ = self.cell(features)
-        state: Tensor = self.dropout(states[:, -1])
+        state: Tensor = self.dropout(states[:, -1]) * self.used
         return state

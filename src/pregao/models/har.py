@@ -147,9 +147,11 @@ class HarModel(ForecastModel):
         horizon: sessions ahead.
         inputs: the measures; only `panel` has all that it needs.
         stocks: number of training stocks.
+        market: whether the market's measures are used.
+        ranges: whether ranges are used at all; without them, squared returns.
     """
 
-    def __init__(self, *, horizon: int, inputs: str, stocks: int) -> None:
+    def __init__(self, *, horizon: int, inputs: str, stocks: int, market: bool = True, ranges: bool = True) -> None:
         if inputs != "panel":
             raise InvalidChoice(
                 f"data.inputs={inputs}: the panel model needs the measures of data.inputs=panel. Use that, or a model "
@@ -157,6 +159,7 @@ class HarModel(ForecastModel):
             )
         super().__init__(horizon, NAMES[inputs])
         self.adopted = False
+        self.first = 0 if market and ranges else 1 if ranges else 2
         self.columns = {
             of: [self.measures.index(f"{of}_{span}") for span in spans]
             for of, spans in (("variance", SPANS), ("market", SPANS), ("squares", LONG_SPANS))
@@ -221,6 +224,7 @@ class HarModel(ForecastModel):
         """The place of the first regression whose inputs are known, by window."""
         fitted = [regression.fitted for regression in self.paths]
         usable = [known.isfinite().all(dim=1) & flag for known, flag in zip(features, fitted, strict=True)]
+        usable[: self.first] = [torch.zeros_like(known) for known in usable[: self.first]]
         usable[-1] = torch.ones_like(usable[-1])  # the window alone is always known
         return torch.stack(usable).int().argmax(dim=0)
 

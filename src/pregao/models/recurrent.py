@@ -17,6 +17,7 @@ class RecurrentModel(QuantileModel):
         shrinkage: factor on the predicted median.
         start: what the untrained model is: the panel model, or a random walk on the stock's volatility.
         loss: the training loss; pinball trains all quantiles together, log_variance trains the variance.
+        recurrence: False replaces the layers' output by zeros, to measure what they are worth.
         stocks: number of training stocks.
     """
 
@@ -32,7 +33,8 @@ class RecurrentModel(QuantileModel):
         shrinkage: Shrinkage,
         start: Start = "volatility",
         loss: Loss = "pinball",
+        recurrence: bool = True,
         stocks: int = 1,
     ) -> None:
-        encoder = RecurrentEncoder(FEATURES, cell, hidden_size, num_layers, dropout)
+        encoder = RecurrentEncoder(FEATURES, cell, hidden_size, num_layers, dropout, recurrence)
         super().__init__(horizon, inputs, encoder, hidden_size, shrinkage, start, loss, stocks)
