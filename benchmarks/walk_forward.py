@@ -137,12 +137,11 @@ def main(prices: Path) -> None:
     compared = WalkForward(both, current.currency)
     note = (
         f"{len(stocks)} stocks; cutoffs from 2022-01-01, targets up to 2025-07-31; the network and every baseline are "
-        f"refitted every half-year on all closes since 2015{later_starts(prices, stocks, '2015-01-01')}. `+ "
-        "width`: with the online width known at each cutoff, as version 0.1. `saved`: pinball, mean over stocks, with a 95 % interval by "
-        "a circular block bootstrap over dates (blocks of 20 sessions); p: Diebold–Mariano test of one stock. "
-        "Choices of the model and of the online width were made on data until 2023-11-23: only the later period is "
-        "untouched. "
-        f"Seed 6544. Run time: {seconds:.0f} s."
+        f"refitted every half-year on all closes since 2015{later_starts(prices, stocks, '2015-01-01')}. `+ width`: "
+        "with the online width known at each cutoff, as version 0.1. `saved`: pinball, mean over stocks, with a 95 % "
+        "interval by a circular block bootstrap over dates (blocks of 20 sessions); p: Diebold–Mariano test of one "
+        "stock. Choices of the model and of the online width were made on data until 2023-11-23: only the later period "
+        f"is untouched. Seed 6544. Run time: {seconds:.0f} s."
         f"\n\nMeasured on: {machine()}. To repeat: `make bench PRICES=DIR`."
     )
     parts = [by_period(current), by_baseline(compared), by_month(compared), overall(current.scores)]
