@@ -241,9 +241,13 @@ class HarModel(ForecastModel):
 def filled(logs: Features) -> Features:
     """An unknown mean replaced by the next longer one, or else by the next shorter one."""
     columns = list(logs.unbind(dim=1))
-    for place in (*range(len(columns) - 2, -1, -1), *range(1, len(columns))):
-        other = columns[min(place + 1, len(columns) - 1)] if place < len(columns) - 1 else columns[place - 1]
-        columns[place] = torch.where(columns[place].isnan(), other, columns[place])
+    last = len(columns) - 1
+    pairs = [
+        *((place, place + 1) for place in reversed(range(last))),
+        *((place, place - 1) for place in range(1, last + 1)),
+    ]
+    for place, other in pairs:
+        columns[place] = torch.where(columns[place].isnan(), columns[other], columns[place])
     return torch.stack(columns, dim=1)
 
 
