@@ -42,7 +42,7 @@ def test_each_model_has_fields_for_its_choices_and_is_trained_with_their_values(
     assert (model.options, model.value) == (list(models()), "lstm")
     layers = labelled(app.number_input, "Layers")
     assert (layers.min, layers.max, layers.value) == (1, 8, 1)
-    assert labelled(app.number_input, "Fraction of the median").value == 0.25
+    assert labelled(app.number_input, "Fraction of the median").value == 0.1
     model.set_value("absolute").run()
     assert labelled(app.number_input, "Layers").value == 2
     assert "Fraction of the median" not in [field.label for field in app.number_input]

@@ -34,7 +34,8 @@ def test_the_evaluated_forecasts_are_the_historical_ones_next_to_every_baseline(
     assert len(evaluation.windows) == 6
     rolling = rolling_forecasts(model, table, model.card.validation_start, "VALE3").at(evaluation.windows.cutoffs)
     assert np.array_equal(evaluation.forecasts["model"], rolling.quantiles)
-    assert {"model", *REPORTED} <= set(evaluation.forecasts)
+    short = {"log-HAR"}  # the 105 closes before these windows do not determine it
+    assert {"model", *REPORTED} - short <= set(evaluation.forecasts)
 
 
 def test_fewer_new_sessions_than_a_horizon_are_refused(vale3):
