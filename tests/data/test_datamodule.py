@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import torch
 from torch.utils.data import DistributedSampler
 
+from pregao.data import datamodule
 from pregao.data.batch import OTHER_STOCK, as_batch
 from pregao.data.datamodule import EpochBatches
 from tests.conftest import random_walk, windows_of
@@ -68,6 +69,15 @@ def test_validation_and_test_are_one_ordered_batch_each():
         assert torch.equal(inputs.measures, torch.from_numpy(part.volatilities.copy()))
         assert torch.equal(targets, torch.from_numpy(part.targets.copy()))
         assert variances.shape == targets.shape
+
+
+def test_a_large_part_is_evaluated_in_several_batches(monkeypatch):
+    monkeypatch.setattr(datamodule, "LARGEST_BATCH", 30)
+    data = module()
+    sizes = [len(batch.targets) for batch in data.val_dataloader()]
+    assert sizes[:-1] == [30] * (len(sizes) - 1)
+    assert len(sizes) > 1
+    assert sum(sizes) == len(data.panel.split.validation)
 
 
 def test_a_batch_is_a_copy_of_the_history_with_prices_in_float64():

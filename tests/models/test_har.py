@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pregao.data.batch import OTHER_STOCK, Batch
 from pregao.errors import InvalidChoice
@@ -55,6 +57,27 @@ def test_a_stock_that_moves_twice_as_much_has_a_larger_scale_and_others_have_the
     features = torch.full((2, 2), -8.0)
     first, other = fitted(features, torch.tensor([0, OTHER_STOCK]))[:, 0].tolist()
     assert first > 1.1 * other
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest result."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        found = function(*arguments, **(named or {}))
+        for each in tree_leaves(found):
+            if isinstance(each, torch.Tensor):
+                self.elements = max(self.elements, each.numel())
+        return found
+
+
+def test_the_memory_of_a_fit_does_not_grow_with_windows_times_stocks():
+    stocks, n = 200, 4000
+    x, y = torch.randn(n, 2), torch.randn(n, 1)
+    with LargestTensor() as largest:
+        Regression(2, 1, stocks).fit(x, y, torch.randn(n, 1), torch.arange(n) % stocks)
+    assert largest.elements <= 4 * n
 
 
 def test_a_forecast_does_not_extrapolate_far_beyond_what_was_fitted():

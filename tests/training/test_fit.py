@@ -6,8 +6,10 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from pregao.data import batch
+from pregao.data.batch import as_batch
 from pregao.errors import BadCheckpoint, Diverged, InvalidChoice
-from pregao.training.fit import Training
+from pregao.training.fit import Training, mean_loss
 from tests.training.conftest import choices, data, learner, train, weights
 
 
@@ -20,6 +22,16 @@ def test_gradient_clipping_limits_the_steps(tmp_path):
     )
     assert (weights(free) - start).abs().max() > 1e-3
     assert (weights(clipped) - start).abs().max() < 1e-5
+
+
+def test_the_mean_loss_does_not_depend_on_the_size_of_the_batches(monkeypatch):
+    model, part = learner().model.eval(), data()
+    part.setup()
+    windows = as_batch(part.panel.split.train)
+    whole = mean_loss(model.loss, windows)
+    monkeypatch.setattr(batch, "LARGEST_BATCH", 100)
+    assert [len(each.targets) for each in windows.parts()][:2] == [100, 100]
+    assert mean_loss(model.loss, windows) == pytest.approx(whole, rel=1e-5)
 
 
 def test_weight_decay_makes_weights_smaller(tmp_path):

@@ -1,6 +1,6 @@
 """The inputs and targets of a model: a typed batch of windows, as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # an inference process saves pandas' 60 MB
 
 OTHER_STOCK = -1
 """The index of a stock that a model was not trained on."""
+
+LARGEST_BATCH = 16_384
+"""Windows at once where a whole part is evaluated: a network's activations take 8 kB per window."""
 
 
 class Inputs(NamedTuple):
@@ -49,6 +52,16 @@ class Batch(NamedTuple):
         inputs = Inputs(*(tensor.to(device) for tensor in self.inputs))
         return Batch(inputs, self.targets.to(device), self.variances.to(device))
 
+    def at(self, index: int | slice | list[int]) -> "Batch":
+        """One window, or a smaller batch."""
+        inputs = Inputs(*(tensor[index] for tensor in self.inputs))
+        return Batch(inputs, self.targets[index], self.variances[index])
+
+    def parts(self) -> Iterator["Batch"]:
+        """The windows in their order, in batches of at most `LARGEST_BATCH`."""
+        for first in range(0, len(self.targets), LARGEST_BATCH):
+            yield self.at(slice(first, first + LARGEST_BATCH))
+
 
 class WindowDataset(Dataset[Batch]):
     """All windows as tensors. An integer index returns one window, a list or a slice returns a batch."""
@@ -60,8 +73,7 @@ class WindowDataset(Dataset[Batch]):
         return len(self.batch.targets)
 
     def __getitem__(self, index: int | slice | list[int]) -> Batch:
-        inputs, targets, variances = self.batch
-        return Batch(Inputs(*(tensor[index] for tensor in inputs)), targets[index], variances[index])
+        return self.batch.at(index)
 
 
 def as_batch(windows: "Windows", stocks: Sequence[str] = ()) -> Batch:

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler
 
-from pregao.data.batch import Batch, WindowDataset
+from pregao.data.batch import LARGEST_BATCH, Batch, WindowDataset
 from pregao.data.market import Market
 from pregao.data.panel import ALL_PARTS, Panel, build_panel
 from pregao.data.seeds import ORDER, derived
@@ -109,11 +109,11 @@ class PricesDataModule(pl.LightningDataModule):
         return _loader(dataset, EpochBatches(order, self.batch_size // processes))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation part as one batch, complete in each process: all see the same loss and stop together."""
+        """The validation part, complete in each process: all see the same loss and stop together."""
         return self._whole(self.panel.split.validation)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test part as one batch."""
+        """The test part."""
         return self._whole(self.panel.split.test)
 
     @property
@@ -125,7 +125,7 @@ class PricesDataModule(pl.LightningDataModule):
 
     def _whole(self, part: Windows) -> DataLoader[Batch]:
         dataset = self._dataset(part)
-        return _loader(dataset, BatchSampler(range(len(dataset)), len(dataset), drop_last=False))
+        return _loader(dataset, BatchSampler(range(len(dataset)), LARGEST_BATCH, drop_last=False))
 
 
 def _loader(dataset: WindowDataset, batches: BatchSampler) -> DataLoader[Batch]:

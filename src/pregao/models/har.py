@@ -107,22 +107,21 @@ class Regression(nn.Module):
         if len(x) < LEAST_WINDOWS:
             return
         is_new = not self.fitted
-        groups = nn.functional.one_hot(stock, rows).double()
-        counts = groups.sum(dim=0)
+        counts = sums(torch.ones(len(x)).double(), stock, rows)
         if is_new:
-            centred = [values - (groups.T @ values / counts[:, None].clamp_min(1))[stock] for values in (x, y)]
+            centred = [values - (sums(values, stock, rows) / counts[:, None].clamp_min(1))[stock] for values in (x, y)]
             self.slopes.copy_(torch.linalg.lstsq(*centred, driver="gelsd").solution)
             self.lowest.copy_(y.min(dim=0).values - BEYOND)
             self.highest.copy_(y.max(dim=0).values + BEYOND)
         rest = y - x @ self.slopes.double()
         panel = rest.mean(dim=0) if is_new else self.intercepts[-1].double()
-        self.intercepts.copy_(panel + groups.T @ (rest - panel) / (counts + PRIOR_WINDOWS)[:, None])
+        self.intercepts.copy_(panel + sums(rest - panel, stock, rows) / (counts + PRIOR_WINDOWS)[:, None])
         self.intercepts[-1] = panel
         self.log_scales.zero_()
         sizes = (moves / self(x.float(), stock)).abs().double().mean(dim=1)
         if is_new:
             self.mean_size.copy_(sizes.mean())
-        ratios = groups.T @ sizes / counts.clamp_min(1) / self.mean_size.clamp_min(VOLATILITY_FLOOR)
+        ratios = sums(sizes, stock, rows) / counts.clamp_min(1) / self.mean_size.clamp_min(VOLATILITY_FLOOR)
         self.log_scales.copy_(counts / (counts + OVERLAP * PRIOR_WINDOWS) * ratios.clamp_min(LEAST_RATIO).log())
         self.log_scales[-1] = 0
         if is_new:
@@ -249,6 +248,11 @@ def filled(logs: Features) -> Features:
     for place, other in pairs:
         columns[place] = torch.where(columns[place].isnan(), columns[other], columns[place])
     return torch.stack(columns, dim=1)
+
+
+def sums(values: Float[Tensor, "n *columns"], stock: Int[Tensor, " n"], rows: int) -> Float[Tensor, "rows *columns"]:
+    """Sums over the windows of each stock; an indicator matrix would take memory by windows × stocks."""
+    return values.new_zeros(rows, *values.shape[1:]).index_add_(0, stock, values)
 
 
 def symmetric_quantiles(errors: Float[Tensor, "n horizon"]) -> Float[Tensor, "horizon levels"]:

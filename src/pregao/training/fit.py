@@ -4,9 +4,9 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 
@@ -14,8 +14,9 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ProgressBar
+from torch import Tensor
 
-from pregao.data.batch import as_batch
+from pregao.data.batch import Batch, as_batch
 from pregao.data.datamodule import PricesDataModule
 from pregao.errors import Diverged, InvalidChoice
 from pregao.models.base import ForecastModel
@@ -130,8 +131,7 @@ class Training:
         if start is None:
             return False
         validation = as_batch(data.panel.split.validation, data.panel.stocks)
-        with torch.inference_mode():
-            before, after = (ForecastModel.loss(one.eval(), validation).item() for one in (start, model))
+        before, after = (mean_loss(partial(ForecastModel.loss, one.eval()), validation) for one in (start, model))
         if after < before:
             return False
         logger.info(
@@ -191,7 +191,14 @@ def fit_closed_form(model: ForecastModel, data: PricesDataModule) -> Fitted:
     started = perf_counter()
     model.initialise(train)
     seconds = perf_counter() - started
-    return Fitted([model.loss(train).item()], [model.loss(validation).item()], 0, seconds)
+    return Fitted([mean_loss(model.loss, train)], [mean_loss(model.loss, validation)], 0, seconds)
+
+
+def mean_loss(loss: Callable[[Batch], Tensor], batch: Batch) -> float:
+    """The mean over windows, without gradients."""
+    with torch.inference_mode():
+        losses = [(loss(part).item(), len(part.targets)) for part in batch.parts()]
+    return math.fsum(value * windows for value, windows in losses) / len(batch.targets)
 
 
 @cache
