@@ -1,16 +1,19 @@
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from pregao.dashboard import state
 from pregao.dashboard.sentences import SENTENCES, SUMMARIES
+from pregao.data.market import OLDEST, Market
 from pregao.forecasting.compose import forecast_closes, forecast_stock
-from pregao.models.trained import MOST_CLOSES
+from pregao.models.trained import MARKET, MOST_CLOSES
 from pregao.tracking import registry
-from tests.conftest import random_walk
+from tests.conftest import random_walk, with_ranges
 from tests.dashboard.conftest import chart_data, metrics, text_of
 from tests.forecasting.conftest import count
+from tests.forecasting.test_market import write_panel
 
 WALK = random_walk(60).round({"close": 2})
 CLOSES = WALK["close"].tolist()[-20:]
@@ -122,3 +125,16 @@ def test_a_download_has_the_number_format_of_excel_in_the_language(open_page, wi
         app = open_page("forecast", language=language)
         table = pd.read_csv(io.StringIO(kept["VALE3-2024-12-30.csv"]), **separators)
         assert table["close"].tolist() == pytest.approx(closes_of(app), abs=1e-5)
+
+
+@pytest.mark.parametrize(("sessions", "key"), [(3, "market.old"), (OLDEST + 1, "market.unused")])
+def test_old_market_measures_are_a_sentence_in_both_languages(open_page, shared, tmp_path, sessions, key):
+    with_ranges(random_walk(seed=9)).to_csv(tmp_path / "WEGE3.csv", index=False)
+    dates = random_walk()["date"].to_numpy("datetime64[ns]")[:-sessions]
+    Market(dates, np.full(len(dates), 1e-3)).save(shared / MARKET)
+    for language, place, last in ("pt", 0, f"{pd.Timestamp(dates[-1]):%d/%m/%Y}"), ("en", 1, str(dates[-1])[:10]):
+        app = open_page("forecast", stock="WEGE3", folder=tmp_path, language=language)
+        assert SENTENCES[key][place].format(day=last, sessions=sessions) in text_of(app)
+    write_panel(tmp_path)
+    app = open_page("forecast", stock="WEGE3", folder=tmp_path)
+    assert "market measures" not in text_of(app)

@@ -66,6 +66,7 @@ def test_a_panel_is_served_as_shared_and_names_the_stocks_that_it_leaves_out(man
     served = registry.champion(Symbol.parse(SHARED))
     assert (many.stock, served.version, served.run_id) == (SHARED, 1, many.run_id)
     assert (served.model.card.stock, served.model.card.stocks) == (SHARED, KEPT)
+    assert (served.model.card.panel, served.model.market) == ([], None), "only PETR4 has ranges"
 
 
 def test_a_panels_forecast_has_each_stock_with_the_sessions_of_its_market(many, folder_of_many):
@@ -129,12 +130,14 @@ def test_a_training_starts_from_the_shared_model(warm, monkeypatch):
     served = registry.champion(Symbol.parse(SHARED))
     assert params(warm)["init"] == f"SHARED version 1 run {served.run_id}"
     assert card_of(warm)["typical_volatility"] == served.model.card.typical_volatility
+    assert card_of(warm)["panel"] == served.model.card.panel == ["PETR4", "ITUB4"]
 
 
 def test_init_none_ignores_the_shared_model(warm, shared, home, vale3_prices):
     cold = run(home / "outputs/VALE3/1", vale3_prices, "train.init=none")
     assert not same(saved_weights(warm), saved_weights(cold))
     assert (params(cold)["init"], list(registry.champions())) == ("none", ["VALE3"])
+    assert card_of(cold)["panel"] == []
 
 
 def test_a_warm_start_has_the_shared_weights_and_a_smaller_learning_rate(shared, home, vale3_prices):

@@ -6,21 +6,24 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 
 from pregao.api.config import ServeConfig
 from pregao.api.forecast_log_service import ForecastLogService
 from pregao.api.monitoring import Monitoring
+from pregao.api.panel_prices import PanelPrices
 from pregao.api.price_cache import SECONDS_FOR_NEWER_PRICES, PriceCache
 from pregao.api.registry_watcher import RegistryWatcher
 from pregao.errors import PregaoError
 from pregao.forecasting.compose import (
     Forecast,
+    Origin,
     Rows,
     compose_forecast,
     compose_forecast_of_closes,
-    last_window,
+    last_origin,
     with_history,
 )
 from pregao.forecasting.writer import SECONDS_BETWEEN_TRIES
@@ -35,10 +38,11 @@ Network = Callable[[Served, Window], Awaitable[Rows]]
 
 @dataclass(frozen=True)
 class Answer:
-    """A response as JSON, valid from `since` until `until` (seconds since the epoch)."""
+    """A response as JSON, valid from `since` until `until` (seconds since the epoch), until the panel is refreshed."""
 
     body: bytes
     served: Served
+    panel: int
     since: float
     until: float
 
@@ -59,10 +63,11 @@ class Forecasts:
         self.log = log
         self.registry = RegistryWatcher()
         self.prices = PriceCache(config.source, config.retry)
+        self.panel = PanelPrices(config.source, config.retry, self.panel_stocks)
         self.ready = False
         self._answers: dict[str, Answer] = {}
-        self._windows: dict[str, tuple[Served, pd.DataFrame, Window]] = {}
-        self._window_thread = ThreadPoolExecutor(1, "windows")
+        self._origins: dict[str, tuple[Served, pd.DataFrame, int, Origin]] = {}
+        self._origin_thread = ThreadPoolExecutor(1, "origins")
 
     async def start(self) -> None:
         """Load the served models, and check that each returns a forecast."""
@@ -71,19 +76,26 @@ class Forecasts:
             await self.network(served, served.model.window([1.0] * served.model.card.lookback))
         self.ready = True
         await self.prices.warm_up()
+        self.panel.start()
+
+    def panel_stocks(self) -> set[str]:
+        """The stocks whose market measures the served models use."""
+        markets = [served.model.market for served in self.registry.served.values()]
+        return {stock for market in markets if market is not None for stock in market.stocks}
 
     def close(self) -> None:
         """Stop the threads."""
         self.registry.close()
         self.prices.close()
-        self._window_thread.shutdown(wait=False, cancel_futures=True)
+        self.panel.close()
+        self._origin_thread.shutdown(wait=False, cancel_futures=True)
 
     def cached_answer(self, ticker: str) -> bytes | None:
-        """The stored response for a stock, if neither its model nor its prices have changed."""
+        """The stored response for a stock, if neither its model nor its prices nor the panel's have changed."""
         answer = self._answers.get(ticker)
         if answer is None or not answer.since <= time.time() < answer.until or self.registry.changed():
             return None
-        if self.registry.in_memory(ticker) is not answer.served:
+        if self.registry.in_memory(ticker) is not answer.served or self.panel.refreshed != answer.panel:
             return None
         self.monitoring.remembered.inc()
         return answer.body
@@ -100,14 +112,16 @@ class Forecasts:
             return cached
         served = await self.registry.model(symbol)
         latest = await self.prices.latest(symbol, served.model.card)
-        window = await self._window(symbol, served, latest.prices.table)
-        forecast = compose_forecast(symbol, served, await self._rows(served, window), latest.prices)
+        panel = self.panel.refreshed
+        origin = await self._origin(symbol, served, latest.prices.table)
+        rows = await self._rows(served, origin.window)
+        forecast = compose_forecast(symbol, served, rows, latest.prices, origin.market)
         if forecast.drift is not None:
             self.monitoring.drift.labels(symbol.ticker).set(forecast.drift.score)
         recorded = await self.log.write(forecast.record)
         body = encode(replace(forecast, recorded=recorded))
         until = latest.until if recorded else min(latest.until, time.time() + SECONDS_BETWEEN_TRIES)
-        self._answers[symbol.ticker] = Answer(body, served, latest.since, until)
+        self._answers[symbol.ticker] = Answer(body, served, panel, latest.since, until)
         return body
 
     async def of_closes(self, symbol: Symbol, closes: Sequence[float], named: bool) -> bytes:
@@ -132,25 +146,25 @@ class Forecasts:
         card = (await self.registry.model(symbol)).model.card
         return (await self.prices.latest(symbol, replace(card, price=price))).prices.table
 
-    async def _history(self, symbol: Symbol, served: Served) -> Window | None:
-        """The last window of a stock's history; None if it is not available in time."""
+    async def _history(self, symbol: Symbol, served: Served) -> Origin | None:
+        """The origin at the end of a stock's history; None if it is not available in time."""
         try:
             latest = await asyncio.wait_for(
                 self.prices.latest(symbol, served.model.card), timeout=SECONDS_FOR_NEWER_PRICES
             )
-            return await self._window(symbol, served, latest.prices.table)
+            return await self._origin(symbol, served, latest.prices.table)
         except (PregaoError, TimeoutError):
             return None
 
-    async def _window(self, symbol: Symbol, served: Served, prices: pd.DataFrame) -> Window:
-        """The last window of the prices, with the online width of its bands."""
-        known = self._windows.get(symbol.ticker)
-        if known is not None and known[0] is served and known[1] is prices:
-            return known[2]
-        loop = asyncio.get_running_loop()
-        window = await loop.run_in_executor(self._window_thread, last_window, served.model, symbol, prices)
-        self._windows[symbol.ticker] = served, prices, window
-        return window
+    async def _origin(self, symbol: Symbol, served: Served, prices: pd.DataFrame) -> Origin:
+        """The origin at the end of the prices, with the online width and the market measures of that day."""
+        known, panel = self._origins.get(symbol.ticker), self.panel.refreshed
+        if known is not None and known[0] is served and known[1] is prices and known[2] == panel:
+            return known[3]
+        work = partial(last_origin, served.model, symbol, prices, self.panel.folder)
+        origin = await asyncio.get_running_loop().run_in_executor(self._origin_thread, work)
+        self._origins[symbol.ticker] = served, prices, panel, origin
+        return origin
 
     async def _rows(self, served: Served, window: Window) -> Rows:
         self.monitoring.computed.inc()

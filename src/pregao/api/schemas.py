@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, model_validator
 
+from pregao.data.market import OLDEST
 from pregao.evaluation.drift import DriftReport
 from pregao.models.trained import MOST_CLOSES
 from pregao.training.overrides import overrides_class
@@ -99,6 +100,14 @@ class GivenClosesAnswer(Answer):
     note: str
 
 
+class MarketAnswer(Answer):
+    """The market measures of the forecast: mean variances over the stocks of the model's panel."""
+
+    as_of: str = Field(description="Their last day")
+    sessions_old: int = Field(description=f"Closes of the stock after it; measures older than {OLDEST} are not used")
+    stocks: int = Field(description="Number of stocks in the panel")
+
+
 class PredictAnswer(Answer):
     """The next closes."""
 
@@ -114,6 +123,9 @@ class PredictAnswer(Answer):
     )
     source: SourceAnswer | None = Field(description="Null for given closes")
     closes: GivenClosesAnswer | None = Field(description="Null for the latest closes")
+    market: MarketAnswer | None = Field(
+        description="Null for a model without market measures, and for closes without a history"
+    )
     model: ModelAnswer
     drift: DriftReport | None
 

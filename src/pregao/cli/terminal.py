@@ -91,6 +91,8 @@ def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
         console.print(_table(forecast))
         if forecast.closes is not None:
             console.print(forecast.closes.note)
+        if forecast.market is not None and forecast.market.note is not None:
+            console.print(forecast.market.note)
         if forecast.recorded is False:
             console.print("Not recorded: the forecast log does not respond.", style="yellow")
 

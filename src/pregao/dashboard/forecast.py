@@ -144,6 +144,9 @@ def _heading(answer: Answer) -> None:
         st.warning(say("stale", day=day(forecast.as_of)), icon=":material/history:")
     if forecast.closes is not None:
         st.caption(say("closes.history" if forecast.closes.history else "closes.alone", used=forecast.closes.used))
+    if forecast.market is not None and forecast.market.sessions_old:
+        key = "market.old" if forecast.market.used else "market.unused"
+        st.caption(say(key, day=day(forecast.market.as_of), sessions=forecast.market.sessions_old))
     if forecast.recorded is False:
         st.warning(say("forecast.not_recorded"), icon=":material/history:")
     if served.stock == SHARED:

@@ -1,6 +1,6 @@
 """The runs of a stock that can be shown, and their evaluations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from pregao.dashboard.language import day, number, say
-from pregao.dashboard.state import cached, prices
+from pregao.dashboard.state import cached, configuration, prices
 from pregao.errors import NoModel
 from pregao.evaluation.report import FILES, EvaluationTables
 from pregao.forecasting.compose import served_model
 from pregao.forecasting.evaluate import served_on_latest
+from pregao.forecasting.market import panel_folder, with_stored_prices
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import runs
 from pregao.tracking.registry import Served
@@ -83,7 +84,9 @@ def _served(symbol: Symbol) -> Served:
 
 def _on_latest(symbol: Symbol, option: RunOption) -> EvaluationTables:
     served = _served(symbol)
-    return served_on_latest(served, prices(symbol, served.model.card.price)).tables
+    found, source = prices(symbol, served.model.card.price), configuration().source
+    model = with_stored_prices(served.model, panel_folder(source.name, source.path))
+    return served_on_latest(replace(served, model=model), found).tables
 
 
 def _of_artifacts(symbol: Symbol, option: RunOption) -> EvaluationTables:

@@ -28,6 +28,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Only {used} closes were used: the bands are wider than evaluated ones. More closes, up to 1,001, give better "
         "bands.",
     ),
+    "market.old": (
+        "As medidas do mercado terminam em {day}, {sessions} pregões antes do último fechamento.",
+        "The market measures end on {day}, {sessions} sessions before the last close.",
+    ),
+    "market.unused": (
+        "As medidas do mercado terminam em {day}, {sessions} pregões antes do último fechamento; são velhas demais, e "
+        "não são usadas.",
+        "The market measures end on {day}, {sessions} sessions before the last close; they are too old and are not "
+        "used.",
+    ),
     # Prices
     "prices.title": ("Preços", "Prices"),
     "prices.about": (

@@ -1,6 +1,6 @@
 """The market factor of a panel: the mean daily variance over its stocks, by date; measures, no prices."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,10 +27,12 @@ class Market:
     Attributes:
         dates: sessions, oldest first, datetime64[ns].
         variances: the mean over the stocks that traded, per session.
+        stocks: the tickers of the panel; empty if they are unknown.
     """
 
     dates: np.ndarray
     variances: Float[np.ndarray, " sessions"]
+    stocks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, histories: Mapping[str, "pd.DataFrame"]) -> "Market | None":
@@ -42,7 +44,12 @@ class Market:
         if variances.shape[1] < LEAST_STOCKS:
             return None
         mean = variances.mean(axis=1).dropna().sort_index()
-        return cls(mean.index.to_numpy("datetime64[ns]"), mean.to_numpy())
+        return cls(mean.index.to_numpy("datetime64[ns]"), mean.to_numpy(), tuple(map(str, variances)))
+
+    def extended(self, dates: np.ndarray, variances: Float[np.ndarray, " later"]) -> "Market":
+        """The market with later sessions."""
+        both = np.concatenate([self.dates, dates]), np.concatenate([self.variances, variances])
+        return Market(*both, self.stocks)
 
     def measures(self, dates: np.ndarray) -> Float[np.ndarray, "n spans"]:
         """The market's volatility over each of `SPANS`, as known on these dates; NaN before it and long after it."""
@@ -58,12 +65,12 @@ class Market:
         path.write_text("".join(["date,variance\n", *rows]), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "Market":
-        """Read what `save` wrote.
+    def load(cls, path: Path, stocks: Sequence[str] = ()) -> "Market":
+        """Read what `save` wrote, of these stocks.
 
         Raises:
             ValueError: the file is not such a table.
         """
         rows = [row.split(",") for row in path.read_text(encoding="utf-8").splitlines()[1:]]
         dates, variances = zip(*rows, strict=True)
-        return cls(np.array(dates, "datetime64[ns]"), np.array(variances, np.float64))
+        return cls(np.array(dates, "datetime64[ns]"), np.array(variances, np.float64), tuple(stocks))

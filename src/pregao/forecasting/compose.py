@@ -16,6 +16,7 @@ from pregao.errors import InvalidCloses, NoModel, PregaoError
 from pregao.evaluation.drift import DriftReport, drift
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.forecasting.log import Record
+from pregao.forecasting.market import MarketAge, market_age, panel_folder, with_stored_prices
 from pregao.forecasting.writer import ForecastWriter
 from pregao.models.trained import ModelCard, TrainedModel, Window
 from pregao.prices.calendar import last_finished_session, next_sessions, sessions
@@ -47,6 +48,19 @@ class GivenCloses:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The origin of a forecast from a history.
+
+    Attributes:
+        window: the model's inputs.
+        market: age of the market measures in it; None for a model without them.
+    """
+
+    window: Window
+    market: MarketAge | None
+
+
+@dataclass(frozen=True)
 class Forecast:
     """The next closes of a stock.
 
@@ -58,6 +72,7 @@ class Forecast:
         drift: distance between the latest returns and those of the training part; None where it is unknown.
         recorded: whether the forecast is in the log; None for a forecast that is not logged.
         closes: what given closes gave; None for the latest prices.
+        market: age of the market measures; None for a model without them, and for closes without a history.
 
     Raises:
         InvalidCloses: the closes are so far apart that the forecast is not a finite price.
@@ -70,6 +85,7 @@ class Forecast:
     drift: DriftReport | None = None
     recorded: bool | None = None
     closes: GivenCloses | None = None
+    market: MarketAge | None = None
 
     def __post_init__(self) -> None:
         values = (row[name] for row in self.rows for name in PRICES)
@@ -121,6 +137,7 @@ class Forecast:
             "recorded": self.recorded,
             "source": None if self.prices is None else self.prices.source_as_dict,
             "closes": None if self.closes is None else asdict(self.closes),
+            "market": None if self.market is None else asdict(self.market) | {"as_of": iso(self.market.as_of)},
             "model": {
                 "stock": self.served.stock,
                 "version": self.served.version,
@@ -132,7 +149,9 @@ class Forecast:
         }
 
 
-def compose_forecast(symbol: Symbol, served: Served, rows: Rows, prices: Prices | None = None) -> Forecast:
+def compose_forecast(
+    symbol: Symbol, served: Served, rows: Rows, prices: Prices | None = None, market: MarketAge | None = None
+) -> Forecast:
     """The forecast of a served model, for the command line, the API and the dashboard.
 
     Args:
@@ -140,15 +159,17 @@ def compose_forecast(symbol: Symbol, served: Served, rows: Rows, prices: Prices 
         served: the stock's model, or the shared one.
         rows: the model's, for the last window of the prices or of given closes.
         prices: the latest prices; None for given closes, whose days are unknown.
+        market: age of the market measures in the window.
 
     Raises:
         InvalidCloses: the closes are so far apart that the forecast is not a finite price.
     """
     if prices is None:
-        return Forecast(symbol, served, [{"date": None, **row} for row in rows])
+        return Forecast(symbol, served, [{"date": None, **row} for row in rows], market=market)
     training_returns = served.model.card.returns.get(symbol.ticker)
     dated = with_dates(rows, symbol, prices.as_of)
-    return Forecast(symbol, served, dated, prices, drift(training_returns, prices.table["close"].to_numpy()))
+    drifted = drift(training_returns, prices.table["close"].to_numpy())
+    return Forecast(symbol, served, dated, prices, drifted, market=market)
 
 
 def forecast_stock(
@@ -170,8 +191,8 @@ def forecast_stock(
     served = served_model(symbol)
     card = served.model.card
     prices = latest_prices(Downloader(source, path, card.price), symbol, card)
-    window = last_window(served.model, symbol, prices.table)
-    forecast = compose_forecast(symbol, served, served.model.rows(window), prices)
+    origin = last_origin(served.model, symbol, prices.table, panel_folder(source, path))
+    forecast = compose_forecast(symbol, served, served.model.rows(origin.window), prices, origin.market)
     if writer is None:
         return forecast
     recorded = writer.write(forecast.record)
@@ -201,19 +222,19 @@ def forecast_closes(closes: Sequence[Any], stock: str, source: str | None = None
         card = served.model.card
         try:
             prices = latest_prices(Downloader(source, path, card.price), symbol, card)
-            history = last_window(served.model, symbol, prices.table)
+            history = last_origin(served.model, symbol, prices.table, panel_folder(source, path))
         except PregaoError as error:
             logger.warning("%s: the history is not used. %s", symbol, error)
     return compose_forecast_of_closes(symbol, served, served.model.rows(with_history(window, history)), closes, history)
 
 
-def with_history(window: Window, history: Window | None) -> Window:
+def with_history(window: Window, history: Origin | None) -> Window:
     """Given closes with the volatilities and the online width of the stock's history."""
-    return window if history is None else replace(history, closes=window.closes)
+    return window if history is None else replace(history.window, closes=window.closes)
 
 
 def compose_forecast_of_closes(
-    symbol: Symbol, served: Served, rows: Rows, closes: Sequence[Any], history: Window | None
+    symbol: Symbol, served: Served, rows: Rows, closes: Sequence[Any], history: Origin | None
 ) -> Forecast:
     """The forecast after given closes; raises as `compose_forecast`."""
     lookback = served.model.card.lookback
@@ -228,7 +249,8 @@ def compose_forecast_of_closes(
     else:
         used = lookback
         note = f"The history of {symbol} gives the volatilities and the width of the bands."
-    return replace(compose_forecast(symbol, served, rows), closes=GivenCloses(used, history is not None, note))
+    forecast = compose_forecast(symbol, served, rows, market=None if history is None else history.market)
+    return replace(forecast, closes=GivenCloses(used, history is not None, note))
 
 
 def served_model(symbol: Symbol) -> Served:
@@ -269,6 +291,22 @@ def last_window(model: TrainedModel, symbol: Symbol, prices: pd.DataFrame) -> Wi
     """
     _refuse_too_few(symbol, prices, model.card.lookback)
     return rolling_forecasts(model, prices, model.card.validation_start, symbol).last
+
+
+def last_origin(model: TrainedModel, symbol: Symbol, prices: pd.DataFrame, panel: Path | None) -> Origin:
+    """The origin of the forecast after the last session of a table.
+
+    Args:
+        model: the served one.
+        symbol: the stock.
+        prices: its history.
+        panel: the folder with the tables that extend the model's market; None for none.
+
+    Raises:
+        InvalidCloses: the table has fewer closes than the model's lookback.
+    """
+    model = with_stored_prices(model, panel)
+    return Origin(last_window(model, symbol, prices), market_age(model, prices))
 
 
 def _refuse_too_few(symbol: Symbol, prices: pd.DataFrame, lookback: int) -> None:

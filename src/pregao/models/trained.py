@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pregao.data.batch import as_inputs, places
-from pregao.data.market import Market
+from pregao.data.market import LEAST_STOCKS, Market
 from pregao.data.variance import Prices
 from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY, volatilities
 from pregao.errors import CorruptModel, InvalidCloses, first_line
@@ -54,6 +54,7 @@ class ModelCard:
         returns: by stock, `drift.summary` of its closes before `validation_start`.
         typical_volatility: root mean square daily log return of its stocks before `validation_start`; replaces
             the unknown past of a short history.
+        panel: the stocks of its market factor; empty for one stock alone and on older cards.
     """
 
     stock: str
@@ -69,6 +70,7 @@ class ModelCard:
     metrics: dict[str, float | None]
     returns: dict[str, dict[str, Any] | None] = field(default_factory=dict)  # older cards have none
     typical_volatility: float = TYPICAL_VOLATILITY
+    panel: list[str] = field(default_factory=list)
 
     @property
     def horizon(self) -> int:
@@ -79,6 +81,11 @@ class ModelCard:
     def inputs(self) -> str:
         """The measures, a key of `volatility.NAMES`."""
         return str(self.network["inputs"])
+
+    @property
+    def market_stocks(self) -> list[str]:
+        """The stocks of its market factor; of an older card, those of a shared model."""
+        return self.panel or (self.stocks if len(self.stocks) >= LEAST_STOCKS else [])
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,7 @@ class TrainedModel:
                 state, card = _of_version_0_1(state, card)
             network = build_model(card.network)
             network.load_state_dict(state)
-            market = Market.load(folder / MARKET) if (folder / MARKET).exists() else None
+            market = Market.load(folder / MARKET, card.market_stocks) if (folder / MARKET).exists() else None
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise CorruptModel(folder, f"{type(error).__name__}: {first_line(error)}") from error
         return cls(network, card, market)

@@ -193,6 +193,7 @@ def _card(config: FitConfig, stock: str, panel: Panel) -> ModelCard:
         data_end=str(panel.last),
         metrics={},
         typical_volatility=panel.typical,
+        panel=[] if panel.market is None else list(panel.market.stocks),
     )
 
 
