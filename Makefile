@@ -77,6 +77,7 @@ bench: setup ## rewrite the tables in benchmarks/ from PRICES=folder of STOCK.cs
 	@test -n "$(PRICES)" || { echo "PRICES is not set: give a folder with VALE3.csv and others, make bench PRICES=DIR"; exit 2; }
 	$(BIN)/python benchmarks/reference_split.py $(PRICES)
 	$(BIN)/python benchmarks/published.py $(PRICES)
+	$(BIN)/python benchmarks/bare_closes.py $(PRICES)
 	$(BIN)/python benchmarks/walk_forward.py $(PRICES)
 	$(BIN)/python benchmarks/speed.py $(PRICES)
 	$(BIN)/python benchmarks/commands.py $(PRICES)

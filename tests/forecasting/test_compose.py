@@ -4,12 +4,13 @@ from datetime import date
 import pandas as pd
 import pytest
 
+from pregao.dashboard.sentences import SENTENCES
 from pregao.errors import InvalidCloses, NoModel, UnknownStock
-from pregao.forecasting.compose import forecast_closes, forecast_stock
+from pregao.forecasting.compose import OF_BARE_CLOSES, forecast_closes, forecast_stock
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.trained import TrainedModel
 from pregao.quantiles import MEDIAN, bands
-from pregao.settings import settings
+from pregao.settings import REPOSITORY, settings
 from pregao.tracking import registry
 from tests.conftest import random_walk, trained, with_ranges
 from tests.forecasting.conftest import register
@@ -48,7 +49,7 @@ def test_the_closes_of_a_named_stock_get_the_volatilities_and_width_of_its_histo
     assert named.table[columns].to_numpy() == pytest.approx(by_stock.table[columns].to_numpy(), rel=1e-6)
     assert alone.table["upper_90"].tolist() != named.table["upper_90"].tolist()
     assert (named.closes.history, alone.closes.history, alone.closes.used) == (True, False, 20)
-    assert "wider than evaluated" in alone.as_json()["closes"]["note"]
+    assert alone.as_json()["closes"]["note"] == f"20 closes alone give the volatilities. {OF_BARE_CLOSES}"
     assert by_stock.as_json()["closes"] is None
     missing = forecast_closes(closes, "VALE3", "csv", tmp_path)
     assert missing.table["upper_90"].tolist() == alone.table["upper_90"].tolist()
@@ -58,7 +59,19 @@ def test_all_given_closes_count_up_to_the_span_of_the_volatilities(served):
     closes = pd.read_csv(served / "VALE3.csv")["close"].tolist()
     forecast = forecast_closes([*closes, *closes, *closes], "VALE3")
     assert (forecast.closes.used, forecast.closes.history) == (1001, False)
-    assert "wider" not in forecast.closes.note
+    assert forecast.closes.note.startswith("1001 closes alone")
+
+
+def test_the_note_on_bare_closes_has_the_figures_of_their_benchmark():
+    lines = (REPOSITORY / "benchmarks/bare_closes.md").read_text().splitlines()
+    _, given, _, inside, ranges, saved = zip(*(line.strip("| ").split(" | ") for line in lines[4:7]), strict=True)
+    by_stock = [float(end) for cell in ranges for end in cell.split("–")]
+    for first, second, third in (inside, given):
+        assert f"{first}, {second} and {third}" in OF_BARE_CLOSES
+    assert f"{min(by_stock):.0f} to {max(by_stock):.0f} % by stock" in OF_BARE_CLOSES
+    assert all(float(cell.split()[0]) > 0 for cell in saved), "the note says: not above EWMA's"
+    portuguese, english = SENTENCES["closes.alone"]
+    assert all(figure in english and figure.replace(".", ",") in portuguese for figure in inside)
 
 
 def test_closes_without_a_finite_forecast_are_refused(served):

@@ -23,10 +23,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The stock's history gives the volatilities and the width of the bands.",
     ),
     "closes.alone": (
-        "Só {used} fechamentos foram usados: as faixas são mais largas que as avaliadas. Mais fechamentos, até 1001, "
-        "dão faixas melhores.",
-        "Only {used} closes were used: the bands are wider than evaluated ones. More closes, up to 1,001, give better "
-        "bands.",
+        "Só {used} fechamentos dão as volatilidades. Em ações fora do treino, a faixa de 90 % do modelo padrão conteve "
+        "92,2, 91,9 e 91,4 % dos fechamentos seguintes, com 20, 60 e 250 fechamentos.",
+        "{used} closes alone give the volatilities. On stocks that the default model was not trained on, its 90 % band "
+        "held 92.2, 91.9 and 91.4 % of the next closes, given 20, 60 and 250 closes.",
     ),
     "market.old": (
         "As medidas do mercado terminam em {day}, {sessions} pregões antes do último fechamento.",
