@@ -12,7 +12,7 @@ from pregao.cli.terminal import show_forecast
 from pregao.data.market import OLDEST, Market
 from pregao.data.variance import columns, daily_variance
 from pregao.forecasting import market
-from pregao.forecasting.compose import forecast_closes, forecast_stock
+from pregao.forecasting.compose import forecast_closes, forecast_stock, last_window
 from pregao.forecasting.market import market_age, panel_folder, with_stored_prices
 from pregao.models.trained import CARD, MARKET, TrainedModel
 from pregao.prices.calendar import last_finished_session
@@ -23,6 +23,7 @@ from tests.models.test_trained import trained_model
 
 PANEL = ("PETR4", "ITUB4")
 LAST = "2024-12-30"
+BAND = ["lower_90", "upper_90"]
 
 
 def table_of(seed, n=400, last=LAST):
@@ -35,7 +36,7 @@ def write_panel(folder, last=LAST, stocks=PANEL):
 
 
 def bands(forecast):
-    return forecast.table[["lower_90", "upper_90"]].to_numpy().tolist()
+    return forecast.table[BAND].to_numpy().tolist()
 
 
 @pytest.fixture
@@ -136,6 +137,29 @@ def test_a_day_counts_once_half_of_the_panel_has_traded(model, tmp_path):
     assert found.dates[:50].tolist() == model.market.dates.tolist()
     assert found.variances[:50].tolist() == model.market.variances.tolist()
     assert (len(found.dates), found.stocks) == (60, model.market.stocks)
+
+
+def test_a_day_without_ranges_is_left_out(model, tmp_path):
+    write_panel(tmp_path)
+    table = pd.read_csv(tmp_path / "PETR4.csv")
+    table.loc[len(table) - 4, "open"] = np.nan
+    table.to_csv(tmp_path / "PETR4.csv", index=False)
+    found = with_stored_prices(model, tmp_path).market
+    missing = set(random_walk(60)["date"].to_numpy("datetime64[ns]")) - set(found.dates)
+    assert missing == {np.datetime64(table["date"].iloc[-4])}
+
+
+def test_a_stock_without_ranges_on_some_days_is_forecast_with_the_market(shared, stock):
+    write_panel(stock)
+    whole = forecast_stock("WEGE3", "csv", stock)
+    table = table_of(9)
+    table.loc[len(table) - 3 :, ["open", "high", "low"]] = np.nan
+    table.to_csv(stock / "WEGE3.csv", index=False)
+    found = forecast_stock("WEGE3", "csv", stock)
+    alone = replace(TrainedModel.load(shared), market=None)
+    assert found.market.sessions_old == 0
+    assert bands(found) != bands(whole)
+    assert bands(found) != pd.DataFrame(alone.rows(last_window(alone, found.symbol, table)))[BAND].to_numpy().tolist()
 
 
 def test_a_file_that_cannot_be_read_or_has_no_ranges_is_left_out(model, tmp_path, caplog):
