@@ -40,6 +40,8 @@ class PanelPrices:
         self.refreshed = 0
         self._done: tuple[date, list[str]] | None = None
         self._seen: list[float] = []
+        self._logged: set[str] = set()
+        self._downloader = Downloader(source.name, source.path)  # one for all refreshes logs each warning once
         self._closed = threading.Event()
         # A daemon: a source that hangs must not delay the end of the process.
         self._thread = threading.Thread(target=self._watch, name="panel", daemon=True)
@@ -68,21 +70,25 @@ class PanelPrices:
 
     def _last_days(self, stocks: Iterable[str]) -> Iterator[date]:
         """The day of each stock's last close, downloaded if needed; ends where the source does not answer."""
-        downloader = Downloader(self.source.name)
         for stock in stocks:
             if self._closed.is_set():
                 return
             try:
-                prices = downloader.latest(Symbol.parse(stock), 1)
+                prices = self._downloader.latest(Symbol.parse(stock), 1)
             except PricesUnavailable as error:
-                logger.warning("The market is not refreshed: %s", error)
+                self._warn(f"The market is not refreshed: {error}")
                 return
             except PregaoError as error:
-                logger.warning("%s is left out of the market: %s", stock, error)
+                self._warn(f"{stock} is left out of the market: {error}")
                 continue
             if prices.stale and prices.tried:  # the source does not answer; the downloader has logged it
                 return
             yield prices.as_of
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._logged:
+            logger.warning("%s", sentence)
+            self._logged.add(sentence)
 
     def _watch(self) -> None:
         while not self._closed.is_set():
