@@ -113,7 +113,7 @@ def test_a_new_model_is_trained_offered_and_satisfies_the_contract(folder, ran):
     card = json.loads((left_by(ran["model"]) / "model/model.json").read_text())
     assert card["network"] == {
         "_target_": "pregao.models.dense.DenseModel",
-        **{"hidden_size": 4, "leak": 0.2, "horizon": 10, "inputs": "ohlc", "lookback": 20},
+        **{"hidden_size": 4, "leak": 0.2, "horizon": 10, "inputs": "panel", "lookback": 20},
     }
     code = block("from pregao.models.dense import") + OFFERED
     env = environment(folder / "home", PYTHONPATH=search_path(folder))
