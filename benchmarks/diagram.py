@@ -1,5 +1,6 @@
 """A diagram of a network's modules, with the shapes of a forward pass and the numbers of weights."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ from pregao.quantiles import LEVELS
 Hook = Callable[[nn.Module, Any, Any], None]
 
 BOX, INK, LINE = "#e3f1ec", "#222222", "#0b6e4f"
+
+FALLBACK = re.compile(r"regressions\.[1-9]")
+"""Names of the panel model's regressions for windows with unknown measures, which are not drawn."""
+
+REGRESSION = "panel model: regression of log variance, in closed form"
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def stages(network: ForecastModel, lookback: int) -> list[Stage]:
     found: list[Stage] = []
     hooks = []
     for name, module in network.named_modules():
-        if not list(module.children()):
+        if not list(module.children()) and not FALLBACK.search(name):
             hooks.append(module.register_forward_hook(_recorder(name, found)))
     closes, measures = np.linspace(50, 55, lookback)[None], np.full((1, len(network.measures)), 0.02)
     try:
@@ -60,11 +66,12 @@ def stages(network: ForecastModel, lookback: int) -> list[Stage]:
 def draw(network: ForecastModel, lookback: int, horizon: int, path: Path) -> None:
     """Draw one box per module, from the closes to the quantiles."""
     found = stages(network, lookback)
-    first = f"closes [B, {lookback}]  ·  volatilities [B, {len(network.measures)}]: {', '.join(network.measures)}"
+    kinds = ", ".join(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in network.measures))
+    first = f"closes [B, {lookback}]  ·  volatilities [B, {len(network.measures)}]: {kinds}"
     last = f"closes at {len(LEVELS)} quantiles [B, {horizon}, {len(LEVELS)}]"
     boxes = [
         ("prices in", first),
-        *((f"{stage.name}: {stage.kind}", _shapes(stage)) for stage in found),
+        *((_title(stage), _shapes(stage)) for stage in found),
         ("prices out", last),
     ]
     with matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "pregao"}):
@@ -100,6 +107,16 @@ def _shape(tensor: Tensor) -> str:
     return f"[{', '.join(['B', *map(str, tensor.shape[1:])])}]"
 
 
+def _title(stage: Stage) -> str:
+    return REGRESSION if _is_regression(stage) else f"{stage.name}: {stage.kind}"
+
+
 def _shapes(stage: Stage) -> str:
-    weights = f"  ·  {stage.weights:,} weights" if stage.weights else ""
-    return f"{stage.input} → {stage.output}{weights}"
+    more = f"  ·  {stage.weights:,} weights" if stage.weights else ""
+    if _is_regression(stage):
+        more = ", the size of the log return  ·  the head corrects its quantiles"
+    return f"{stage.input} → {stage.output}{more}"
+
+
+def _is_regression(stage: Stage) -> bool:
+    return stage.kind.startswith("Regression(")
