@@ -37,10 +37,16 @@ def prose(page):
     return re.sub(r"^```.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)
 
 
-def rows(table):
-    """The cells of every line of a table in benchmarks/."""
-    lines = text(REPOSITORY / "benchmarks" / table).splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:2] == "| "]
+def tables(file):
+    """The tables of a file in benchmarks/, as lists of rows of cells; the first row is the head."""
+    found = re.findall(r"(?:^\|.*\n)+", text(REPOSITORY / "benchmarks" / file), flags=re.MULTILINE)
+    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()] for table in found]
+
+
+def rows(file, column):
+    """The rows of the one table that has a column, by their first cell."""
+    [(_, _, *found)] = [table for table in tables(file) if column in table[0]]
+    return {row[0]: row for row in found}
 
 
 def figures(found):
@@ -121,38 +127,57 @@ def test_a_link_leads_to_a_file_and_a_named_path_exists(page):
 
 
 def test_the_scores_of_vale3_are_those_that_were_measured():
-    measured = {(row[0], row[1]): row for row in rows("reference_split.md")}
+    [found] = [table for table in tables("reference_split.md") if "RMSE R$" in table[0]]
+    measured = {(row[0], row[1]): row for row in found}
     _, _, rmse, naive_rmse, mean, naive_mean, mape, naive_mape, skill, *_ = measured["VALE3", "default"]
     recipe = measured["VALE3", "`experiment=reference`"]
+    leak = rows("published.md", "by seed")["`experiment=published`"]
     for page in (README, REPOSITORY / "docs/results.md"):
         assert f"| **{rmse}** | **{mean}** | **{mape}** | **{shown(skill)}** |" in text(page)
         assert f"| {naive_rmse} | {naive_mean} | {naive_mape} | 0.00 |" in text(page)
         assert f"| {recipe[2]} | {recipe[4]} | {recipe[6]} |" in text(page)
+        assert f"| – | {leak[1]} | {leak[5]} |" in text(page)
 
 
-SPLIT = ("fine-tuned", "shared", "shared, `data.inputs=window`", "its own", "shared, mean of 3 seeds")
-WALK = ("shared", "last close", "rolling volatility", "EWMA", "GJR-GARCH")
+RESULTS = REPOSITORY / "docs/results.md"
+PERIODS = ("from 2023-11-24", "2022", "2023", "2024", "2025")
+BARS = ("log-HAR", "EWMA", "EWMA + width", "GJR-GARCH", "GJR-GARCH + width")
+SPLIT = ("fine-tuned", "shared", "GJR-GARCH refitted", *BARS)
+PARTS = (
+    *("fine-tuned", "shared", "its own", "shared, mean of 3 seeds", "shared, pinball loss", "shared, `model=ensemble`"),
+    *("shared, `model=har`", "shared, `model=har`, no market", "shared, `model=har`, no ranges"),
+    *("shared, version 0.1", "shared, version 0.1, no recurrence"),
+)
 
 
 @pytest.mark.parametrize(
-    ("table", "names", "columns"),
-    [("reference_split.md", SPLIT, (2, 4, 5, 6, 9)), ("walk_forward.md", WALK, (1, 4, 5, 7, 8))],
+    ("page", "file", "column", "names", "columns"),
+    [
+        (README, "walk_forward.md", "cutoffs", PERIODS, (2, 4, 5)),
+        (RESULTS, "walk_forward.md", "cutoffs", (*PERIODS, "before 2023-11-24"), (2, 4, 5)),
+        (RESULTS, "walk_forward.md", "saved against %", (*BARS, "GAS-t", "last close", "version 0.1"), (1, 2, 3)),
+        (RESULTS, "walk_forward.md", "worst month of targets", ("shared", "version 0.1", *BARS), (1, 2, 3)),
+        (RESULTS, "reference_split.md", "worst", SPLIT, (4, 5, 11, 9, 7, 6)),
+        (RESULTS, "reference_split.md", "worst", PARTS, (2, 4, 11, 9, 6)),
+    ],
 )
-def test_the_figures_of_the_bands_are_those_that_were_measured(table, names, columns):
-    measured = {row[0]: row for row in reversed(rows(table))}
+def test_the_figures_of_the_bands_are_those_that_were_measured(page, file, column, names, columns):
+    measured = rows(file, column)
     for name in names:
         found = " | ".join(shown(measured[name][column]) for column in columns)
-        assert f"| {found} |" in text(REPOSITORY / "docs/results.md"), name
+        assert f"| {found} |" in text(page), name
 
 
 def shown(cell):
-    return "< 0.001" if cell == "0.000" else cell.replace("-", "−")
+    """A figure with a minus sign; a month is unchanged."""
+    return re.sub(r"(?<!\d)-(?=\d)", "−", cell)
 
 
-def test_the_readme_gives_the_default_recipes_band_and_gain():
-    row = next(row for row in rows("reference_split.md") if row[0] == "fine-tuned")
-    sentence = " ".join(text(README).split())
-    assert f"is {row[6].lstrip('+')} % below GJR-GARCH's, and its 90 % band holds {row[4]} %" in sentence
+def test_the_strongest_baseline_is_the_one_that_the_pages_name():
+    for file in ("walk_forward.md", "reference_split.md"):
+        [name] = re.findall(r"^Strongest baseline: ([\w-]+)\.", text(REPOSITORY / "benchmarks" / file), re.MULTILINE)
+        assert name == "log-HAR"
+    assert "saved against log-HAR %" in tables("walk_forward.md")[0][0]
 
 
 def test_contributing_names_files_and_targets_that_exist():
