@@ -84,6 +84,7 @@ bench: setup ## rewrite the tables in benchmarks/ from PRICES=folder of STOCK.cs
 	$(BIN)/python benchmarks/commands.py $(PRICES)
 	$(BIN)/python benchmarks/drift.py $(PRICES)
 	$(BIN)/python benchmarks/sweeps.py $(PRICES)
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/api.py
 	test -z "$(QUOTES)" || $(BIN)/python benchmarks/b3.py $(QUOTES)
 	$(BIN)/python benchmarks/faults.py
