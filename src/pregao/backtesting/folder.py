@@ -14,7 +14,7 @@ import pandas as pd
 from pregao.backtesting.scores import COLUMNS
 from pregao.errors import InvalidChoice, first_line
 from pregao.files import atomic_write
-from pregao.models.choices import with_current_names
+from pregao.models.choices import with_new_choices
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class BacktestFolder:
             (self.path / "parts").mkdir(parents=True, exist_ok=True)
             self._write_state({"choices": choices, "end": str(end)})
             return end
-        before = state["choices"] | {"model": with_current_names(state["choices"].get("model", {}))}
+        before = state["choices"] | {"model": with_new_choices(state["choices"].get("model", {}))}
         other = [name for name in choices if before.get(name) != choices[name]]
         if other:
             raise InvalidChoice(

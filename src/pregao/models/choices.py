@@ -119,6 +119,13 @@ def _complete(network: Mapping[str, Any]) -> dict[str, Any]:
     return checked({name: value for name, value in network.items() if name not in FROM_DATA}) | from_data
 
 
+def with_new_choices(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Choices of an older version in this version's names, with the defaults of choices that it did not have."""
+    named = with_current_names(given)
+    fields = choices_of(model_class(str(named.get(TARGET)))).model_fields
+    return {name: field.default for name, field in fields.items() if not field.is_required()} | named
+
+
 def with_current_names(given: Mapping[str, Any]) -> dict[str, Any]:
     """Choices in this version's names; version 0.1 had `scaling` for `_target_`, and null for an absent choice."""
     scaling = given.get("scaling")

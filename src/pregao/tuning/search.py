@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pregao.config import flat, parse
 from pregao.data.volatility import SPAN
 from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable, first_line
-from pregao.models.choices import with_current_names
+from pregao.models.choices import with_new_choices
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.tracking import runs
@@ -67,6 +67,13 @@ class Pruning(Callback):
         self.trial.report(trainer.callback_metrics["val_loss"].item(), trainer.current_epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned
+
+
+NOT_OF_TRIALS: dict[str, Any] = {
+    **dict.fromkeys(("promote", "source", "ckpt_path", "for_predict"), True),
+    "evaluation": {"baselines"},
+}
+"""Settings that do not change a trial's result."""
 
 
 class Search:
@@ -138,7 +145,7 @@ class Search:
         new = self._common_settings()
         if "asked" not in study.user_attrs:
             study.set_user_attr("asked", new)
-        elif (old := _with_current_names(study.user_attrs["asked"])) != new:
+        elif (old := _of_this_version(study.user_attrs["asked"], new)) != new:
             other = ", ".join(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
             raise InvalidChoice(
                 f"study={self.name}: it has other settings or another space ({other} differ), so its trials cannot be "
@@ -148,8 +155,7 @@ class Search:
 
     def _common_settings(self) -> dict[str, str]:
         """The settings that all trials of a study share, and the space, by key."""
-        excluded = {"promote", "source", "ckpt_path", "for_predict"}
-        fixed = flat(trial_config(self.config, {}).model_dump(mode="json", exclude=excluded))
+        fixed = flat(trial_config(self.config, {}).model_dump(mode="json", exclude=NOT_OF_TRIALS))
         searched = {f"sweep.space.{key}": distribution_to_json(one) for key, one in self.space.items()}
         same = {key: json.dumps(value) for key, value in fixed.items() if key not in self.space}
         return same | searched | {"sweep.metric": self.metric}
@@ -238,12 +244,14 @@ def trial_config(config: TuneConfig, values: Mapping[str, Any]) -> TrainConfig:
     return parse(TrainConfig, choices)
 
 
-def _with_current_names(asked: Mapping[str, str]) -> dict[str, str]:
-    """The settings of a study, with model settings of older versions renamed."""
+def _of_this_version(asked: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a study, with model settings of older versions renamed, and the defaults of new ones."""
     prefix = "model."
     model = {key.removeprefix(prefix): json.loads(text) for key, text in asked.items() if key.startswith(prefix)}
     others = {key: text for key, text in asked.items() if not key.startswith(prefix)}
-    return others | {f"{prefix}{name}": json.dumps(value) for name, value in with_current_names(model).items()}
+    named = {f"{prefix}{name}": json.dumps(value) for name, value in with_new_choices(model).items()}
+    searched = {key for key in named if key not in new and key not in asked}
+    return {key: text for key, text in (others | named).items() if key not in searched}
 
 
 def tabulate(trials: Sequence[FrozenTrial], metric: str) -> pd.DataFrame:
