@@ -33,7 +33,7 @@ def fast(no_plots):
     """`whole` has the only plot."""
 
 
-SLOW = {"ETS", "ARIMA", "own"}
+SLOW = {"ETS", "ARIMA", "own", "fine-tuned"}
 QUICK = ["shared", *(name for name in BASELINES if name not in SLOW)]
 
 
@@ -59,6 +59,11 @@ def test_a_poisoned_future_changes_no_bit_of_an_earlier_forecast(home, tmp_path,
     assert not moved[last].equals(clean[last])
     assert (moved.loc[last, "y_hat"] > 1.01 * clean.loc[last, "y_hat"]).all()
     pd.testing.assert_frame_equal(clean[~last], moved[~last], check_exact=True)
+
+
+def test_fine_tuning_needs_a_model_of_many_stocks(home, folder):
+    with pytest.raises(InvalidChoice, match="many stocks"):
+        backtest(folder, home, "models=[fine-tuned]")
 
 
 def test_a_sliding_history_gives_other_bands(home, folder):

@@ -33,12 +33,15 @@ from pregao.errors import (
 from pregao.evaluation.baselines import stock_forecasts
 from pregao.forecasting.historical import forecast_history
 from pregao.forecasting.widths import BASELINES
+from pregao.models.trained import TrainedModel
 from pregao.prices.calendar import last_finished_session
 from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import runs
+from pregao.tracking.registry import Served
 from pregao.training.steps import build_data, download, fit, prepare, refit
+from pregao.training.warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class Backtest:
         # Trained on one stock, the network is not shared: its row must not look like the shared model's.
         names = ["own" if name == "shared" and len(self.symbols) == 1 else name for name in config.models]
         self.models = list(dict.fromkeys(names))
+        self._kept: tuple[int, TrainedModel] | None = None  # a period and its shared model
         self._refuse_unknown()
         self.first, end = parse_dates(config.first_cutoff, config.end, name="first_cutoff")
         # An unfinished session could be complete, with another close, when the backtest is resumed.
@@ -159,31 +163,48 @@ class Backtest:
     ) -> tuple[dict[str, np.ndarray], list[str]]:
         if model == "shared":
             try:
-                return self._fit_forecast(history, seen, cutoffs, period), []
+                return self._forecasts(self._shared(history, period), seen, cutoffs), []
             except PregaoError as error:
                 return {}, [_failure(model, "all stocks", period, error)]
         found: dict[str, np.ndarray] = {}
         failures = []
         for stock in seen:
             try:
+                start = self._start(history, period) if model == "fine-tuned" else None
                 own = {stock: history[stock]} if stock in history else {}
-                found |= self._fit_forecast(own, {stock: seen[stock]}, cutoffs, period)
+                found |= self._forecasts(self._fit(own, period, start), {stock: seen[stock]}, cutoffs)
             except PregaoError as error:
                 failures.append(_failure(model, stock, period, error))
         return found, failures
 
-    def _fit_forecast(self, history: Prices, seen: Prices, cutoffs: Cutoffs, period: Period) -> dict[str, np.ndarray]:
-        """Train on the history and forecast at the cutoffs; returns quantiles [n, horizon, 7] by stock."""
+    def _start(self, history: Prices, period: Period) -> WarmStart:
+        """The shared model of a period, for the models that start from it."""
+        served = Served(self._shared(history, period), SHARED, 0, "backtest", self.folder)
+        return WarmStart(served, self.config.learning_rate_factor)
+
+    def _shared(self, history: Prices, period: Period) -> TrainedModel:
+        """The shared model of a period, trained once."""
+        if self._kept is None or self._kept[0] != period.number:
+            self._kept = period.number, self._fit(history, period)
+        return self._kept[1]
+
+    def _fit(self, history: Prices, period: Period, start: WarmStart | None = None) -> TrainedModel:
+        """Train on the history before a period."""
         data = self.config.data
         if not history:
-            start, size = self.dates[0], data.lookback + data.horizon
-            reason = "windows for training and validation"
-            raise TooFewSessions("the history", start, period.refit.date(), 0, 2 * size, reason)
+            size, reason = data.lookback + data.horizon, "windows for training and validation"
+            raise TooFewSessions("the history", self.dates[0], period.refit.date(), 0, 2 * size, reason)
         split = partial(borders_before, test=period.refit.to_datetime64(), train=1 - self.config.validation)
-        windows = build_data(self.config, history, split, needed=("train", "validation"))
+        windows = build_data(self.config, history, split, start, needed=("train", "validation"))
         with TemporaryDirectory() as folder:
-            model, _ = fit(self.config, SHARED, prepare(self.config, windows.panel, Path(folder)), windows)
+            training = prepare(self.config, windows.panel, Path(folder), start)
+            model, _ = fit(self.config, SHARED, training, windows)
         refit(model, windows.panel)
+        return model
+
+    @staticmethod
+    def _forecasts(model: TrainedModel, seen: Prices, cutoffs: Cutoffs) -> dict[str, np.ndarray]:
+        """Quantiles [n, horizon, 7] at the cutoffs, by stock."""
         rolling = forecast_history(model, seen)
         return {stock: forecasts.at(cutoffs[stock]).quantiles for stock, forecasts in rolling.items()}
 
@@ -192,6 +213,8 @@ class Backtest:
         if unknown:
             allowed = ", ".join((*NETWORKS, *BASELINES))
             raise InvalidChoice(f"models: {', '.join(unknown)}: unknown. Allowed: {allowed}.")
+        if "fine-tuned" in self.models and len(self.symbols) == 1:
+            raise InvalidChoice("models: fine-tuned starts from a model of many stocks. Give stocks=[VALE3,PETR4].")
         if SHARED in [symbol.ticker for symbol in self.symbols]:
             raise UnknownStock(
                 SHARED, "a backtest", SHARED, "It is the model of many stocks. Give stocks=[VALE3,PETR4]."

@@ -16,3 +16,4 @@ class BacktestConfig(FitConfig):
     history: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None
     validation: Annotated[float, Field(ge=0.05, le=0.5, allow_inf_nan=False)]
     models: Annotated[list[Text], Field(min_length=1)]
+    learning_rate_factor: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]

@@ -46,7 +46,7 @@ class BacktestFolder:
             self._write_state({"choices": choices, "end": str(end)})
             return end
         before = state["choices"] | {"model": with_new_choices(state["choices"].get("model", {}))}
-        other = [name for name in choices if before.get(name) != choices[name]]
+        other = [name for name in choices if name in before and before[name] != choices[name]]  # older ones have fewer
         if other:
             raise InvalidChoice(
                 f"{self.path} has a backtest with other settings ({', '.join(other)}). Give the same to resume it, or "

@@ -31,7 +31,7 @@ TESTED = {NAIVE: "naive", GARCH: "garch"}
 """The names of these baselines in columns."""
 
 ALL = "all"
-NETWORKS = ("shared", "own")
+NETWORKS = ("shared", "fine-tuned", "own")
 """The models that are not baselines."""
 
 
