@@ -78,6 +78,7 @@ bench: setup ## rewrite the tables in benchmarks/ from PRICES=folder of STOCK.cs
 	$(BIN)/python benchmarks/reference_split.py $(PRICES)
 	$(BIN)/python benchmarks/published.py $(PRICES)
 	$(BIN)/python benchmarks/bare_closes.py $(PRICES)
+	$(BIN)/python benchmarks/folds.py $(PRICES)
 	$(BIN)/python benchmarks/walk_forward.py $(PRICES)
 	$(BIN)/python benchmarks/new_listings.py $(PRICES)
 	$(BIN)/python benchmarks/speed.py $(PRICES)
