@@ -46,6 +46,8 @@ NETWORKS = {
     "LSTM on the panel model, log variance (default)": "ibovespa",
 }
 
+ENSEMBLE = {"version 0.1": " (`model=ensemble`)"}
+
 Forecasts = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """By stock: actual closes [n, horizon] and quantiles [n, horizon, 7]."""
 
@@ -85,6 +87,10 @@ def saved(one: Forecasts, other: Forecasts) -> float:
     return float(np.mean([100 * (1 - ours[stock] / theirs[stock]) for stock in ours]))
 
 
+def _line(name: str, row: list[float]) -> str:
+    return f"| {name} | {' | '.join(f'{each:+.2f}' for each in (*row, np.mean(row)))} |"
+
+
 def main(prices: Path) -> None:
     """Print and write the table."""
     logging.disable(logging.WARNING)
@@ -92,16 +98,16 @@ def main(prices: Path) -> None:
     with TemporaryDirectory() as folder:
         histories = Pipeline(configuration(prices, stocks, PANEL), Path(folder)).download()
     rows: dict[str, list[float]] = {}
+    means: dict[str, list[float]] = {}
     for first, last in FOLDS.values():
         panel = forecasts(configuration(prices, stocks, PANEL), histories, first, last)
         for name, experiment in NETWORKS.items():
             made = forecasts(configuration(prices, stocks, experiment), histories, first, last)
             rows.setdefault(name, []).append(saved(made, panel))
-            rows.setdefault(f"mean of that and the panel model: {name}", []).append(saved(mean(made, panel), panel))
+            means.setdefault(name, []).append(saved(mean(made, panel), panel))
     lines = [f"| network | {' | '.join(FOLDS)} | mean |", "|---|" + "---:|" * (len(FOLDS) + 1)]
-    lines += [
-        f"| {name} | {' | '.join(f'{each:+.2f}' for each in (*row, np.mean(row)))} |" for name, row in rows.items()
-    ]
+    for name, row in rows.items():
+        lines += [_line(name, row), _line(f"mean of that and the panel model{ENSEMBLE.get(name, '')}", means[name])]
     note = (
         f"Percent of the panel model's pinball loss saved, mean over {len(stocks)} stocks, by test year; each model is "
         "trained on the days before that year, from 2015. Seed 6544. The default keeps the panel model's bands where "

@@ -71,7 +71,8 @@ def interval(row: Mapping[Hashable, Any], column: str) -> str:
 
 def by_period(walk: WalkForward, network: str = "shared") -> list[str]:
     """One row per period, of a network."""
-    head = f"| cutoffs | windows | in 90 % | pinball | saved against {walk.strongest} % | saved against GJR-GARCH % |"
+    cutoffs = "cutoffs" if network == "shared" else f"cutoffs, {network}"
+    head = f"| {cutoffs} | windows | in 90 % | pinball | saved against {walk.strongest} % | saved against GJR-GARCH % |"
     lines = [head, "|---|" + "---:|" * 5]
     for row in walk.periods[walk.periods["model"] == network].to_dict("records"):
         cells = [str(row["windows"]), f"{row['coverage_90']:.1f}", f"{row['pinball']:.3f}"]
