@@ -222,7 +222,7 @@ def test_the_currency_is_that_of_all_stocks_or_none(home, folder):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("models=[EWMA,garch]", "models: garch: unknown. Allowed: shared, own, last close, drift,"),
+        ("models=[EWMA,garch]", "models: garch: unknown. Allowed: shared, fine-tuned, own, last close,"),
         ("stock=SHARED", "SHARED: a backtest knows no such stock"),
         ("stocks=[VALE3,SHARED]", "SHARED: a backtest knows no such stock"),
         ("first_cutoff=2025-01-02", "first_cutoff=2025-01-02 is after end=2024-12-30."),
