@@ -94,6 +94,6 @@ class PanelPrices:
         while not self._closed.is_set():
             try:
                 self.refresh()
-            except Exception:  # the thread must go on; the market ages, and answers say so
+            except Exception:  # the thread must continue; answers say the age of the market
                 logger.exception("The market is not refreshed.")
             self._closed.wait(self.retry)

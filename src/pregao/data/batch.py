@@ -16,7 +16,7 @@ OTHER_STOCK = -1
 """The index of a stock that a model was not trained on."""
 
 LARGEST_BATCH = 16_384
-"""Windows at once where a whole part is evaluated: a network's activations take 8 kB per window."""
+"""Windows of one batch where a whole part is evaluated: a network's activations take 8 kB per window."""
 
 
 class Inputs(NamedTuple):

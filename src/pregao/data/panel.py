@@ -36,7 +36,7 @@ class Panel:
         split: the windows by part.
         borders: the first date of the validation part, the first date of the test part.
         typical: root mean square daily log return over all stocks before the validation part.
-        market: the market factor of the panel, or of the model that training starts from; None if there is none.
+        market: the market factor of the panel, or of the model that training starts from; None without one.
     """
 
     histories: Mapping[str, pd.DataFrame]

@@ -177,7 +177,7 @@ def border_rule(split: str, train: float, validation: float) -> BorderRule:
 
 
 def find_borders(prices: Iterable[pd.DataFrame], horizon: int, rule: BorderRule) -> Borders:
-    """The borders of these histories, whatever the lookback: trainings with different ones have the same test dates.
+    """The borders of these histories, for every lookback: trainings with different ones have the same test dates.
 
     Raises:
         IndexError: a border is after the last window.

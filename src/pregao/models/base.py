@@ -88,7 +88,7 @@ class ForecastModel(nn.Module, ABC):
         """
 
     def starting_point(self) -> "ForecastModel | None":
-        """What this model is without training: a copy to keep if training was worth nothing; None if it is random."""
+        """A copy of this model without training, to keep if training was worth nothing; None if it is random."""
         return None
 
     def calibrate(self, batch: Batch) -> None:

@@ -23,10 +23,10 @@ from pregao.models.base import ForecastModel, gaussian_quantiles, log_returns
 from pregao.quantiles import LEVELS, MEDIAN
 
 PRIOR_WINDOWS = 100
-"""A stock's own intercept has weight n / (n + 100) after n windows."""
+"""The intercept of a stock has weight n / (n + 100) after n windows, the panel's has the rest."""
 
 OVERLAP = 10
-"""Windows that overlap count once in the weight of a stock's own scale."""
+"""Windows that overlap count once in the weight of a stock's scale."""
 
 LEAST_WINDOWS = 40
 """Fewer windows do not determine a regression."""

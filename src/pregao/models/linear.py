@@ -15,7 +15,7 @@ class LinearModel(QuantileModel):
         lookback: closes per window.
         shrinkage: factor on the predicted median.
         start: the starting point, as for `RecurrentModel`.
-        loss: the training loss, likewise.
+        loss: the training loss, as for `RecurrentModel`.
         stocks: number of training stocks.
     """
 

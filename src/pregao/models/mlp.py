@@ -17,7 +17,7 @@ class MlpModel(QuantileModel):
         dropout: after the layer.
         shrinkage: factor on the predicted median.
         start: the starting point, as for `RecurrentModel`.
-        loss: the training loss, likewise.
+        loss: the training loss, as for `RecurrentModel`.
         stocks: number of training stocks.
     """
 

@@ -97,7 +97,7 @@ class QuantileModel(ForecastModel):
         self.measure_deviation.copy_(variance.sqrt().clamp_min(VOLATILITY_FLOOR))
 
     def adopt(self, other: ForecastModel) -> None:
-        """Take the weights of another model; of its panel model only what is not a stock's own."""
+        """Take the weights of another model; of its panel model, all but the intercepts and scales of stocks."""
         assert isinstance(other, QuantileModel)
         weights = {name: tensor for name, tensor in other.state_dict().items() if not name.startswith("panel.")}
         self.load_state_dict(weights, strict=False)
@@ -158,7 +158,7 @@ class QuantileModel(ForecastModel):
         return squared + pinball_loss(out[..., at], errors, self.levels[at])
 
     def correction(self, inputs: Inputs) -> Float[Tensor, "batch horizon levels"]:
-        """What the head adds to the starting point: the median, and logarithms of factors elsewhere."""
+        """The output of the head: the median, and at other levels the logarithms of factors on the starting point."""
         features, measures = self.preprocess(inputs)
         out: Tensor = self.head(torch.cat([self.encoder(features), measures], dim=1))
         return out.view(-1, self.horizon, len(LEVELS))

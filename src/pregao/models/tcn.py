@@ -26,7 +26,7 @@ class TcnModel(QuantileModel):
         dropout: after each layer.
         shrinkage: factor on the predicted median.
         start: the starting point, as for `RecurrentModel`.
-        loss: the training loss, likewise.
+        loss: the training loss, as for `RecurrentModel`.
         stocks: number of training stocks.
     """
 

@@ -27,7 +27,7 @@ class TransformerModel(QuantileModel):
         dropout: in each layer.
         shrinkage: factor on the predicted median.
         start: the starting point, as for `RecurrentModel`.
-        loss: the training loss, likewise.
+        loss: the training loss, as for `RecurrentModel`.
         stocks: number of training stocks.
     """
 

@@ -39,7 +39,7 @@ TWO_THREADS_FROM = 10_000
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit gave.
+    """The result of a fit.
 
     Attributes:
         train_loss: per epoch.

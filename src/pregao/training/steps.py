@@ -163,7 +163,7 @@ def refit(model: TrainedModel, panel: Panel) -> None:
 def validate(model: TrainedModel, panel: Panel) -> dict[str, float]:
     """The validation metrics that compare runs: MAPE in percent, pinball loss of the log return × 1000."""
     part = panel.split.validation
-    # Stock by stock: the activations of all windows of a panel at once need hundreds of megabytes.
+    # Stock by stock: the activations of all windows of a panel together need hundreds of megabytes.
     found = [
         model.quantiles(part.inputs[place], part.volatilities[place], part.stocks[place])
         for _, place in part.by_stock()

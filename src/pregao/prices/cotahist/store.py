@@ -69,7 +69,7 @@ class Store:
 
         Raises:
             BadQuotesFile: one of them cannot be used; what the store has of it is unchanged.
-            OSError: the disk is full or not writable; likewise.
+            OSError: the disk is full or not writable; what the store has is unchanged.
         """
         given = {path.name: path for path in paths}
         if not given and not self.folder.exists():
