@@ -2,7 +2,6 @@ import json
 import os
 from dataclasses import replace
 from datetime import date
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from pregao.forecasting.compose import forecast_closes, forecast_stock, last_win
 from pregao.forecasting.market import market_age, panel_folder, with_stored_prices
 from pregao.models.trained import CARD, MARKET, TrainedModel
 from pregao.prices.calendar import last_finished_session
+from pregao.prices.sources.csv import read_table
 from pregao.prices.sources.yahoo import YahooSource
 from pregao.settings import settings
 from tests.conftest import random_walk, with_ranges
@@ -188,8 +188,7 @@ def test_dividends_are_not_overnight_returns(model, tmp_path):
 def test_only_changed_files_are_read_again(model, tmp_path, monkeypatch):
     write_panel(tmp_path)
     read = []
-    counted = SimpleNamespace(**vars(pd) | {"read_csv": lambda file: read.append(file.stem) or pd.read_csv(file)})
-    monkeypatch.setattr(market, "pd", counted)
+    monkeypatch.setattr(market, "read_table", lambda file, stock: read.append(file.stem) or read_table(file, stock))
     for _ in range(2):
         with_stored_prices(model, tmp_path)
     assert sorted(read) == ["ITUB4", "PETR4"]
