@@ -117,7 +117,7 @@ class ForecastModel(nn.Module, ABC):
 
     def normalize(self, inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> Float[Tensor, "batch horizon"]:
         """Log returns from the last close to the targets, in units of `scale`."""
-        return (targets / inputs.closes[:, -1:]).log().float() / self.scale(inputs)
+        return returns_to(inputs, targets) / self.scale(inputs)
 
 
 def pinball_loss(
@@ -135,6 +135,11 @@ def session_scale(inputs: Inputs) -> Float[Tensor, "batch 1"]:
     variance = log_returns(inputs.closes).square().mean(dim=1, keepdim=True)
     blend = WINDOW_WEIGHT * variance + (1 - WINDOW_WEIGHT) * inputs.measures[:, :1].square()
     return blend.sqrt().clamp_min(VOLATILITY_FLOOR)
+
+
+def returns_to(inputs: Inputs, targets: Float[Tensor, "batch horizon"]) -> Float[Tensor, "batch horizon"]:
+    """Log returns from the last close to the targets, float32."""
+    return (targets / inputs.closes[:, -1:]).log().float()
 
 
 def log_returns(closes: Float[Tensor, "batch lookback"]) -> Float[Tensor, "batch returns"]:

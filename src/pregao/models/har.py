@@ -19,7 +19,7 @@ from pregao.data.batch import Batch, Inputs
 from pregao.data.variance import LEAST_VARIANCE, SPANS
 from pregao.data.volatility import LONG_SPANS, NAMES, VOLATILITY_FLOOR
 from pregao.errors import InvalidChoice
-from pregao.models.base import ForecastModel, gaussian_quantiles, log_returns
+from pregao.models.base import ForecastModel, gaussian_quantiles, log_returns, returns_to
 from pregao.quantiles import LEVELS, MEDIAN
 
 PRIOR_WINDOWS = 100
@@ -183,7 +183,7 @@ class HarModel(ForecastModel):
         Raises:
             InvalidChoice: there are too few windows for a regression.
         """
-        moves = (batch.targets / batch.inputs.closes[:, -1:]).log().float() / self.root_step
+        moves = returns_to(batch.inputs, batch.targets) / self.root_step
         for regression, features in zip(self.paths, self.features(batch.inputs), strict=True):
             regression.fit(features, batch.variances.log(), moves, batch.inputs.stock)
         if not self.paths[-1].fitted:
@@ -240,13 +240,10 @@ class HarModel(ForecastModel):
 def filled(logs: Features) -> Features:
     """An unknown mean replaced by the next longer one, or else by the next shorter one."""
     columns = list(logs.unbind(dim=1))
-    last = len(columns) - 1
-    pairs = [
-        *((place, place + 1) for place in reversed(range(last))),
-        *((place, place - 1) for place in range(1, last + 1)),
-    ]
-    for place, other in pairs:
-        columns[place] = torch.where(columns[place].isnan(), columns[other], columns[place])
+    for place in reversed(range(len(columns) - 1)):
+        columns[place] = torch.where(columns[place].isnan(), columns[place + 1], columns[place])
+    for place in range(1, len(columns)):
+        columns[place] = torch.where(columns[place].isnan(), columns[place - 1], columns[place])
     return torch.stack(columns, dim=1)
 
 

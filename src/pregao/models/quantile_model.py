@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pregao.data.batch import Batch, Inputs
 from pregao.data.volatility import NAMES, VOLATILITY_FLOOR
-from pregao.models.base import ForecastModel, gaussian_quantiles, log_returns, pinball_loss
+from pregao.models.base import ForecastModel, gaussian_quantiles, log_returns, pinball_loss, returns_to
 from pregao.models.har import HarModel
 from pregao.quantiles import LEVELS, MEDIAN
 
@@ -148,8 +148,9 @@ class QuantileModel(ForecastModel):
         """Pinball loss, or the squared error of the log variance and the pinball loss of the median."""
         if not self.trains_variance:
             return super().loss(batch)
-        out, errors = self.correction(batch.inputs), self.normalize(batch.inputs, batch.targets)
-        predicted = 2 * (self.scale(batch.inputs) / self.root_step).log() + out[..., 0]
+        out, scale = self.correction(batch.inputs), self.scale(batch.inputs)
+        errors = returns_to(batch.inputs, batch.targets) / scale
+        predicted = 2 * (scale / self.root_step).log() + out[..., 0]
         actual = batch.variances.log()
         known = actual.isfinite()
         errors_of_log = torch.where(known, predicted - actual.where(known, 0.0), 0.0)
