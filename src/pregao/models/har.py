@@ -183,6 +183,9 @@ class HarModel(ForecastModel):
         Raises:
             InvalidChoice: there are too few windows for a regression.
         """
+        device = self.width.device
+        self.cpu()  # least squares of any rank and numpy's quantiles have no CUDA version
+        batch = batch.to(torch.device("cpu"))
         moves = returns_to(batch.inputs, batch.targets) / self.root_step
         for regression, features in zip(self.paths, self.features(batch.inputs), strict=True):
             regression.fit(features, batch.variances.log(), moves, batch.inputs.stock)
@@ -191,6 +194,7 @@ class HarModel(ForecastModel):
                 f"the panel model: {len(moves)} training windows were given, and at least {LEAST_WINDOWS} are needed. "
                 "Give a longer history."
             )
+        self.to(device)
 
     def refit(self, batch: Batch) -> None:
         """Fit again; after `adopt`, only the stocks' own intercepts and scales."""
