@@ -89,7 +89,7 @@ def test_a_training_of_the_form_is_refused_with_its_reason_or_served(open_page, 
         app.date_input[0].set_value(start)
         labelled(app.number_input, "Hidden size").set_value(4)
         labelled(app.number_input, "Maximum epochs").set_value(2)
-        assert press(app).subheader[0].value == "Training VALE3"
+        press(app)
         until(lambda: "Cancel" not in [button.label for button in app.run().button])
         assert shown in text_of(app)
     served = registry.champion(vale3)
