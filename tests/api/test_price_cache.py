@@ -12,6 +12,7 @@ from pregao.config import SourceChoices
 from pregao.errors import PricesUnavailable
 from pregao.prices import calendar
 from pregao.prices.downloader import Prices
+from pregao.prices.symbols import Symbol
 from tests.conftest import random_walk
 
 CARD = SimpleNamespace(price="adjusted", lookback=20, validation_start="2024-01-02")
@@ -113,3 +114,18 @@ def test_where_stale_prices_are_in_memory_no_client_waits_for_the_source(source,
     source.answer = replace(source.answer, stale=True, tried=("yahoo: no network",))
     [answer], _ = ask(recover, symbol=vale3)
     assert answer.prices.stale
+
+
+def test_refused_tickers_are_forgotten(source, monkeypatch):
+    """Old refusals would be scanned on the event loop at each download, and take memory without bound."""
+
+    async def run():
+        cache = PriceCache(SourceChoices(name="sample", path=None), retry=3600)
+        for number in (3, 4, 5, 6, 3, 6):
+            await cache.latest(Symbol.parse(f"PETR{number}"), CARD)
+        cache.close()
+
+    monkeypatch.setattr(price_cache, "MOST_REFUSALS", 3)
+    source.answer = PricesUnavailable("PETR3", [], "Try again.")
+    asyncio.run(run())
+    assert source.asked == 5, "of four refusals the oldest is forgotten"

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from io import BytesIO
 
@@ -141,6 +142,17 @@ def test_a_card_without_later_fields_loads_with_their_defaults(model, tmp_path):
 def test_a_close_that_is_not_a_price_is_named_by_its_position(bad):
     with pytest.raises(InvalidCloses, match=r"number 7 of 25 is .*must be a positive, finite price"):
         check_closes([*CLOSES[:6], bad, *CLOSES[7:]], 20)
+
+
+@pytest.mark.parametrize("value", [1e308, 1e5, 5e-324, 16.9])
+@pytest.mark.parametrize("position", [1, 7, 25])
+def test_a_close_far_from_its_neighbours_is_named_by_its_position_and_value(value, position):
+    closes = [51.0] * 25
+    closes[position - 1] = value
+    with pytest.raises(InvalidCloses, match=rf"number {position} of 25 is {re.escape(f'{value:g}')}, .*is 51;"):
+        check_closes(closes, 20)
+    closes[position - 1] = 17.1
+    assert check_closes(closes, 20) == closes
 
 
 def test_the_number_of_closes_has_limits():

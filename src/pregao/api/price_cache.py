@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
 
+from cachetools import TTLCache
+
 from pregao.config import SourceChoices
 from pregao.errors import PregaoError, sentence_for_clients
 from pregao.forecasting.compose import latest_prices
@@ -20,6 +22,9 @@ SECONDS_FOR_NEWER_PRICES = 5.0
 
 SECONDS_AFTER_A_REFUSAL = 30.0
 """The maximum time between two requests to a source that has refused."""
+
+MOST_REFUSALS = 1000
+"""Refusals in memory: clients may ask for any number of tickers."""
 
 Key = tuple[str, PriceBasis, int, str]
 """Ticker, price basis, lookback and first session that a model needs."""
@@ -69,6 +74,7 @@ class PriceCache:
         self.source = source
         self.retry = retry
         self._kept: dict[Key, Latest] = {}
+        self._refused: TTLCache[Key, Latest] = TTLCache(MOST_REFUSALS, SECONDS_AFTER_A_REFUSAL)
         self._downloads: dict[Key, asyncio.Task[Latest]] = {}
         # Separate threads: a source that hangs must not block asyncio's, which LitServe uses too.
         self._threads = ThreadPoolExecutor(4, "prices")
@@ -80,7 +86,7 @@ class PriceCache:
     async def latest(self, symbol: Symbol, card: ModelCard) -> Latest:
         """The latest prices or a refusal; older prices, marked as stale, where newer ones are late or refused."""
         key = (symbol.ticker, card.price, card.lookback, card.validation_start)
-        kept = self._kept.get(key)
+        kept = self._kept.get(key) or self._refused.get(key)
         if kept is not None and kept.fresh:
             return kept
         download = self._downloads.get(key)
@@ -115,7 +121,7 @@ class PriceCache:
             if isinstance(found.answer, PregaoError) and usable:
                 reason = sentence_for_clients(str(found.answer))
                 found = replace(found, answer=replace(usable[-1], stale=True, tried=(reason,)))
-            self._kept[key] = found
+            (self._refused if isinstance(found.answer, PregaoError) else self._kept)[key] = found
             return found
         finally:
             del self._downloads[key]

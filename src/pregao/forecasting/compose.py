@@ -81,7 +81,7 @@ class Forecast:
         market: age of the market measures; None for a model without them, and for closes without a history.
 
     Raises:
-        InvalidCloses: the closes are so far apart that the forecast is not a finite price.
+        InvalidCloses: the forecast from the closes is not a finite price.
     """
 
     symbol: Symbol
@@ -97,8 +97,8 @@ class Forecast:
         values = (row[name] for row in self.rows for name in PRICES)
         if not all(0 < price < math.inf for price in values):
             raise InvalidCloses(
-                f"{self.symbol}: the forecast from these closes is not a finite positive price; they are too far apart "
-                "for one stock. Check them for a missing decimal point."
+                f"{self.symbol}: the forecast from these closes is not a finite positive price. "
+                "Check their unit and their decimal points."
             )
 
     @cached_property
@@ -168,7 +168,7 @@ def compose_forecast(
         market: age of the market measures in the window.
 
     Raises:
-        InvalidCloses: the closes are so far apart that the forecast is not a finite price.
+        InvalidCloses: the forecast from the closes is not a finite price.
     """
     if prices is None:
         return Forecast(symbol, served, [{"date": None, **row} for row in rows], market=market)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # an inference process saves pandas' 50 MB
 
 WEIGHTS, CARD, MARKET = "model.safetensors", "model.json", "market.csv"
 MOST_CLOSES = 10_000
+GREATEST_RATIO = 3.0
+"""Of two consecutive closes, in either direction."""
 
 _TYPICAL = "typical_volatility"
 """A weight in files of version 0.1; now a field of the card."""
@@ -205,7 +207,7 @@ def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:
     """The closes as floats.
 
     Raises:
-        InvalidCloses: names the position (from 1) of the first value that is not a price.
+        InvalidCloses: names the position (from 1) of the first value that is not a price, or not plausible.
     """
     if not lookback <= len(closes) <= MOST_CLOSES:
         raise InvalidCloses(
@@ -218,7 +220,30 @@ def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:
                 f"closes: number {position} of {len(closes)} is {repr(value)[:40]}; every close must be a positive, "
                 "finite price. Correct it, or leave that session out."
             )
-    return [float(value) for value in closes]
+    found = [float(value) for value in closes]
+    refuse_implausible(found)
+    return found
+
+
+def refuse_implausible(closes: Sequence[float]) -> None:
+    """Refuse a move beyond a factor of 3 in one session: no B3 stock has one, adjusted for splits.
+
+    Raises:
+        InvalidCloses: names the position (from 1) of the close that is farther from the median of all.
+    """
+    logarithms = np.log(closes)
+    jumps = np.flatnonzero(np.abs(np.diff(logarithms)) > np.log(GREATEST_RATIO))
+    if not len(jumps):
+        return
+    distances = np.abs(logarithms - np.median(logarithms))
+    before = int(jumps[0])
+    position = before if distances[before] > distances[before + 1] else before + 1
+    neighbour = closes[before + 1 if position == before else before]
+    raise InvalidCloses(
+        f"closes: number {position + 1} of {len(closes)} is {closes[position]:g}, and the close next to it is "
+        f"{neighbour:g}; a move beyond a factor of {GREATEST_RATIO:g} in one session is refused. Check the decimal "
+        "point, or adjust the earlier closes for a split."
+    )
 
 
 def _is_price(value: object) -> bool:
