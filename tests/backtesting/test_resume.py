@@ -1,3 +1,5 @@
+import json
+
 import mlflow
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ from pregao.backtesting.backtest import Backtest, log_how_to_resume
 from pregao.errors import InvalidChoice
 from pregao.prices import calendar
 from pregao.settings import settings
+from pregao.tracking.code import Code
 from tests.backtesting.conftest import FEW, backtest, table_of, written
 
 
@@ -57,9 +60,23 @@ def test_an_interrupted_backtest_resumes_to_the_same_bits_and_repeats_no_part(ho
     for name in ("forecasts.parquet", "scores.csv"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
     assert sorted(run.info.status for run in runs()) == ["FINISHED", "FINISHED", "KILLED"]
+    [code] = json.loads((again.folder / "backtest.json").read_text())["code"]
+    assert code["commit"] == runs()[0].data.tags["mlflow.source.git.commit"]
     made.clear()
     backtest(folder, home, *choices).run()
     assert made == []
+
+
+def test_a_backtest_that_other_code_resumes_names_both_commits(home, folder, monkeypatch, caplog):
+    found = iter((Code("0.1.0", 40 * "a", False), Code("0.1.0", 40 * "b", True)))
+    for code in found:
+        monkeypatch.setattr("pregao.backtesting.backtest.code", lambda code=code: code)
+        outcome = backtest(folder, home, FEW).run()
+    state = json.loads((outcome.folder / "backtest.json").read_text())
+    assert [each["commit"][0] for each in state["code"]] == ["a", "b"]
+    assert "parts that other code computed (Pregão 0.1.0, commit aaaaaaaaaa); this is Pregão 0.1.0, commit bb" in (
+        caplog.text
+    )
 
 
 def test_other_choices_or_prices_in_the_same_folder_are_refused_and_nothing_is_lost(home, folder, two):

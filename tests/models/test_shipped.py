@@ -31,6 +31,7 @@ def test_a_shipped_model_is_registered_once_at_its_first_use(shipped, vale3):
     run = mlflow.MlflowClient(settings().tracking_uri).get_run(served.run_id)
     assert run.data.metrics == pytest.approx(json.loads((shipped / "VALE3/metrics.json").read_text()))
     assert (run.data.tags["shipped"], run.info.status) == ("True", "FINISHED")
+    assert run.data.tags["mlflow.source.git.commit"] == "unknown"  # not the commit that registers it
     closes = random_walk(30)["close"].tolist()
     files = TrainedModel.load(shipped / "VALE3").forecast(closes)
     assert forecast_closes(closes, "VALE3").table["close"].tolist() == files["close"].tolist()

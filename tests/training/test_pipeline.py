@@ -71,7 +71,20 @@ def test_files_metrics_params_and_losses_have_their_promised_names(result):
     assert {name: found.data.metrics[name] for name in written} == pytest.approx(written)
     wanted = {"sequence_length": "20", "future_steps": "10", "hidden_size": "4", "n_epochs": "2", "seed": "6544"}
     assert wanted.items() <= found.data.params.items()
-    files = {"metrics.json", "forecast.csv", "evaluation.csv", "scores.csv", "report.png", "checkpoints"}
+    git = {name: found.data.tags[f"mlflow.source.git.{name}"] for name in ("commit", "dirty")}
+    made_by = {"commit": git["commit"], "dirty": {"True": True, "False": False}[git["dirty"]]}
+    assert json.loads((result.folder / "code.json").read_text()) == {"version": found.data.tags["version"], **made_by}
+    assert len(git["commit"]) == 40
+    files = {
+        "metrics.json",
+        "code.json",
+        "config.json",
+        "forecast.csv",
+        "evaluation.csv",
+        "scores.csv",
+        "report.png",
+        "checkpoints",
+    }
     assert files <= {item.path for item in client().list_artifacts(result.run_id)}
     for name in ("history_train_loss", "history_val_loss"):
         points = client().get_metric_history(result.run_id, name)

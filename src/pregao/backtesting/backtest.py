@@ -39,6 +39,7 @@ from pregao.prices.dates import parse_dates
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import runs
+from pregao.tracking.code import code
 from pregao.tracking.registry import Served
 from pregao.training.steps import build_data, download, fit, prepare, refit
 from pregao.training.warm_start import WarmStart
@@ -100,6 +101,7 @@ class Backtest:
             self.downloader, self.symbols, (self.dates[0], self.end), data.lookback + data.horizon
         )
         files.check_prices(prices)
+        files.record_code(code())
         origins = self.origins(prices)
         parts = [(period, model) for period in origins.periods for model in self.models]
         with runs.start_run("backtest", self.folder.name) as run:

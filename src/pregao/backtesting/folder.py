@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ from pregao.backtesting.scores import COLUMNS
 from pregao.errors import InvalidChoice, first_line
 from pregao.files import atomic_write
 from pregao.models.choices import with_new_choices
+from pregao.tracking.code import Code
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,17 @@ class BacktestFolder:
                 f"{self.path} has a backtest of other prices: the source has changed. Resume with the same prices, or "
                 f"{_REMEDY}"
             )
+
+    def record_code(self, code: Code) -> None:
+        """Write the code that computes the parts; a resumed backtest may have parts of several commits."""
+        state, now = self._read_state(), asdict(code)
+        before = state.get("code", [])
+        if now in before:
+            return
+        if before:
+            other = Code(**before[-1])
+            logger.warning("%s has parts that other code computed (%s); this is %s.", self.path, other, code)
+        self._write_state(state | {"code": [*before, now]})
 
     def read(self, number: int, model: str) -> tuple[pd.DataFrame, list[str]] | None:
         """A model's forecasts in a period and the failures; None if the part is missing or damaged."""

@@ -23,6 +23,7 @@ from pregao.quantiles import PRICES
 from pregao.settings import settings
 from pregao.tracking import database
 from pregao.tracking.client import MODEL, every_page, mlflow_client, prepared_client, store_lock
+from pregao.tracking.code import MADE_ELSEWHERE
 from pregao.tracking.database import CHAMPION, Version
 
 if TYPE_CHECKING:
@@ -139,14 +140,14 @@ def _register_shipped(symbol: Symbol) -> Version:
     Raises:
         CorruptModel: its files are damaged.
     """
-    from pregao.tracking.runs import start_run
+    from pregao.tracking.runs import code_tags, start_run
 
     folder = settings().models / symbol.ticker
     with store_lock(".shipping"):
         if symbol.ticker not in _champions(symbol.ticker):
             model = TrainedModel.load(folder)
             card = model.card
-            with start_run(symbol, "shipped") as run, TemporaryDirectory() as copy:
+            with start_run(symbol, "shipped", code_tags(MADE_ELSEWHERE)) as run, TemporaryDirectory() as copy:
                 model.save(Path(copy) / MODEL)
                 run.params({"sequence_length": card.lookback, "future_steps": card.horizon, **as_params(card.network)})
                 run.metrics(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))

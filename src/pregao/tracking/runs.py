@@ -9,12 +9,14 @@ from time import time
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_GIT_DIRTY
 
 from pregao.errors import MissingArtifact, refused_cause
 from pregao.files import or_null
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 from pregao.tracking.client import mlflow_client, prepared_client, store_lock
+from pregao.tracking.code import Code, code
 
 HISTORY = "history_"
 """Prefix of the metrics that have one value per epoch."""
@@ -54,12 +56,13 @@ class Run:
 
 @contextmanager
 def start_run(experiment: Symbol | str, name: str, tags: Mapping[str, str] | None = None) -> Iterator[Run]:
-    """Open a run in a stock's experiment or in `backtest`.
+    """Open a run in a stock's experiment or in `backtest`, with the tags of its code.
 
     Its status is FINISHED at the end of the block, FAILED after an error, KILLED after ctrl-C.
     """
     client = prepared_client()
-    run = client.create_run(_experiment(str(experiment)), tags=dict(tags or {}), run_name=name).info
+    found = _experiment(str(experiment))
+    run = client.create_run(found, tags=code_tags() | dict(tags or {}), run_name=name).info
     status = "FAILED"
     try:
         yield Run(run.run_id)
@@ -69,6 +72,12 @@ def start_run(experiment: Symbol | str, name: str, tags: Mapping[str, str] | Non
         raise
     finally:
         client.set_terminated(run.run_id, status)
+
+
+def code_tags(found: Code | None = None) -> dict[str, str]:
+    """The tags of this process's or another code, under MLflow's names for a commit and for changes to it."""
+    found = found or code()
+    return {MLFLOW_GIT_COMMIT: found.commit, MLFLOW_GIT_DIRTY: str(found.dirty), "version": found.version}
 
 
 def end_run(symbol: Symbol, name: str, status: str) -> None:
@@ -97,7 +106,7 @@ def sweep_parent(symbol: Symbol, sweep_id: str) -> Run:
         if found:
             client.update_run(found[0].info.run_id, status="RUNNING")
             return Run(found[0].info.run_id)
-        tags = {"sweep_id": sweep_id, "sweep_role": "parent"}
+        tags = {"sweep_id": sweep_id, "sweep_role": "parent", **code_tags()}
         return Run(client.create_run(experiment, tags=tags, run_name=sweep_id).info.run_id)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,7 @@ from pregao.models.choices import as_params
 from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.tracking.client import MODEL
+from pregao.tracking.code import code
 from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted
 from pregao.training.warm_start import WarmStart
@@ -100,7 +101,11 @@ def write_metrics(folder: Path, metrics: dict[str, float]) -> None:
 
 
 def write_config(folder: Path, config: TrainConfig, panel: Panel, start: WarmStart | None) -> None:
-    """Write config.json, which reproduces this run later: `end` and `train.init` have the values that were used."""
+    """Write config.json, which reproduces this run later, and code.json, the code that it needs.
+
+    In config.json `end` and `train.init` have the values that were used.
+    """
     train = config.train.model_copy(update={"init": "none" if start is None else "shared"})
     resolved = config.model_copy(update={"end": str(panel.last), "train": train})
     (folder / "config.json").write_text(resolved.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / "code.json").write_text(json.dumps(asdict(code()), indent=2) + "\n", encoding="utf-8")
