@@ -29,6 +29,8 @@ REQUESTS = 10_000
 EACH = 2
 STOCKS = ("VALE3", "PETR4", "ITUB4")
 SEED = 6544
+ADMIN = {"X-Admin-Key": "benchmark"}
+"""The key of promote=always, for versions that change while clients ask."""
 MANY = [f"AAA{letter}3" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
 WITHOUT_LOG = Path(__file__).with_name("without_log.py")
 
@@ -40,7 +42,8 @@ def breaks(server: Supervised) -> dict[str, Callable[[], bool]]:
         overrides = {"model.hidden_size": 4, "trainer.max_epochs": 50, "promote": "always"}
         body = {"stock": "PETR4", "inicio": "2020-01-01", "fim": "2024-12-30", "overrides": overrides}
         try:
-            return httpx.post(f"{server.url}/train?wait=false", json=body, timeout=30).status_code == 202
+            answer = httpx.post(f"{server.url}/train?wait=false", json=body, headers=ADMIN, timeout=30)
+            return answer.status_code == 202
         except httpx.TransportError:
             return False
 
@@ -83,7 +86,9 @@ def storm_of(folder: Path, tables: dict[str, pd.DataFrame]) -> list[str]:
     os.environ["PREGAO_HOME"] = str(home)
     chance, happened = random.Random(SEED), Counter[str]()
     started = time.monotonic()
-    with Supervised(home, "source=csv", f"source.path={folder}") as server, Storm(server.url, STOCKS, 6) as storm:
+    source = ("source=csv", f"source.path={folder}")
+    supervised = Supervised(home, *source, PREGAO_ADMIN_KEY=ADMIN["X-Admin-Key"])
+    with supervised as server, Storm(server.url, STOCKS, 6) as storm:
         faults = breaks(server)
         due = Counter(dict.fromkeys(faults, EACH))
         while storm.answers < REQUESTS or due:

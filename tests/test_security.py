@@ -140,6 +140,8 @@ def test_no_password_is_in_the_settings_the_error_or_the_log_of_a_database(home,
 
 def test_no_secret_is_in_the_logs_and_files_of_a_run(home, prices, monkeypatch, caplog):
     monkeypatch.setenv("PREGAO_API_KEY", SECRET)
+    monkeypatch.setenv("PREGAO_ADMIN_KEY", SECRET)
+    assert SECRET not in repr(settings())
     with caplog.at_level(logging.DEBUG):
         train(home, prices)
     assert SECRET not in caplog.text

@@ -171,6 +171,42 @@ class NoModel(PregaoError):
         super().__init__(f"{symbol}: no trained model; {have}.{reason} Train one: python train.py stock={symbol}")
 
 
+class NoSuchVersion(PregaoError):
+    """A version of a stock's model that is not registered."""
+
+    def __init__(self, symbol: object, asked: int, known: Sequence[int]) -> None:
+        found = f"registered are {', '.join(map(str, known))}" if known else "no version is registered"
+        super().__init__(
+            f"{symbol}: version {asked} does not exist; {found}. Choose one of them, or leave out version= for the "
+            f"served one. pregao models stock={symbol} lists them."
+        )
+
+
+class NoEarlierVersion(PregaoError):
+    """A rollback of a stock whose served version replaced no other version."""
+
+    def __init__(self, symbol: object, served: int) -> None:
+        super().__init__(
+            f"{symbol}: version {served} is served, and it replaced no earlier version of {symbol}. A rollback returns "
+            f"to the version that was served before. Train another one: python train.py stock={symbol}"
+        )
+
+
+class AdminKeyNeeded(PregaoError):
+    """A request over HTTP that only the operator may make."""
+
+    def __init__(self, asked: str, configured: bool) -> None:
+        why = (
+            "its header X-Admin-Key is missing or wrong"
+            if configured
+            else "this server accepts none, because PREGAO_ADMIN_KEY is not set"
+        )
+        super().__init__(
+            f"{asked} over HTTP needs the operator's key, and {why}. Allowed without it is promote=auto or never. The "
+            "operator sets PREGAO_ADMIN_KEY and sends it as X-Admin-Key, or uses the command line."
+        )
+
+
 class NotNeeded(PregaoError):
     """A training with if_drifted=true for a stock that has not drifted; not a failure: commands exit with code 0."""
 

@@ -26,6 +26,7 @@ class Settings:
         b3_address: where source=b3 downloads COTAHIST files: B3's folder or a mirror (`PREGAO_B3_ADDRESS`).
         forecasts_uri: the database of past forecasts (`PREGAO_FORECASTS_URI`; default: sqlite in outputs/forecasts.db).
         api_key: key that the API's clients must send (`PREGAO_API_KEY`); None disables the check.
+        admin_key: key for promote=always and rollbacks over HTTP (`PREGAO_ADMIN_KEY`); None refuses them.
     """
 
     home: Path
@@ -33,6 +34,7 @@ class Settings:
     forecasts_uri: str = field(repr=False)
     b3_address: str = B3_ADDRESS
     api_key: str | None = field(default=None, repr=False)
+    admin_key: str | None = field(default=None, repr=False)
 
     @property
     def data(self) -> Path:
@@ -70,4 +72,5 @@ def settings() -> Settings:
         b3_address=(os.environ.get("PREGAO_B3_ADDRESS") or B3_ADDRESS).rstrip("/"),
         forecasts_uri=os.environ.get(FORECASTS_URI) or f"sqlite:///{home / 'outputs' / 'forecasts.db'}",
         api_key=os.environ.get("PREGAO_API_KEY") or None,
+        admin_key=os.environ.get("PREGAO_ADMIN_KEY") or None,
     )

@@ -12,6 +12,8 @@ from tests.api.conftest import LONG, SMALL, cancel_all, client_of, training, unt
 from tests.conftest import random_walk
 from tests.test_readme import lines
 
+ADMIN = {"X-Admin-Key": "an operator's key"}
+
 
 def version(client):
     return client.post("/predict", json={"stock": "VALE3"}).json()["model"]["version"]
@@ -24,10 +26,11 @@ def idle(client):
     cancel_all(client)
 
 
-def test_a_training_is_followed_to_its_end_and_its_model_is_served(idle):
+def test_a_training_is_followed_to_its_end_and_its_model_is_served(idle, monkeypatch):
+    monkeypatch.setenv("PREGAO_ADMIN_KEY", ADMIN["X-Admin-Key"])
     before = version(idle)
     overrides = {**SMALL, "promote": "always"}
-    started = idle.post("/train?wait=false", json=training(overrides=overrides)).json()
+    started = idle.post("/train?wait=false", json=training(overrides=overrides), headers=ADMIN).json()
     with idle.stream("GET", started["events_url"]) as events:
         assert events.headers["content-type"].startswith("text/event-stream")
         states = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
@@ -41,6 +44,25 @@ def test_a_training_is_followed_to_its_end_and_its_model_is_served(idle):
     run = mlflow.MlflowClient(f"sqlite:///{idle.home}/mlruns/mlflow.db").get_run(result["run_id"])
     assert run.data.params["hidden_size"] == "4"
     assert (idle.home / "outputs/VALE3" / run.info.run_name / ".hydra/config.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "why"),
+    [
+        (None, ADMIN, "this server accepts none, because PREGAO_ADMIN_KEY is not set"),
+        ("chave de operação", {}, "its header X-Admin-Key is missing or wrong"),
+        ("chave de operação", ADMIN, "its header X-Admin-Key is missing or wrong"),
+    ],
+)
+def test_promote_always_needs_the_key_of_the_operator(idle, monkeypatch, caplog, key, given, why):
+    if key is not None:
+        monkeypatch.setenv("PREGAO_ADMIN_KEY", key)
+    jobs = idle.get("/train").json()
+    answer = idle.post("/train", json=training(overrides={**SMALL, "promote": "always"}), headers=given)
+    assert answer.status_code == 403
+    assert why in answer.json()["detail"]
+    assert idle.get("/train").json() == jobs
+    assert not any(secret in answer.text + caplog.text for secret in (ADMIN["X-Admin-Key"], "chave de"))
 
 
 @pytest.mark.slow

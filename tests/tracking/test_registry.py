@@ -5,8 +5,8 @@ import sys
 from contextlib import suppress
 
 import pytest
-from mlflow.exceptions import MlflowException
 
+from pregao.errors import CorruptModel, NoEarlierVersion, NoModel, NoSuchVersion
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
 from pregao.tracking import database, registry, runs
@@ -81,8 +81,10 @@ def test_the_champion_is_found(registered, vale3, monkeypatch, known):
     assert served.folder.is_dir()
     assert registry.load(vale3, 2).version == 2
     assert registry.champions() == {"VALE3": (1, registered.run_id)}
-    with pytest.raises(MlflowException):
+    with pytest.raises(NoSuchVersion, match="VALE3: version 3 does not exist; registered are 1, 2"):
         registry.load(vale3, 3)
+    with pytest.raises(NoSuchVersion, match="PETR4: version 1 does not exist; no version is registered"):
+        registry.load(Symbol.parse("PETR4"), 1)
 
 
 def test_reading_models_and_runs_imports_no_mlflow_and_writes_nothing(registered):
@@ -110,3 +112,49 @@ def test_a_registered_version_has_its_requirements_and_its_code(registered, vale
     needed = [line.split("==")[0] for line in (folder / "requirements.txt").read_text().splitlines()]
     assert needed == ["mlflow", *NEEDED]
     assert mlflow_client().get_model_version("VALE3", "1").run_id == registered.run_id
+
+
+@pytest.fixture
+def versions(home, tmp_path, vale3):
+    """Four registered versions of VALE3, none of them served."""
+    shutil.copytree(REPOSITORY / "models/VALE3", tmp_path / "model")
+    with runs.start_run(vale3, "run") as run:
+        return [registry.register(run, vale3, tmp_path / "model") for _ in range(4)]
+
+
+def test_a_rollback_serves_the_version_before_and_another_one_goes_further_back(versions, vale3):
+    with pytest.raises(NoModel):
+        registry.previous(vale3)
+    registry.set_champion(vale3, 1)
+    with pytest.raises(NoEarlierVersion, match="VALE3: version 1 is served, and it replaced no earlier version"):
+        registry.rollback(vale3)
+    for version in (3, 2, 2):
+        registry.set_champion(vale3, version)
+    registry.set_best(vale3, 2)
+    assert (registry.previous(vale3), registry.best(vale3)) == (3, 2)
+    assert registry.rollback(vale3).version == registry.champion(vale3).version == 3
+    assert registry.best(vale3) == 3, "the version that was left is no measure for later ones"
+    registry.set_champion(vale3, 4)
+    assert registry.previous(vale3) == 3, "the version that a rollback left is not served again"
+    assert [registry.rollback(vale3).version for _ in range(2)] == [3, 1]
+
+
+def test_a_rollback_to_a_damaged_or_deleted_version_keeps_the_champion(versions, vale3):
+    for version in (1, 2, 3):
+        registry.set_champion(vale3, version)
+    folder = registry.load(vale3, 2).folder
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CorruptModel):
+        registry.rollback(vale3)
+    mlflow_client().delete_model_version("VALE3", "2")
+    with pytest.raises(NoSuchVersion):
+        registry.rollback(vale3)
+    assert registry.champion(vale3).version == 3
+
+
+def test_a_champion_that_another_program_has_set_can_be_rolled_back(versions, vale3):
+    registry.set_champion(vale3, 1)
+    mlflow_client().set_registered_model_alias("VALE3", "champion", "4")
+    assert registry.previous(vale3) == 1
+    registry.set_champion(vale3, 2)
+    assert registry.previous(vale3) == 4

@@ -6,11 +6,14 @@ from pregao import errors
 from pregao.errors import PregaoError, sentence_for_clients
 
 STATUS: dict[type[PregaoError], int] = {
+    errors.AdminKeyNeeded: 403,
     errors.UnknownStock: 404,
     errors.NoModel: 404,
     errors.NoSuchJob: 404,
+    errors.NoSuchVersion: 404,
     errors.MissingArtifact: 404,
     errors.TrainingRuns: 409,
+    errors.NoEarlierVersion: 409,
     errors.InvalidSymbol: 422,
     errors.OddLot: 422,
     errors.NotAStock: 422,

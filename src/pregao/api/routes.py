@@ -9,6 +9,7 @@ from fastapi.security import APIKeyHeader
 from starlette.concurrency import iterate_in_threadpool
 
 from pregao.api import refusals
+from pregao.api.admin import AdminKey, require_admin_key
 from pregao.api.schemas import (
     CLOSES,
     Accuracy,
@@ -88,15 +89,18 @@ async def predict(
 @routes.post(
     "/train",
     response_model=TrainAnswer,
-    responses=refused(404, 409, 500, 503) | {202: {"model": JobStarted}},
+    responses=refused(403, 404, 409, 500, 503) | {202: {"model": JobStarted}},
     tags=["trainings"],
 )
 async def train(
     body: Annotated[TrainRequest, Body(openapi_examples=TRAIN_EXAMPLES)],
     service: CurrentService,
     wait: Annotated[bool, Query(description="false: answer immediately, with the address of the job")] = True,
+    admin_key: AdminKey = None,
 ) -> Response:
-    """Train a model for a stock, and serve it unless it is clearly worse than the served one."""
+    """Train a model for a stock, and serve it unless it fails the rules of promotion."""
+    if body.overrides.chosen().get("promote") == "always":
+        require_admin_key(admin_key, "promote=always")
     job = await service.trainings.start(body)
     if wait:
         return _ended(await service.trainings.ended(job.id))

@@ -30,6 +30,12 @@ KNOWN_SCHEMAS = frozenset({"dc11669786a5"})
 CHAMPION = "champion"
 """The registry's alias of the version that is served."""
 
+BEST = "best"
+"""The registry's alias of the version with the lowest pinball loss among those that were served."""
+
+DELETED = "Deleted_Internal"
+"""The stage of a version that MLflow has deleted; its row stays."""
+
 
 def _table(name: str, *columns: str) -> sa.TableClause:
     return sa.table(name, *map(sa.column, columns))
@@ -44,7 +50,9 @@ _OF_RUNS = {
     "params": _table("params", "run_uuid", "key", "value"),
     "tags": _table("tags", "run_uuid", "key", "value"),
 }
-_VERSIONS = _table("model_versions", "workspace", "name", "version", "run_id", "source", "storage_location")
+_VERSIONS = _table(
+    "model_versions", "workspace", "name", "version", "run_id", "source", "storage_location", "current_stage"
+)
 _ALIASES = _table("registered_model_aliases", "workspace", "name", "version", "alias")
 
 
@@ -121,7 +129,8 @@ def version(connection: sa.Connection, ticker: str, number: int) -> Version | No
 
 def _versions() -> sa.Select[Any]:
     location = sa.func.coalesce(_VERSIONS.c.storage_location, _VERSIONS.c.source).label("location")
-    return sa.select(_VERSIONS.c.name, _VERSIONS.c.version, _VERSIONS.c.run_id, location)
+    columns = (_VERSIONS.c.name, _VERSIONS.c.version, _VERSIONS.c.run_id, location)
+    return sa.select(*columns).where(_VERSIONS.c.current_stage != DELETED)
 
 
 def _version(row: sa.Row[Any]) -> Version:

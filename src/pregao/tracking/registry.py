@@ -2,6 +2,9 @@
 
 The champions of a local registry are read from its tables in milliseconds (database.py). MLflow's client, whose import
 takes seconds, reads other registries and makes all changes.
+
+A registered model has two aliases: `champion` is the version that is served, and promotion compares every new version
+with `best` (training/promotion.py). Its tag `served_versions` has the versions that were served, oldest first.
 """
 
 import json
@@ -14,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from pregao.errors import CorruptModel, InvalidSymbol, NoModel, refused_cause
+from pregao.errors import CorruptModel, InvalidSymbol, NoEarlierVersion, NoModel, NoSuchVersion, refused_cause
 from pregao.files import atomic_write
 from pregao.models.choices import as_params
 from pregao.models.trained import CARD, TrainedModel
@@ -24,7 +27,7 @@ from pregao.settings import settings
 from pregao.tracking import database
 from pregao.tracking.client import MODEL, every_page, mlflow_client, prepared_client, store_lock
 from pregao.tracking.code import MADE_ELSEWHERE
-from pregao.tracking.database import CHAMPION, Version
+from pregao.tracking.database import BEST, CHAMPION, Version
 
 if TYPE_CHECKING:
     from pregao.tracking.runs import Run
@@ -36,6 +39,13 @@ NEEDED = ("torch", "safetensors", "pandas")
 
 Pregão is not among them: no package index has it, and a stranger who registered its name could run code here.
 """
+
+
+SERVED = "served_versions"
+"""Tag of a registered model: the versions that were served, oldest first, without those that a rollback left."""
+
+MOST_REMEMBERED = 200
+"""Versions in that tag; MLflow limits the length of a tag."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,12 @@ def load(symbol: Symbol, version: int) -> Served:
     """Return a version of a stock's model, read back from the registry.
 
     Raises:
+        NoSuchVersion: names the versions that there are.
         CorruptModel: its files are damaged or missing.
     """
     with database.connect() as connection:
         found = connection is not None and database.version(connection, symbol.ticker, version)
-    return _loaded(symbol, found or _of_client(prepared_client().get_model_version(symbol.ticker, str(version))))
+    return _loaded(symbol, found or _version_by_client(symbol, version))
 
 
 def champions() -> dict[str, tuple[int, str]]:
@@ -101,9 +112,59 @@ def changes() -> Path:
 
 def set_champion(symbol: Symbol, version: int) -> None:
     """Serve this version from now on."""
-    mlflow_client().set_registered_model_alias(symbol.ticker, CHAMPION, str(version))
-    with atomic_write(changes()) as file:
-        file.touch()
+    history = [known for known in _served_versions(symbol) if known != version]
+    _serve(symbol, [*history, version])
+
+
+def previous(symbol: Symbol) -> int:
+    """Return the version that was served before the champion.
+
+    Raises:
+        NoModel: the stock has no champion.
+        NoEarlierVersion: the champion replaced no version.
+    """
+    history = _served_versions(symbol)
+    if not history:
+        raise NoModel(symbol, served_stocks())
+    if len(history) == 1:
+        raise NoEarlierVersion(symbol, history[0])
+    return history[-2]
+
+
+def rollback(symbol: Symbol) -> Served:
+    """Serve the previous version again, and return it; its files are loaded first.
+
+    A second rollback goes one version further back. If the version that is left was the best one, the returned one is
+    the best from now on.
+
+    Raises:
+        NoModel: the stock has no champion.
+        NoEarlierVersion: the champion replaced no version.
+        NoSuchVersion: the previous version was deleted from the registry.
+        CorruptModel: its files are damaged; the champion is not changed.
+    """
+    served = load(symbol, previous(symbol))
+    *history, left = _served_versions(symbol)
+    if best(symbol) == left:
+        set_best(symbol, served.version)
+    _serve(symbol, history)
+    return served
+
+
+def best(symbol: Symbol) -> int | None:
+    """Return the version with the alias `best`; None where no training has set it."""
+    found = _registered(symbol)
+    return None if found is None or BEST not in found.aliases else int(found.aliases[BEST])
+
+
+def set_best(symbol: Symbol, version: int) -> None:
+    """Compare later versions with this one too."""
+    mlflow_client().set_registered_model_alias(symbol.ticker, BEST, str(version))
+
+
+def is_shipped(served: Served) -> bool:
+    """Whether the version comes with the package, so that no user has trained it."""
+    return "shipped" in prepared_client().get_run(served.run_id).data.tags
 
 
 def register(run: "Run", symbol: Symbol, folder: Path) -> int:
@@ -182,6 +243,45 @@ def _champions(ticker: str | None = None) -> Mapping[str, Version]:
     models = every_page(client.search_registered_models, ticker and f"name = '{ticker}'")
     served = {str(model.name): model.aliases[CHAMPION] for model in models if CHAMPION in model.aliases}
     return {name: _of_client(client.get_model_version(name, version)) for name, version in served.items()}
+
+
+def _version_by_client(symbol: Symbol, version: int) -> Version:
+    from mlflow.exceptions import MlflowException
+
+    client = prepared_client()
+    try:
+        return _of_client(client.get_model_version(symbol.ticker, str(version)))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = every_page(client.search_model_versions, f"name = '{symbol.ticker}'")
+        raise NoSuchVersion(symbol, version, sorted(int(found.version) for found in known)) from None
+
+
+def _registered(symbol: Symbol) -> Any:  # noqa: ANN401 - MLflow has no types
+    """Return MLflow's registered model; None where the stock has no version."""
+    return next(iter(every_page(prepared_client().search_registered_models, f"name = '{symbol.ticker}'")), None)
+
+
+def _served_versions(symbol: Symbol) -> list[int]:
+    """Return the versions that were served, oldest first; the champion is the last one."""
+    model = _registered(symbol)
+    if model is None or CHAMPION not in model.aliases:
+        return []
+    champion = int(model.aliases[CHAMPION])
+    known = [int(version) for version in model.tags.get(SERVED, "").split()]
+    # Another program may have moved the alias; homes of earlier versions have no tag.
+    before = known[: known.index(champion)] if champion in known else known
+    return [*before, champion]
+
+
+def _serve(symbol: Symbol, history: list[int]) -> None:
+    """Make the last version of this history the champion."""
+    client = mlflow_client()
+    client.set_registered_model_alias(symbol.ticker, CHAMPION, str(history[-1]))
+    client.set_registered_model_tag(symbol.ticker, SERVED, " ".join(map(str, history[-MOST_REMEMBERED:])))
+    with atomic_write(changes()) as file:
+        file.touch()
 
 
 def _of_client(found: Any) -> Version:  # noqa: ANN401 - MLflow has no types

@@ -1,0 +1,30 @@
+"""What only the operator may ask over HTTP: promote=always, rollbacks."""
+
+import hmac
+from typing import Annotated
+
+from fastapi import Header
+
+from pregao.errors import AdminKeyNeeded
+from pregao.settings import settings
+
+AdminKey = Annotated[
+    str | None, Header(alias="X-Admin-Key", description="The server's PREGAO_ADMIN_KEY: needed for promote=always")
+]
+"""The header X-Admin-Key of a request."""
+
+
+def require_admin_key(given: str | None, asked: str) -> None:
+    """Refuse the request unless the header has the operator's key.
+
+    Args:
+        given: the header X-Admin-Key.
+        asked: what the client asks for, as the subject of the sentence.
+
+    Raises:
+        AdminKeyNeeded: the key is missing or wrong, or this server has none.
+    """
+    expected = settings().admin_key
+    # Headers arrive as latin-1, in which every byte is a character.
+    if expected is None or not hmac.compare_digest((given or "").encode("latin-1"), expected.encode()):
+        raise AdminKeyNeeded(asked, configured=expected is not None)
