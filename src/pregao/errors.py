@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
-from pregao.settings import REPOSITORY, settings
+from pregao.settings import REPOSITORY, settings, sqlite_file
 
 FULL_OR_READ_ONLY = {
     errno.ENOSPC,
@@ -353,5 +353,5 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def _of_database(error: sqlite3.DatabaseError) -> PregaoError:
     uri = settings().tracking_uri
     if error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR")):
-        return StorageError(uri.removeprefix("sqlite:///"), str(error))
+        return StorageError(sqlite_file(uri) or uri, str(error))
     return TrackingUnavailable(uri, str(error))

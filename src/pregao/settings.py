@@ -3,7 +3,9 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
+SQLITE = "sqlite:///"
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 FORECASTS_URI = "PREGAO_FORECASTS_URI"
 
@@ -62,15 +64,24 @@ class Settings:
         return SHIPPED
 
 
+def sqlite_uri(file: Path) -> str:
+    """The address of a database file; the characters with a meaning in SQLAlchemy's addresses are escaped."""
+    return SQLITE + str(file).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a database's address; None for a server."""
+    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])) if uri.startswith(SQLITE) else None
+
+
 def settings() -> Settings:
     """The settings, read from the environment at each call."""
     home = Path(os.path.expanduser(os.environ.get("PREGAO_HOME") or REPOSITORY)).resolve()
-    default_uri = f"sqlite:///{home / 'mlruns' / 'mlflow.db'}"
     return Settings(
         home=home,
-        tracking_uri=os.environ.get(TRACKING_URI) or default_uri,
+        tracking_uri=os.environ.get(TRACKING_URI) or sqlite_uri(home / "mlruns/mlflow.db"),
         b3_address=(os.environ.get("PREGAO_B3_ADDRESS") or B3_ADDRESS).rstrip("/"),
-        forecasts_uri=os.environ.get(FORECASTS_URI) or f"sqlite:///{home / 'outputs' / 'forecasts.db'}",
+        forecasts_uri=os.environ.get(FORECASTS_URI) or sqlite_uri(home / "outputs/forecasts.db"),
         api_key=os.environ.get("PREGAO_API_KEY") or None,
         admin_key=os.environ.get("PREGAO_ADMIN_KEY") or None,
     )

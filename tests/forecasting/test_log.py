@@ -168,3 +168,9 @@ def test_a_killed_process_leaves_whole_forecasts(tmp_path):
     kept = pd.DataFrame(rows(log)).groupby("version").size()
     assert set(written) <= set(kept.index)
     assert set(kept) == {10}
+
+
+def test_a_query_that_takes_too_long_is_ended(postgres_log, monkeypatch):
+    monkeypatch.setattr("pregao.forecasting.log.SECONDS_FOR_A_STATEMENT", 1)
+    with pytest.raises(ForecastsUnavailable, match="statement timeout"), postgres_log._reading() as connection:
+        connection.execute(sa.select(sa.func.pg_sleep(60)))

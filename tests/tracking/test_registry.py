@@ -2,13 +2,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 
 import pytest
 
 from pregao.errors import CorruptModel, NoEarlierVersion, NoModel, NoSuchVersion
 from pregao.prices.symbols import Symbol
-from pregao.settings import REPOSITORY
+from pregao.settings import REPOSITORY, settings
 from pregao.tracking import database, registry, runs
 from pregao.tracking.client import mlflow_client
 from pregao.tracking.registry import NEEDED
@@ -85,6 +86,17 @@ def test_the_champion_is_found(registered, vale3, monkeypatch, known):
         registry.load(vale3, 3)
     with pytest.raises(NoSuchVersion, match="PETR4: version 1 does not exist; no version is registered"):
         registry.load(Symbol.parse("PETR4"), 1)
+
+
+def test_a_version_elsewhere_is_downloaded_once_into_the_home(registered, vale3, monkeypatch, tmp_path):
+    monkeypatch.setattr(database, "KNOWN_SCHEMAS", frozenset())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first = registry.load(vale3, 2).folder
+    assert first.is_relative_to(settings().mlruns / f"versions/VALE3/2-{registered.run_id}")
+    assert not [name for name in os.listdir(settings().mlruns / "versions/VALE3") if name.startswith(".")]
+    assert not os.listdir(tmp_path)
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda *_, **__: pytest.fail("it is here already"))
+    assert registry.load(vale3, 2).folder == first
 
 
 def test_reading_models_and_runs_imports_no_mlflow_and_writes_nothing(registered):

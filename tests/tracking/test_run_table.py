@@ -42,22 +42,55 @@ def runs(store):
 
 def test_all_pages_of_a_search_are_read():
     pages = {None: PagedList([1, 2], "a"), "a": PagedList([], "b"), "b": PagedList([3], None)}
-    assert every_page(lambda name, page_token=None: pages[page_token], "name") == [1, 2, 3]
+    assert list(every_page(lambda name, page_token=None: pages[page_token], "name")) == [1, 2, 3]
 
 
-def test_all_pages_of_a_server_are_read(monkeypatch, home):
+@pytest.fixture
+def asked(home, monkeypatch):
+    """The requests to an MLflow server that holds one experiment with 3,000 runs, ten per millisecond."""
+    made = [{"info": {"run_id": f"{9999 - n:032}", "experiment_id": "1", "start_time": n // 10}} for n in range(3000)]
+    made = sorted(({"data": {}} | run for run in made), key=lambda run: _place(run["info"]))
+
     def urlopen(request, timeout):
-        asked.append(json.loads(request.data))
-        assert len(asked) <= 3
-        number = int(asked[-1].get("page_token", 0))
-        token = {"next_page_token": str(number + 1)} if number < 2 else {}
-        return io.BytesIO(json.dumps({"runs": [number], **token}).encode())
+        wanted = json.loads(request.data)
+        requests.append(wanted)
+        if request.full_url.endswith("experiments/search"):
+            experiment = {"experiment_id": "1", "artifact_location": "x", "lifecycle_stage": "active", "name": "VALE3"}
+            return io.BytesIO(json.dumps({"experiments": [experiment]}).encode())
+        assert wanted["order_by"] == ["attributes.start_time DESC", "attributes.run_id ASC"]
+        until = int(wanted["filter"].rpartition(" ")[2] or START)
+        left = [run for run in made if run["info"]["start_time"] <= until][int(wanted.get("page_token", 0)) :]
+        page = {"runs": left[: wanted["max_results"]]}
+        if len(left) > wanted["max_results"]:
+            page["next_page_token"] = str(int(wanted.get("page_token", 0)) + wanted["max_results"])
+        return io.BytesIO(json.dumps(page).encode())
 
-    asked = []
+    requests = []
     monkeypatch.setattr(remote, "urlopen", urlopen)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
-    assert list(remote._pages("runs", {"experiment_ids": ["1"]})) == [0, 1, 2]
-    assert [page["experiment_ids"] for page in asked] == [["1"]] * 3
+    return requests
+
+
+def _place(run):
+    return -run["start_time"], run["run_id"]
+
+
+def test_a_page_of_a_server_costs_one_search_of_its_size(asked):
+    found, token = [], None
+    for _ in range(3):
+        del asked[:]
+        page = answer(limit=7, token=token)
+        token = page["next_page_token"]
+        found += page["experiments"][0]["runs"]
+        assert sum(wanted["max_results"] for wanted in asked[1:]) <= 3 * 9  # of the same millisecond are ten
+    assert [run["start_time"] for run in found] == [299] * 10 + [298] * 10 + [297]
+    assert len({run["run_id"] for run in found}) == 21
+    assert found == sorted(found, key=_place)
+
+
+def test_all_pages_of_a_server_are_read(asked):
+    assert len(answer()["experiments"][0]["runs"]) == 3000
+    assert len(asked) == 1 + 3
 
 
 @pytest.mark.parametrize("store", STORES, indirect=True)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pregao.errors import NoModel, refusal, sentence_for_clients
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.settings import settings
+from pregao.settings import settings, sqlite_file
 from pregao.tracking import registry
 from pregao.tracking.registry import Served
 from pregao.training.promotion import not_for_predict
@@ -136,6 +136,6 @@ class RegistryWatcher:
 
 def _raise_if_database_is_missing() -> None:
     """A connection to a missing database would create an empty one."""
-    file = settings().tracking_uri.removeprefix("sqlite:///")
-    if file != settings().tracking_uri and not os.path.exists(file):
+    file = sqlite_file(settings().tracking_uri)
+    if file is not None and not file.exists():
         raise FileNotFoundError(file)

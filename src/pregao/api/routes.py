@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
-from starlette.concurrency import iterate_in_threadpool
 
 from pregao.api import refusals
 from pregao.api.admin import AdminKey, require_admin_key
@@ -30,7 +29,7 @@ from pregao.api.service import Service
 from pregao.api.trainings import STOPPED, as_json, outcome
 from pregao.errors import sentence_for_clients
 from pregao.prices.symbols import Symbol
-from pregao.tracking.run_table import Page, statistics
+from pregao.tracking.run_table import Page
 from pregao.training.job import Job
 
 SECONDS_BETWEEN_TRIES = "30"
@@ -150,8 +149,7 @@ async def all_statistics(
 ) -> Response:
     """Every experiment in MLflow, with its runs."""
     page = Page(None if stock is None else Symbol.parse(stock), limit, page_token)
-    pieces = [piece async for piece in iterate_in_threadpool(statistics(page))]
-    return _json("".join(pieces).encode())
+    return _json(await service.statistics(page))
 
 
 @routes.get("/accuracy", response_model=Accuracy, responses=refused(503), tags=["forecasts"])

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pregao.api.config import ServeConfig
@@ -14,6 +15,7 @@ from pregao.api.forecasts import Forecasts
 from pregao.api.monitoring import Monitoring
 from pregao.api.trainings import Trainings
 from pregao.errors import refusal
+from pregao.tracking.run_table import Page, statistics
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ class Service:
     trainings: Trainings
     monitoring: Monitoring
     log: ForecastLogService
+    # Few threads, which asyncio does not use: an MLflow that hangs keeps them until its time limit.
+    _statistics_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "statistics"))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -50,6 +54,17 @@ class Service:
                 task.cancel()
             self.forecasts.close()
             self.log.close()
+            self._statistics_threads.shutdown(wait=False, cancel_futures=True)
+
+    async def statistics(self, page: Page) -> bytes:
+        """The JSON of GET /statistics.
+
+        Raises:
+            TrackingUnavailable: MLflow does not answer.
+            InvalidChoice: the page's token is not valid.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._statistics_threads, lambda: "".join(statistics(page)).encode())
 
     async def _start(self) -> None:
         while not self.forecasts.ready:

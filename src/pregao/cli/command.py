@@ -21,7 +21,7 @@ from pregao.config import CONF
 from pregao.errors import NotNeeded, StorageError, TrackingUnavailable, refusal
 from pregao.files import remove_folder
 from pregao.prices.symbols import Symbol
-from pregao.settings import settings
+from pregao.settings import settings, sqlite_uri
 
 REFUSED, INTERRUPTED, TERMINATED = 2, 130, 143
 
@@ -46,6 +46,7 @@ def run_folder(stock: str) -> str:
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("database", lambda name: sqlite_uri(settings().outputs / name), replace=True)
 OmegaConf.register_new_resolver("outputs", lambda: str(settings().outputs), replace=True)
 
 

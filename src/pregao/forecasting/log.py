@@ -28,12 +28,16 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from pregao.errors import ForecastsUnavailable, first_line
 from pregao.files import ALEMBIC, locked, set_aside
 from pregao.prices.table import PriceBasis
+from pregao.settings import sqlite_file
 
 SCHEMA = "0001"
 """The newest version of the tables, as the migrations call it."""
 
 SECONDS_TO_CONNECT = 2
 SECONDS_FOR_A_LOCK = 5
+SECONDS_FOR_A_STATEMENT = 15
+"""PostgreSQL ends a longer query; shorter than the deadline of a request."""
+
 MOST_ROWS_AT_ONCE = 1000
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -113,7 +117,7 @@ class ForecastLog:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.file = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+        self.file = sqlite_file(uri)
         self.preparations = 0
         self._prepared: object = None
 
@@ -257,7 +261,8 @@ class ForecastLog:
             raise ForecastsUnavailable(self.uri, "it is not the address of a database") from None
         if url.get_backend_name() != "postgresql":
             raise ForecastsUnavailable(self.uri, "allowed are sqlite:///FILE and postgresql://USER@HOST/NAME")
-        limits = {"connect_timeout": SECONDS_TO_CONNECT, "options": f"-c lock_timeout={SECONDS_FOR_A_LOCK}s"}
+        options = f"-c lock_timeout={SECONDS_FOR_A_LOCK}s -c statement_timeout={SECONDS_FOR_A_STATEMENT}s"
+        limits = {"connect_timeout": SECONDS_TO_CONNECT, "options": options}
         return sa.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sa.NullPool, connect_args=limits)
 
     def _prepare(self) -> None:

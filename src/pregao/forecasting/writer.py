@@ -13,7 +13,7 @@ from pregao.errors import ForecastsUnavailable
 from pregao.files import in_background
 from pregao.forecasting.log import ForecastLog, Key, Record
 from pregao.prices.table import PriceBasis
-from pregao.settings import settings
+from pregao.settings import settings, sqlite_uri
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class ForecastWriter:
         self._next_try = 0.0
         self._call: Future[object] | None = None
         self._lock = Lock()
-        file = ForecastLog(f"sqlite:///{settings().outputs / 'forecasts.db'}")
-        self._to_move = file if file.uri != self.log.uri else None
+        file = ForecastLog(sqlite_uri(settings().outputs / "forecasts.db"))
+        self._to_move = file if file.file != self.log.file else None
 
     @property
     def waiting(self) -> int:

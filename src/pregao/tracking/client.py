@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -62,14 +62,13 @@ def store_lock(name: str = ".lock") -> AbstractContextManager[None]:
     return locked(settings().mlruns / name) if settings().tracking_uri.startswith("sqlite:") else nullcontext()
 
 
-def every_page(search: Callable[..., Any], *arguments: Any) -> list[Any]:  # noqa: ANN401 - MLflow has no types
-    """Return all results of a paged search."""
-    page = search(*arguments)
-    found = list(page)
+def every_page(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:  # noqa: ANN401 - MLflow has no types
+    """Yield all results of a paged search; a further page is requested when its first result is needed."""
+    page = search(*arguments, **options)
+    yield from page
     while page.token:
-        page = search(*arguments, page_token=page.token)
-        found.extend(page)
-    return found
+        page = search(*arguments, **options, page_token=page.token)
+        yield from page
 
 
 def preload() -> None:

@@ -8,6 +8,7 @@ with `best` (training/promotion.py). Its tag `served_versions` has the versions 
 """
 
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -224,14 +225,26 @@ def _loaded(symbol: Symbol, version: Version) -> Served:
 
 
 def _downloaded(symbol: Symbol, version: Version) -> Path:
+    """Return the copy of a version's files in mlruns/versions; it is downloaded once."""
+    folder = settings().mlruns / "versions" / symbol.ticker / f"{version.version}-{version.run_id}"
+    if folder.is_dir():
+        return folder
     import mlflow
 
     prepared_client()
     name = f"models:/{symbol.ticker}/{version.version}"
-    try:
-        return Path(mlflow.artifacts.download_artifacts(name))
-    except mlflow.MlflowException as error:
-        raise refused_cause(error) or CorruptModel(Path(name), str(error)) from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=folder.parent) as copy:
+        try:
+            found = mlflow.artifacts.download_artifacts(name, dst_path=copy)
+        except mlflow.MlflowException as error:
+            raise refused_cause(error) or CorruptModel(Path(name), str(error)) from error
+        try:
+            os.replace(found, folder)
+        except OSError:
+            if not folder.is_dir():  # another process has just downloaded it
+                raise
+    return folder
 
 
 def _champions(ticker: str | None = None) -> Mapping[str, Version]:

@@ -96,13 +96,6 @@ def _read(page: Page) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     with database.connect() as connection:
         if connection is not None:
             return database.experiments(connection, stock), database.runs(connection, stock, after, limit)
-    experiments, runs = remote.read(stock)
+    experiments, runs = remote.read(stock, after, limit)
     experiments.sort(key=lambda experiment: int(experiment["experiment_id"]))
-    runs.sort(key=_order)
-    if after is not None:
-        runs = [run for run in runs if _order(run) > (-after[0], after[1])]
-    return experiments, runs[:limit]
-
-
-def _order(run: dict[str, Any]) -> tuple[int, str]:
-    return -(run["start_time"] or 0), run["run_id"]
+    return experiments, runs

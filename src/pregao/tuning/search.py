@@ -27,6 +27,7 @@ from pregao.errors import InvalidChoice, PregaoError, StudyUnavailable, first_li
 from pregao.models.choices import with_new_choices
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
+from pregao.settings import sqlite_file
 from pregao.tracking import runs
 from pregao.training.config import TrainConfig
 from pregao.training.run_files import run_params
@@ -276,10 +277,10 @@ def _importances(study: Study, done: Sequence[FrozenTrial]) -> dict[str, float]:
 def _storage(url: str) -> Iterator[RDBStorage]:
     """The storage of studies; retries when another worker creates the tables at the same time."""
     arguments: dict[str, Any] = {"connect_timeout": CONNECT} if url.startswith("postgresql") else {}
-    if url.startswith("sqlite:///"):
+    if (file := sqlite_file(url)) is not None:
         arguments = {"timeout": 60}  # seconds to wait for another worker's transaction
         try:
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StudyUnavailable(url, str(error)) from error
     for attempt in range(3):
