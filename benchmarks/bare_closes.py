@@ -39,7 +39,8 @@ GIVEN = (20, 60, 250)
 EVERY = 2
 """Sessions between two forecasts."""
 
-MODELS = {"default": (), "`model=har`": ("model=har",)}
+MODELS = {"default": "ibovespa", "`model=har`": "ibovespa_har"}
+"""Experiments by row."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,9 @@ def left_out(stocks: list[str]) -> list[list[str]]:
     return [stocks[place::GROUPS] for place in range(GROUPS)]
 
 
-def trained_on(prices: Path, folder: str, stocks: list[str], *choices: str) -> tuple[TrainedModel, Panel]:
+def trained_on(prices: Path, folder: str, stocks: list[str], experiment: str) -> tuple[TrainedModel, Panel]:
     """A shared model as train.py makes it, and its panel."""
-    together = f"stocks=[{','.join(stocks)}]"
-    run = pipeline(prices, folder, "experiment=ibovespa", "evaluation.split=reference", together, *choices)
+    run = pipeline(prices, folder, f"experiment={experiment}", f"stocks=[{','.join(stocks)}]")
     model, panel, _ = train(run)
     refit(model, panel)
     return model, panel
@@ -114,11 +114,11 @@ def main(prices: Path) -> None:
     stocks = sorted(path.stem for path in prices.glob("*.csv") if path.stem != "BVSP")
     tables = {stock: Downloader("csv", prices).prices(stock, "2015-01-01", REFERENCE_END).table for stock in stocks}
     lines = ["| model | closes | stocks | in 90 %, mean | by stock | saved against EWMA % |", "|---|" + "---:|" * 5]
-    for name, choices in MODELS.items():
+    for name, experiment in MODELS.items():
         found: dict[int, dict[str, Scores]] = {count: {} for count in GIVEN}
         with TemporaryDirectory() as folder:
             for group in left_out(stocks):
-                model, panel = trained_on(prices, folder, [each for each in stocks if each not in group], *choices)
+                model, panel = trained_on(prices, folder, [each for each in stocks if each not in group], experiment)
                 shape = ewma_shape(panel.prices)
                 for count in GIVEN:
                     found[count] |= {stock: scores(model, tables[stock], count, shape) for stock in group}
@@ -131,7 +131,7 @@ def main(prices: Path) -> None:
         "same closes, starting at their mean square; its quantiles are fitted on the other stocks before the test days "
         "(mean of their shapes), since 20 closes do not determine quantiles 10 sessions ahead. `saved`: pinball, mean "
         "over stocks, with a 95 % interval by a circular block bootstrap over dates; "
-        f"{STRENGTH}\n\n"
+        f"{STRENGTH} Seed 6544.\n\n"
         f"Measured on: {machine()}. To repeat: `make bench PRICES=DIR`."
     )
     TABLE.write_text("\n".join(["# Bare closes", "", *lines, "", note, ""]), encoding="utf-8")

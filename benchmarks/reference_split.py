@@ -62,6 +62,7 @@ SHARED = {
     "shared, `model=ensemble`": "ibovespa_ensemble",
     "shared, version 0.1": "ibovespa_first_version",
     "shared, version 0.1, no recurrence": "ibovespa_no_recurrence",
+    "shared, version 0.1, no online width": "ibovespa_no_online_width",
 }
 """Experiments by row."""
 
@@ -187,7 +188,7 @@ def main(prices: Path, stocks: list[str]) -> None:
         found["shared, mean of 3 seeds"] = [_mean(parts) for parts in zip(*seeds, strict=True)]
         for stock in stocks:
             for recipe, start in (("its own", None), ("fine-tuned", shared["shared"])):
-                run = pipeline(prices, folder, f"stock={stock}")
+                run = pipeline(prices, folder, f"stock={stock}", *(["experiment=no_pooling"] if start is None else []))
                 try:
                     model, panel, _ = train(run, start)
                 except PregaoError as error:

@@ -20,32 +20,14 @@ from machine import machine
 
 from pregao.backtesting.backtest import Backtest
 from pregao.backtesting.config import BacktestConfig
-from pregao.backtesting.scores import ALL, WalkForward, pinball_saved
+from pregao.backtesting.scores import ALL, NETWORKS, WalkForward, pinball_saved
 from pregao.cli.command import CONF
 from pregao.config import parse
 from pregao.data.windows import REFERENCE_BORDER
 from pregao.evaluation.significance import Saved
 
 TABLE = Path(__file__).with_suffix(".md")
-BASELINES = (
-    "last close",
-    "drift",
-    "mean return",
-    "rolling volatility",
-    "EWMA",
-    "EWMA + width",
-    "GJR-GARCH",
-    "GJR-GARCH + width",
-    "log-HAR",
-    "log-HAR + width",
-    "GAS-t",
-    "quantile regression",
-)
-MODELS = f"models=[shared,fine-tuned,{','.join(BASELINES)}]"
 PREVIOUS = "version 0.1"
-VERSION_0_1 = ("data.inputs=ohlc", "model.start=volatility", "model.loss=pinball", "model.shrinkage=0.25")
-
-LAST = "end=2025-07-31"
 
 
 def overall(scores: pd.DataFrame) -> list[str]:
@@ -69,6 +51,11 @@ def interval(row: Mapping[Hashable, Any], column: str) -> str:
     return str(Saved(*(row[f"against_{column}{end}"] for end in ("", "_low", "_high"))))
 
 
+def baselines(walk: WalkForward) -> list[str]:
+    """The names of the baselines."""
+    return [name for name in walk.models if name not in (*NETWORKS, PREVIOUS)]
+
+
 def by_period(walk: WalkForward, network: str = "shared") -> list[str]:
     """One row per period, of a network."""
     cutoffs = "cutoffs" if network == "shared" else f"cutoffs, {network}"
@@ -87,7 +74,7 @@ def by_baseline(walk: WalkForward) -> list[str]:
     late = network.cutoffs >= REFERENCE_BORDER.to_datetime64()
     masks = {"all": np.full(len(late), True), "before 2023-11-24": ~late, "from 2023-11-24": late}
     lines = [f"| saved against % | {' | '.join(masks)} |", "|---|" + "---:|" * len(masks)]
-    for name in (name for name in (*BASELINES, PREVIOUS) if name in walk.aligned):
+    for name in (*baselines(walk), PREVIOUS):
         other = walk.aligned[name]
         cells = [str(pinball_saved(network.where(mask), other.where(mask))) for mask in masks.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -97,7 +84,7 @@ def by_baseline(walk: WalkForward) -> list[str]:
 def by_month(walk: WalkForward) -> list[str]:
     """One row per model: closes inside the 90 % band, by step and in the worst calendar month, all stocks together."""
     lines = ["| model | in 90 %, by step | worst month of targets | in it, % |", "|---|---:|---|---:|"]
-    for name in ("shared", PREVIOUS, *BASELINES):
+    for name in ("shared", PREVIOUS, *baselines(walk)):
         part = walk.aligned[name]
         inside = (part.quantiles[..., 0] <= part.y) & (part.y <= part.quantiles[..., -1])
         steps = 100 * inside.mean(axis=0)
@@ -107,11 +94,16 @@ def by_month(walk: WalkForward) -> list[str]:
     return lines
 
 
-def walk(prices: Path, stocks: list[str], *chosen: str) -> tuple[WalkForward, float]:
-    """The backtest with these overrides, and its seconds."""
-    panel = [f"stocks=[{','.join(stocks)}]", "panel=ibovespa", "source=csv", f"source.path={prices}", LAST]
+def walk(prices: Path, stocks: list[str], experiment: str) -> tuple[WalkForward, float]:
+    """The backtest of an experiment, and its seconds."""
+    chosen = [
+        f"experiment/backtest={experiment}",
+        f"stocks=[{','.join(stocks)}]",
+        "source=csv",
+        f"source.path={prices}",
+    ]
     with initialize_config_dir(str(CONF), version_base=None):
-        config = parse(BacktestConfig, compose("backtest", [*panel, *chosen]))
+        config = parse(BacktestConfig, compose("backtest", chosen))
     with TemporaryDirectory() as home:
         os.environ["PREGAO_HOME"] = home
         outcome = Backtest(config, Path(home) / "backtest").run()
@@ -132,8 +124,8 @@ def main(prices: Path) -> None:
     """Print and write the tables."""
     logging.disable(logging.WARNING)
     stocks = sorted(path.stem for path in prices.glob("*.csv") if path.stem != "BVSP")
-    current, seconds = walk(prices, stocks, MODELS)
-    before, _ = walk(prices, stocks, "models=[shared]", *VERSION_0_1)
+    current, seconds = walk(prices, stocks, "walk_forward")
+    before, _ = walk(prices, stocks, "walk_forward_first_version")
     both = pd.concat([current.forecasts, before.forecasts.assign(model=PREVIOUS)], ignore_index=True)
     compared = WalkForward(both, current.currency)
     note = (

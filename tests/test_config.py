@@ -3,12 +3,18 @@
 from datetime import date
 from importlib import import_module
 
+import bare_closes
+import folds
+import published
 import pytest
+import reference_split
 import yaml
 from hydra import compose, initialize_config_dir
 
+from pregao.backtesting.scores import NETWORKS
 from pregao.config import CONF, parse
 from pregao.errors import InvalidChoice
+from pregao.forecasting.widths import BASELINES
 from pregao.prices.sources import SOURCES, Source, source_class
 from pregao.prices.symbols import Symbol
 
@@ -45,7 +51,7 @@ def test_the_defaults_and_every_option_of_every_group_are_accepted(program):
 
 def test_every_group_belongs_to_a_program_and_every_source_has_a_class():
     folders = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra"}
-    assert folders == set().union(*map(groups, PROGRAMS))
+    assert folders == {group.split("/")[0] for program in PROGRAMS for group in groups(program)}
     assert sorted(groups("train")["source"]) == sorted(("auto", *SOURCES))
     assert all(issubclass(source_class(name), Source) for name in SOURCES)
 
@@ -67,6 +73,24 @@ def test_the_experiments_of_absolute_prices_are_not_served_and_ibovespa_has_many
     assert published.trainer.patience >= published.trainer.max_epochs
     assert shared.stock == "SHARED"
     assert len({Symbol.parse(stock).ticker for stock in shared.stocks}) == len(shared.stocks) > 20
+
+
+def test_the_walk_forward_of_version_0_1_has_the_model_and_the_days_of_the_other_tables():
+    before = parsed("train", "experiment=ibovespa_first_version")
+    other = parsed("backtest", "experiment/backtest=walk_forward_first_version")
+    assert (other.model, other.data, other.trainer) == (before.model, before.data, before.trainer)
+    whole = parsed("backtest", "experiment/backtest=walk_forward")
+    same = {"model", "data", "models"}
+    assert whole.model_dump(exclude=same) == other.model_dump(exclude=same)
+    assert set(whole.models) < {*NETWORKS, *BASELINES}
+
+
+def test_every_row_of_a_table_is_an_experiment_of_conf():
+    named = {*reference_split.SHARED.values(), "no_pooling", *published.EXPERIMENTS, *bare_closes.MODELS.values()}
+    named |= {*folds.NETWORKS.values(), folds.PANEL}
+    assert named == {*groups("train")["experiment"]} - {"quickstart"}
+    without = parsed("train", "experiment=ibovespa_no_online_width").model
+    assert without == parsed("train", "experiment=ibovespa_first_version").model | {"online_width": False}
 
 
 REFUSED = """

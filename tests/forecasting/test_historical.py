@@ -102,3 +102,11 @@ def test_unusual_prices_have_finite_ordered_bands(change, inputs):
     assert np.isfinite(quantiles).all()
     assert (quantiles > 0).all()
     assert (np.diff(quantiles, axis=-1) > 0).all()
+
+
+def test_without_the_online_width_the_bands_are_those_of_the_network():
+    model = trained_model(inputs="ohlc", online_width=False)
+    rolling = rolled(history(), model=model)
+    raw = model.quantiles(rolling.windows.inputs, rolling.windows.volatilities, rolling.windows.stocks)
+    assert {*rolling.widths} == {1.0}
+    assert rolling.quantiles == pytest.approx(raw)

@@ -278,6 +278,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "choice.loss": ("Função de perda", "Loss"),
     "choice.recurrence": ("Recorrência", "Recurrence"),
+    "choice.online_width": ("Largura online", "Online width"),
     "choice.market": ("Fator de mercado", "Market factor"),
     "choice.ranges": ("Máximas e mínimas", "Daily ranges"),
     "choice.max_epochs": ("Máximo de épocas", "Maximum epochs"),

@@ -18,6 +18,7 @@ class RecurrentModel(QuantileModel):
         start: what the untrained model is: the panel model, or a random walk on the stock's volatility.
         loss: the training loss; pinball trains all quantiles together, log_variance trains the variance.
         recurrence: False replaces the layers' output by zeros, to measure what they are worth.
+        online_width: False removes the online width (`calibration.online_widths`), to measure what it is worth.
         stocks: number of training stocks.
     """
 
@@ -34,7 +35,14 @@ class RecurrentModel(QuantileModel):
         start: Start = "volatility",
         loss: Loss = "pinball",
         recurrence: bool = True,
+        online_width: bool = True,
         stocks: int = 1,
     ) -> None:
         encoder = RecurrentEncoder(FEATURES, cell, hidden_size, num_layers, dropout, recurrence)
         super().__init__(horizon, inputs, encoder, hidden_size, shrinkage, start, loss, stocks)
+        self.online_width = online_width
+
+    @property
+    def follows_outcomes(self) -> bool:
+        """As `QuantileModel`, unless `online_width` is False."""
+        return self.online_width and super().follows_outcomes
