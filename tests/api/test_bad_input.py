@@ -9,14 +9,16 @@ from tests.api.conftest import training
 
 JSON = {"content-type": "application/json"}
 TICKERS = ["", "*", "VALE3\0", "ſALE3", "A" * 1000, "VA'E3", "../../etc/passwd", "${stock}", "http://127.0.0.1:9/"]
-BODIES = [b"", b"{", b"null", b"[]", b'"VALE3"', b"1e999", b"{stock: 3}", b"\0", b"\xff\xfe", b"[" * 100_000]
+BODIES = [b"", b"null", b"{", b"[]", b'"VALE3"', b"1e999", b"{stock: 3}", b"\0", b"\xff\xfe", b"[" * 100_000]
 
 
 def refused(answer, status=422):
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert "Traceback" not in answer.text
-    detail = answer.json()["detail"]
+    assert answer.headers["X-Request-ID"]
+    detail, error = answer.json()["detail"], answer.json()["error"]
+    assert error.endswith(detail[0]["msg"]) if status == 422 else error == detail
     assert isinstance(detail, list if status == 422 else str)
     return detail
 
@@ -38,7 +40,7 @@ def test_a_hostile_ticker_is_refused_by_every_route_and_leaves_no_file(client, s
 
 @pytest.mark.parametrize("path", ["/predict", "/train"])
 def test_a_body_that_is_not_a_json_object_is_refused(client, path):
-    for body in BODIES:
+    for body in BODIES[2 * (path == "/predict") :]:
         answer = client.post(path, content=body, headers=JSON)
         refused(answer, 400 if len(body) == 100_000 else 422)  # 400: too deep for the parser
     for kind in ("text/plain", "multipart/form-data", ""):
@@ -63,9 +65,23 @@ def test_twenty_to_ten_thousand_closes_are_accepted(client, number, status):
     assert client.post("/predict", json={"historical_data": [50.5] * number}).status_code == status
 
 
-@pytest.mark.parametrize("body", [{}, {"stock": None}, {"stock": 3}, {"stock": "VALE3", "horizon": 5}], ids=str)
-def test_a_request_without_a_stock_or_with_another_field_is_refused(client, body):
+@pytest.mark.parametrize("body", [{"stock": 3}, {"stock": "VALE3", "horizon": 5}, {"ticket": "VALE3"}], ids=str)
+def test_a_request_with_another_field_is_refused(client, body):
     refused(client.post("/predict", json=body))
+
+
+@pytest.mark.parametrize(("first", "second"), [("stock", "ticker"), ("ticker", "symbol"), ("values", "closes")])
+def test_two_names_of_one_field_are_refused_by_name(client, first, second):
+    value = "VALE3" if "ticker" in (first, second) else CLOSES
+    [defect] = refused(client.post("/predict", json={first: value, second: value}))
+    assert defect["loc"] == ["body", second]
+
+
+@pytest.mark.parametrize("close", [1e308, 1e5, 5e-324])
+def test_a_close_of_another_scale_is_refused_with_its_position_and_value(client, close):
+    [defect] = refused(client.post("/predict", json={"historical_data": [*CLOSES[:7], close, *CLOSES[7:]]}))
+    assert defect["loc"] == ["body", "historical_data"]
+    assert f"number 8 of 21 is {close:g}" in defect["msg"]
 
 
 @pytest.mark.parametrize(
@@ -97,12 +113,25 @@ def test_what_does_not_exist_is_not_found(client):
         for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
             refused(client.request(method, f"/train/{job}{path}"), 404)
     refused(client.get("/nothing"), 404)
-    refused(client.get("/predict"), 405)
+    answer = client.get("/predict")
+    refused(answer, 405)
+    assert answer.headers["Allow"] == "POST"
+    answer = client.put("/train/x")
+    refused(answer, 405)
+    assert answer.headers["Allow"] == "DELETE, GET, HEAD"
+
+
+def test_no_redirect_leads_to_the_host_that_a_client_names(client):
+    for path in ("/health/", "/models/", "/train/", "//evil.example/", "/docs/"):
+        answer = client.get(path, headers={"Host": "localhost"})
+        assert (answer.status_code, "location" in answer.headers) == (404, False)
+    assert client.get("/models", headers={"Host": "evil.example"}).status_code == 400
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=10001", "page_token=x"])
 def test_an_invalid_page_is_refused(client, query):
-    refused(client.get(f"/statistics?{query}"))
+    [defect] = refused(client.get(f"/statistics?{query}"))
+    assert defect["loc"] == ["query", query.partition("=")[0]]
 
 
 def every(kind):

@@ -1,7 +1,10 @@
 import asyncio
+import json
+import logging
 
 import pytest
 
+from pregao.api.access import LOCAL_HOSTS, Access
 from pregao.api.middleware import RequestMiddleware
 from pregao.api.monitoring import Monitoring
 from tests.api.conftest import client_of
@@ -19,7 +22,9 @@ def hang(seconds):
     return wait
 
 
-def response(path="/predict", headers=(), receive=empty, route=empty, key=None, deadline=5.0):
+def response(
+    path="/predict", headers=(), receive=empty, route=empty, key=None, deadline=5.0, access=None, monitoring=None
+):
     """The status of a request to an app whose routes all return 200, and the body that they received."""
 
     async def app(scope, receive, send):
@@ -32,8 +37,9 @@ def response(path="/predict", headers=(), receive=empty, route=empty, key=None, 
         sent.append(message)
 
     sent, received = [], []
-    middleware = RequestMiddleware(app, api_key=key, max_body=10, deadline=deadline, monitoring=Monitoring())
-    scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
+    access, monitoring = access or Access(key, None), monitoring or Monitoring()
+    middleware = RequestMiddleware(app, access=access, max_body=10, deadline=deadline, monitoring=monitoring, log=True)
+    scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers), "client": ("192.0.2.1", 1)}
     asyncio.run(middleware(scope, receive, send))
     return sent[0]["status"], b"".join(received)
 
@@ -61,8 +67,76 @@ def test_the_key_of_the_environment_guards_every_route_but_health_and_documentat
         for method, path in (("GET", "/models"), ("POST", "/train"), ("DELETE", "/train/x"), ("GET", "/nothing")):
             answer = client.request(method, path)
             assert (answer.status_code, "detail" in answer.json()) == (401, True)
-        assert [client.get(path).status_code for path in ("/health", "/docs", "/openapi.json")] == [200] * 3
-        assert client.get("/models", headers={"X-API-Key": "a key"}).status_code == 200
+        is_open = ("/health", "/health/live", "/health/ready", "/docs", "/docs/swagger-ui.css", "/openapi.json")
+        assert [client.get(path).status_code for path in is_open] == [200] * len(is_open)
+        assert client.get("/models", headers={"X-API-Key": "a key", "Host": "pregao.example"}).status_code == 200
+        documented = client.get("/openapi.json").json()
+    assert documented["paths"]["/models"]["get"]["security"]
+    assert "401" in documented["paths"]["/models"]["get"]["responses"]
+    assert "security" not in documented["paths"]["/health"]["get"]
+
+
+def test_after_ten_wrong_keys_an_address_is_refused_for_a_minute(caplog):
+    access, key = Access("a key", None), [(b"x-api-key", b"a key")]
+    wrong = [response("/models", [(b"x-api-key", b"s3cret")], access=access)[0] for _ in range(12)]
+    assert wrong == [401] * 10 + [429] * 2
+    assert response("/models", key, access=access)[0] == 429
+    assert response("/health", access=access)[0] == 200
+    assert caplog.text.count("192.0.2.1 sent a wrong API key.") == 10
+    assert "s3cret" not in caplog.text
+    without = Access("a key", None)
+    assert {response("/models", access=without)[0] for _ in range(12)} == {401}, "no key is not a wrong one"
+    assert response("/models", key, access=without)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:5000", "127.0.0.1:5000", "[::1]:5000", "pregao.example"])
+def test_without_a_key_the_names_of_this_host_are_allowed(host):
+    access = Access(None, {*LOCAL_HOSTS, "Pregao.example"})
+    assert response(headers=[(b"host", host.encode())], access=access)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:5000", "", "[", "[::1"])
+def test_without_a_key_another_host_is_refused(host):
+    access = Access(None, LOCAL_HOSTS)
+    assert response(headers=[(b"host", host.encode())], access=access)[0] == 400
+
+
+def logged(caplog):
+    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "pregao.requests"]
+
+
+def test_an_unhandled_error_is_a_500_with_a_sentence_and_is_counted_as_such(caplog):
+    async def fail():
+        raise KeyError("/srv/secret")
+
+    monitoring = Monitoring()
+    with caplog.at_level(logging.INFO, "pregao.requests"):
+        assert response(route=fail, monitoring=monitoring)[0] == 500
+    assert 'pregao_requests_total{method="POST",route="none",status="500"} 1.0' in monitoring.text().decode()
+    assert logged(caplog)[0]["status"] == 500
+    assert "KeyError" in caplog.text
+
+
+def test_each_request_is_logged_as_json_with_its_id(client, caplog):
+    with caplog.at_level(logging.INFO, "pregao.requests"):
+        named = client.post("/predict", json={"stock": "vale3.sa"}, headers={"X-Request-ID": "a-b_c.1"})
+        hostile = client.get("/models", headers={"X-Request-ID": 'x" evil'})
+        unknown = client.post("/predict", json={"stock": "XPTO3"}, headers={"X-API-Key": "s3cret"})
+        new = client.get("/nothing/../s3cret?key=s3cret")
+    assert named.headers["X-Request-ID"] == "a-b_c.1"
+    lines = logged(caplog)
+    expected = [
+        {"method": "POST", "route": "/predict", "status": 200, "stock": "VALE3", "version": 1, "id": "a-b_c.1"},
+        {"method": "GET", "route": "/models", "status": 200, "stock": "SHARED", "id": hostile.headers["X-Request-ID"]},
+        {"route": "/predict", "status": 404, "stock": "XPTO3", "version": None, "id": unknown.headers["X-Request-ID"]},
+        {"route": "none", "status": 404, "stock": None, "version": None, "id": new.headers["X-Request-ID"]},
+    ]
+    assert len({line["id"] for line in lines}) == 4
+    for line, fields in zip(lines, expected, strict=True):
+        assert line | fields == line
+        assert line["ms"] > 0
+        assert line["time"].startswith("20")
+    assert "s3cret" not in caplog.text + str(lines)
 
 
 @pytest.mark.parametrize(("size", "expected"), [(10, 200), (11, 413)])

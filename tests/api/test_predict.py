@@ -1,4 +1,5 @@
 import json
+import re
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -40,6 +41,51 @@ def test_a_forecast_has_every_promised_field(client):
     assert (by_closes["stock"], by_closes["model"]["stock"], by_closes["as_of"]) == ("VALE3", "VALE3", None)
 
 
+@pytest.mark.parametrize("body", [b"", b"null", b"{}", b'{"stock": null}', b'{"historical_data": null}'])
+def test_a_request_without_a_stock_means_the_configured_one(client, body):
+    answer = client.post("/predict", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["stock"]) == (200, "VALE3")
+    assert answer.json()["as_of"]
+
+
+@pytest.mark.parametrize("name", ["stock", "ticker", "symbol"])
+@pytest.mark.parametrize("ticker", ["PETR4", "PETR4.SA"])
+def test_old_names_of_a_stock_are_accepted(client, name, ticker):
+    assert predict(client, **{name: ticker})["stock"] == "PETR4"
+
+
+@pytest.mark.parametrize("name", ["last_60_days", "last_prices", "values", "closes", "prices"])
+def test_old_names_of_closes_are_accepted(client, name):
+    closes = [*CLOSES, *CLOSES, *CLOSES]
+    assert predict(client, **{name: closes}) == predict(client, historical_data=closes)
+    assert predict(client, ticker="WEGE3.SA", **{name: CLOSES})["stock"] == "WEGE3"
+
+
+def test_a_head_request_is_answered_as_get_without_a_body(client):
+    for path in ("/health", "/models", "/statistics", "/accuracy", "/docs", "/openapi.json", "/metrics", "/info"):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        assert head.headers["content-type"] == get.headers["content-type"]
+    assert client.head("/predict").status_code == 405
+
+
+def test_the_documentation_page_loads_nothing_from_another_host(client):
+    page = client.get("/docs").text
+    files = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert {"/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"} <= set(files)
+    assert all(file.startswith("/docs/") for file in files)
+    assert "swagger-ui" in page
+    for file in files:
+        assert len(client.get(file).content) > 1000
+
+
+def test_a_live_server_says_so_before_its_models_are_loaded(client, monkeypatch):
+    assert client.get("/health/ready").json() == client.get("/health").json()
+    monkeypatch.setattr(client.service.forecasts, "ready", False)
+    statuses = [client.get(f"/health{path}").status_code for path in ("", "/ready", "/live")]
+    assert statuses == [503, 503, 200]
+
+
 def test_closes_of_a_named_stock_are_answered_as_its_latest_closes_are(client, folder_of_prices):
     closes = pd.read_csv(folder_of_prices / "PETR4.csv")["close"].tail(20).tolist()
     by_stock = predict(client, stock="PETR4")
@@ -76,6 +122,14 @@ def test_the_documentation_has_working_examples_and_every_field(client):
     for name, fields in (("Predict", {"stock", "historical_data"}), ("Train", {"stock", "inicio", "fim", "overrides"})):
         assert set(documented["components"]["schemas"][f"{name}Request"]["properties"]) == fields
     assert client.get("/info").json()["versions"]["litserve"]
+    operations = [operation for path in documented["paths"].values() for operation in path.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(set(ids)) == len(ids)
+    assert {"predict", "train", "cancel", "models"} <= set(ids)
+    assert not any("security" in operation for operation in operations), "the server has no key"
+    schemas = documented["components"]["schemas"]
+    assert schemas["TrainRequest"]["properties"]["inicio"]["format"] == "date"
+    assert schemas["ServedModel" if "ServedModel" in schemas else "ModelEntry"]["properties"]["trained_at"]["format"]
 
 
 @pytest.fixture

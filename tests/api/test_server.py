@@ -15,10 +15,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from pregao.api import healthcheck
 from pregao.api.schemas import CLOSES
 from pregao.api.server import serve
-from pregao.errors import PregaoError
-from tests.api.conftest import begin, port_is_free, serve_config
+from pregao.errors import InvalidChoice, PregaoError
+from tests.api.conftest import begin, free_port, port_is_free, serve_config
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
@@ -58,6 +59,38 @@ def test_a_killed_inference_process_is_replaced_and_a_killed_http_process_ends_t
     assert server.process.wait(15) == 1
     assert port_is_free(server.port)
     assert not psutil.wait_procs(processes, 15)[1]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_server_for_other_machines_needs_a_key_or_a_choice(host, monkeypatch):
+    monkeypatch.delenv("PREGAO_API_KEY", raising=False)
+    with pytest.raises(InvalidChoice, match=f"host={host} lets every machine.*PREGAO_API_KEY.*insecure=true"):
+        serve_config(f"host='{host}'")
+    assert serve_config(f"host='{host}'", "insecure=true").insecure
+    monkeypatch.setenv("PREGAO_API_KEY", "a key")
+    assert not serve_config(f"host='{host}'").insecure
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("python serve.py host=0.0.0.0 insecure=true", 5000),
+        ("python serve.py host=0.0.0.0 port=8080", 8080),
+        ("/sbin/docker-init -- pregao serve ++port=8080 source.path=/port=1", 8080),
+    ],
+)
+def test_the_healthcheck_asks_the_port_of_the_command(words, expected):
+    assert healthcheck.port("".join(f"{word}\0" for word in words.split()).encode()) == expected
+
+
+def test_the_healthcheck_succeeds_for_a_ready_server_alone(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(healthcheck, "COMMAND", tmp_path / "cmdline")
+    healthcheck.COMMAND.write_text(f"python\0serve.py\0port={client.base_url.port}\0")
+    assert healthcheck.main() == 0
+    monkeypatch.setattr(client.service.forecasts, "ready", False)
+    assert healthcheck.main() == 1
+    healthcheck.COMMAND.write_text(f"python\0serve.py\0port={free_port()}\0")
+    assert healthcheck.main() == 1
 
 
 def test_a_port_that_is_taken_is_refused(home):

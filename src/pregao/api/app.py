@@ -7,8 +7,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pregao.api import refusals
+from pregao.api.access import LOCAL_HOSTS, Access
 from pregao.api.collectors import ServedStocks, ServerProcesses
 from pregao.api.config import ServeConfig
 from pregao.api.forecast_log_service import ForecastLogService
@@ -16,18 +20,18 @@ from pregao.api.forecasts import Forecasts
 from pregao.api.inference import Ask, Inference
 from pregao.api.middleware import RequestMiddleware
 from pregao.api.monitoring import Monitoring
-from pregao.api.routes import SECONDS_BETWEEN_TRIES, open_routes, routes
+from pregao.api.routes import KEY, KEY_REFUSED, SECONDS_BETWEEN_TRIES, open_routes, routes
 from pregao.api.service import Service
 from pregao.api.trainings import Trainings
 from pregao.errors import NoModel, PregaoError, TrainingRuns
 from pregao.settings import settings
 
 MAX_DEFECTS = 20
-DOCUMENTATION = ("/docs", "/docs/oauth2-redirect", "/openapi.json")
 
 ABOUT = """Forecasts the next 10 daily closes of B3 stocks, with bands, and trains new models on request.
 
-Field names and the success message are those of existing clients. Errors are one sentence in `detail`."""
+Field names and the success message are those of existing clients. Errors are one sentence in `detail` and in
+`error`; for 422 `detail` is a list. Every answer has the header `X-Request-ID`: that of the request, or a new one."""
 
 
 def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
@@ -41,11 +45,13 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     Raises:
         InvalidChoice: a source that is not allowed.
     """
-    monitoring = Monitoring()
+    monitoring, key = Monitoring(), settings().api_key
     app.title, app.version, app.description = "Pregão", version("pregao"), ABOUT
-    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") in DOCUMENTATION]
+    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") == app.openapi_url]
+    app.router.redirect_slashes = False  # a redirect would go to whatever host the client names
     app.include_router(open_routes)
-    app.include_router(routes)
+    app.include_router(routes, dependencies=[KEY] if key else [], responses=KEY_REFUSED if key else {})
+    app.mount("/docs", StaticFiles(packages=[("fastapi_offline", "static")]))
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     log = ForecastLogService(config.poll, monitoring)
@@ -56,22 +62,23 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     app.user_middleware.clear()  # LitServe's gzip at its highest level takes longer than everything else together
     app.add_middleware(
         RequestMiddleware,
-        api_key=settings().api_key,
+        access=Access(key, None if key or config.insecure else {*LOCAL_HOSTS, *config.allowed_hosts}),
         max_body=config.max_body,
         deadline=config.deadline,
         monitoring=monitoring,
+        log=config.request_log,
     )
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, PregaoError)
     kind = type(error)
-    status, body = refusals.status(kind), refusals.body(kind, str(error))
+    status, body = refusals.status(kind), refusals.body(kind, str(error), in_query=request.method == "GET")
     headers = {"Retry-After": SECONDS_BETWEEN_TRIES} if status in (409, 503) else {}
     if isinstance(error, TrainingRuns):
         body["job"] = error.job
     if isinstance(error, NoModel):
-        body["detail"] = _with_http_call(body["detail"])
+        body = refusals.plain(_with_http_call(body["detail"]))
     return JSONResponse(body, status, headers)
 
 
@@ -84,18 +91,28 @@ def _with_http_call(sentence: str) -> str:
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """FastAPI's list without the input, which may be long or hold NaN, for which JSON has no value."""
     assert isinstance(error, RequestValidationError)
-    defects = [{"type": e["type"], "loc": list(e["loc"]), "msg": e["msg"]} for e in error.errors()[:MAX_DEFECTS]]
-    return JSONResponse({"detail": defects}, 422)
+    return JSONResponse(refusals.invalid(error.errors()[:MAX_DEFECTS]), 422)
 
 
-async def _broken(request: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": "An internal error; see the server's log."}, 500)
+async def _not_found(request: Request, error: Exception) -> Response:
+    """An unknown path, a method that a path does not have, or a body that cannot be parsed."""
+    assert isinstance(error, StarletteHTTPException)
+    headers = {} if error.status_code != 405 else {"Allow": ", ".join(sorted(_methods(request.url.path)))}
+    return JSONResponse(refusals.plain(error.detail), error.status_code, headers)
+
+
+def _methods(path: str) -> set[str]:
+    """The methods of all routes of a path; Starlette's own answer names those of the first one."""
+    found: set[str] = set()
+    for route in (*open_routes.routes, *routes.routes):
+        if isinstance(route, APIRoute) and route.path_regex.match(path):
+            found |= route.methods or set()
+    return found | {"HEAD"} if "GET" in found else found
 
 
 HANDLERS: dict[type[Exception], Any] = {
     PregaoError: _refused,
     RequestValidationError: _invalid,
-    Exception: _broken,
+    StarletteHTTPException: _not_found,
 }

@@ -1,5 +1,6 @@
 """The HTTP status and the JSON of each refusal: one sentence without paths of the host."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pregao import errors
@@ -38,15 +39,18 @@ STATUS: dict[type[PregaoError], int] = {
     errors.StudyUnavailable: 503,
 }
 
-FIELD: dict[type[PregaoError], list[str]] = {
-    errors.InvalidSymbol: ["body", "stock"],
-    errors.OddLot: ["body", "stock"],
-    errors.NotAStock: ["body", "stock"],
-    errors.InvalidDates: ["body", "inicio"],
-    errors.InvalidChoice: ["body", "overrides"],
-    errors.InvalidCloses: ["body", "historical_data"],
+FIELD: dict[type[PregaoError], str] = {
+    errors.InvalidSymbol: "stock",
+    errors.OddLot: "stock",
+    errors.NotAStock: "stock",
+    errors.InvalidDates: "inicio",
+    errors.InvalidChoice: "overrides",
+    errors.InvalidCloses: "historical_data",
 }
-"""The field of the request that a 422 is about."""
+"""The field of the body that a 422 is about."""
+
+QUERY_FIELD = FIELD | {errors.InvalidChoice: "page_token"}
+"""The parameter of the query that a 422 is about."""
 
 
 def status(kind: type[PregaoError]) -> int:
@@ -59,9 +63,23 @@ def kind(name: str) -> type[PregaoError]:
     return next(known for known in STATUS if known.__name__ == name)
 
 
-def body(kind: type[PregaoError], sentence: str) -> dict[str, Any]:
+def body(kind: type[PregaoError], sentence: str, in_query: bool = False) -> dict[str, Any]:
     """The response's JSON: one sentence, or for 422 FastAPI's list with one entry."""
-    detail = sentence_for_clients(sentence)
+    sentence = sentence_for_clients(sentence)
     if status(kind) != 422:
-        return {"detail": detail}
-    return {"detail": [{"type": kind.__name__, "loc": FIELD.get(kind, ["body"]), "msg": detail}]}
+        return plain(sentence)
+    field = (QUERY_FIELD if in_query else FIELD).get(kind)
+    place = ["query" if in_query else "body", *([] if field is None else [field])]
+    return {"detail": [{"type": kind.__name__, "loc": place, "msg": sentence}], "error": sentence}
+
+
+def plain(sentence: str) -> dict[str, Any]:
+    """A sentence as JSON; old clients read `error`."""
+    return {"detail": sentence, "error": sentence}
+
+
+def invalid(defects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """FastAPI's list without the inputs, which may be long or hold NaN, for which JSON has no value."""
+    shown = [{"type": defect["type"], "loc": list(defect["loc"]), "msg": defect["msg"]} for defect in defects]
+    first = shown[0]
+    return {"detail": shown, "error": f"{'.'.join(map(str, first['loc'][1:])) or first['loc'][0]}: {first['msg']}"}

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, Security
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
 
@@ -18,6 +19,7 @@ from pregao.api.schemas import (
     JobAnswer,
     JobList,
     JobStarted,
+    Live,
     ModelList,
     PredictAnswer,
     PredictRequest,
@@ -64,22 +66,33 @@ CurrentService = Annotated[Service, Depends(get_service)]
 
 def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The documented refusals of a route and of the middleware."""
-    return {status: {"model": Busy if status == 409 else Detail} for status in (400, 401, 413, 504, *statuses)}
+    return {status: {"model": Busy if status == 409 else Detail} for status in (400, 413, 504, *statuses)}
 
 
-key = Security(
-    APIKeyHeader(name="X-API-Key", auto_error=False, description="Needed if the server has PREGAO_API_KEY set")
-)
-routes = APIRouter(dependencies=[key])
-open_routes = APIRouter()
+KEY = Security(APIKeyHeader(name="X-API-Key", auto_error=False))
+KEY_REFUSED: dict[int | str, dict[str, Any]] = {status: {"model": Detail} for status in (401, 429)}
+"""The documentation of a server with a key."""
+
+routes = APIRouter(generate_unique_id_function=lambda route: route.name)
+open_routes = APIRouter(generate_unique_id_function=lambda route: route.name)
+
+
+def _symbol(request: Request, text: str) -> Symbol:
+    """The stock of a request; its line in the log names it."""
+    symbol = Symbol.parse(text)
+    request.state.stock = symbol.ticker
+    return symbol
 
 
 @routes.post("/predict", response_model=PredictAnswer, responses=refused(404, 503), tags=["forecasts"])
 async def predict(
-    body: Annotated[PredictRequest, Body(openapi_examples=PREDICT_EXAMPLES)], service: CurrentService
+    request: Request,
+    service: CurrentService,
+    body: Annotated[PredictRequest | None, Body(openapi_examples=PREDICT_EXAMPLES)] = None,
 ) -> Response:
-    """Forecast the next 10 closes of a stock, or those after given closes."""
-    symbol = Symbol.parse(service.config.stock if body.stock is None else body.stock)
+    """Forecast the next 10 closes of a stock, or those after given closes; without a stock, of the configured one."""
+    body = body or PredictRequest()
+    symbol = _symbol(request, service.config.stock if body.stock is None else body.stock)
     if body.historical_data is not None:
         return _json(await service.forecasts.of_closes(symbol, body.historical_data, named=body.stock is not None))
     return _json(await service.forecasts.of_stock(symbol))
@@ -92,12 +105,14 @@ async def predict(
     tags=["trainings"],
 )
 async def train(
+    request: Request,
     body: Annotated[TrainRequest, Body(openapi_examples=TRAIN_EXAMPLES)],
     service: CurrentService,
     wait: Annotated[bool, Query(description="false: answer immediately, with the address of the job")] = True,
     admin_key: AdminKey = None,
 ) -> Response:
     """Train a model for a stock, and serve it unless it fails the rules of promotion."""
+    _symbol(request, body.stock)
     if body.overrides.chosen().get("promote") == "always":
         require_admin_key(admin_key, "promote=always")
     job = await service.trainings.start(body)
@@ -141,7 +156,7 @@ async def cancel(job: str, service: CurrentService) -> Response:
 
 
 @routes.get("/statistics", response_model=Statistics, responses=refused(503), tags=["models"])
-async def all_statistics(
+async def all_experiments(
     service: CurrentService,
     stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None,
     limit: Annotated[int | None, Query(ge=1, le=10_000, description="Runs on a page")] = None,
@@ -196,12 +211,32 @@ def metrics(service: CurrentService) -> Response:
     return Response(service.monitoring.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+@open_routes.get("/docs", include_in_schema=False)
+async def documentation(request: Request) -> Response:
+    """Swagger UI, whose files this server has: it works without internet."""
+    return get_swagger_ui_html(
+        openapi_url=request.app.openapi_url,
+        title=request.app.title,
+        swagger_js_url="/docs/swagger-ui-bundle.js",
+        swagger_css_url="/docs/swagger-ui.css",
+        swagger_favicon_url="/docs/favicon.png",
+    )
+
+
+@open_routes.get("/health/live", response_model=Live, responses=refused(), tags=["server"])
+async def live() -> Response:
+    """200 while the server answers; a server that does not should be restarted."""
+    return JSONResponse({"status": "ok"})
+
+
 @open_routes.get(
-    "/health",
+    "/health/ready",
+    name="ready",
     response_model=Health,
-    responses={413: {"model": Detail}, 503: {"model": Health}, 504: {"model": Detail}},
+    responses=refused() | {503: {"model": Health}},
     tags=["server"],
 )
+@open_routes.get("/health", response_model=Health, responses=refused() | {503: {"model": Health}}, tags=["server"])
 async def health(service: CurrentService) -> Response:
     """200 once a model returns forecasts; other faults are listed as problems."""
     registry = service.forecasts.registry
@@ -224,8 +259,8 @@ def _ended(job: Job) -> Response:
         return JSONResponse(refusals.body(kind, sentence), refusals.status(kind))
     if job.state == "cancelled":
         status = 503 if sentence == STOPPED else 409
-        return JSONResponse({"detail": f"The training was cancelled. {sentence}", "job": job.id}, status)
-    return JSONResponse({"detail": sentence_for_clients(sentence)}, 500)
+        return JSONResponse(refusals.plain(f"The training was cancelled. {sentence}") | {"job": job.id}, status)
+    return JSONResponse(refusals.plain(sentence_for_clients(sentence)), 500)
 
 
 def _json(body: bytes) -> Response:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr
 
 from pregao.data.market import OLDEST
 from pregao.evaluation.drift import DriftReport
@@ -15,9 +15,16 @@ CLOSES += [55.9, 55.5]
 FEWEST_CLOSES = 20
 LONGEST_TEXT = 40
 
+TICKER = r"^[ \t]*([A-Za-z][A-Za-z0-9]{3}[0-9]{1,2}[ABab]?(\.[Ss][Aa])?|[Ss][Pp]500|[Nn][Aa][Ss][Dd][Aa][Qq])[ \t]*$"
+"""The texts that `Symbol.parse` accepts; it refuses some of them by a sentence."""
+
 Price = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Ticker = Annotated[StrictStr, Field(max_length=LONGEST_TEXT, examples=["VALE3"])]
-Day = Annotated[StrictStr, Field(max_length=LONGEST_TEXT, examples=["2020-01-01"])]
+Ticker = Annotated[StrictStr, Field(max_length=LONGEST_TEXT, examples=["VALE3"], json_schema_extra={"pattern": TICKER})]
+Day = Annotated[
+    StrictStr, Field(max_length=LONGEST_TEXT, examples=["2020-01-01"], json_schema_extra={"format": "date"})
+]
+IsoDate = Annotated[str, Field(json_schema_extra={"format": "date"})]
+IsoTime = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class _Request(BaseModel):
@@ -27,26 +34,34 @@ class _Request(BaseModel):
 class PredictRequest(_Request):
     """A stock, closes, or closes of a stock."""
 
-    stock: Ticker | None = Field(None, description="VALE3 or VALE3.SA, in any case")
-    historical_data: Annotated[list[Price], Field(min_length=FEWEST_CLOSES, max_length=MOST_CLOSES)] | None = Field(
-        None, description="Closes in R$, oldest first; the last ones are used"
+    stock: Ticker | None = Field(
+        default=None,
+        validation_alias=AliasChoices("stock", "ticker", "symbol"),
+        description="VALE3 or VALE3.SA, in any case; null: the configured stock. `ticker` and `symbol` are the same",
     )
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> "PredictRequest":
-        if self.stock is None and self.historical_data is None:
-            raise ValueError("give a stock, or historical_data with at least 20 closes, or both")
-        return self
+    historical_data: Annotated[list[Price], Field(min_length=FEWEST_CLOSES, max_length=MOST_CLOSES)] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("historical_data", "last_60_days", "last_prices", "values", "closes", "prices"),
+        description="Closes in R$, oldest first; the last ones are used. `last_60_days`, `last_prices`, `values`, "
+        "`closes` and `prices` are the same",
+    )
 
 
 class TrainRequest(_Request):
     """The stock, the first and the last day of a training."""
 
-    stock: Ticker = Field(description="VALE3 or VALE3.SA, in any case")
-    inicio: Day = Field(
-        validation_alias=AliasChoices("inicio", "start"), description="First day, ISO 8601; `start` is the same"
+    stock: Ticker = Field(
+        validation_alias=AliasChoices("stock", "ticker", "symbol"),
+        description="VALE3 or VALE3.SA, in any case; `ticker` and `symbol` are the same",
     )
-    fim: Day = Field(validation_alias=AliasChoices("fim", "end"), description="Last day, ISO 8601; `end` is the same")
+    inicio: Day = Field(
+        validation_alias=AliasChoices("inicio", "start", "start_date"),
+        description="First day; `start` and `start_date` are the same",
+    )
+    fim: Day = Field(
+        validation_alias=AliasChoices("fim", "end", "end_date"),
+        description="Last day, inclusive; `end` and `end_date` are the same",
+    )
     overrides: overrides_class() = Field(  # type: ignore[valid-type] # made at run time from conf/model
         default={}, validate_default=True, description="Choices of the training, by Hydra's names"
     )
@@ -64,7 +79,7 @@ class ServedModel(Answer):
     stock: str
     version: int
     run_id: str
-    trained_at: str
+    trained_at: IsoTime
 
 
 class ModelAnswer(ServedModel):
@@ -76,7 +91,7 @@ class ModelAnswer(ServedModel):
 class Step(Answer):
     """A forecast of one session."""
 
-    date: str | None
+    date: IsoDate | None
     step: int
     close: float
     lower_80: float
@@ -103,7 +118,7 @@ class GivenClosesAnswer(Answer):
 class MarketAnswer(Answer):
     """The market measures of the forecast: mean variances over the stocks of the model's panel."""
 
-    as_of: str = Field(description="Their last day")
+    as_of: IsoDate = Field(description="Their last day")
     sessions_old: int = Field(description=f"Closes of the stock after it; measures older than {OLDEST} are not used")
     stocks: int = Field(description="Number of stocks in the panel")
 
@@ -115,7 +130,7 @@ class PredictAnswer(Answer):
     preco: str = Field(description="The closes as text, two decimals")
     prediction: float = Field(description="The next close")
     forecast: list[Step]
-    as_of: str | None = Field(description="Day of the last close that was used; null for given closes")
+    as_of: IsoDate | None = Field(description="Day of the last close that was used; null for given closes")
     stale: bool = Field(description="Newer closes may exist: no source answered, or the history ended long ago")
     recorded: bool | None = Field(
         description="Whether the forecast is in the log; false while the log is unavailable. Null for given closes, "
@@ -157,8 +172,8 @@ class JobAnswer(Answer):
     job: str
     stock: str
     state: Literal["queued", "running", "done", "failed", "cancelled"]
-    created: str
-    finished: str | None
+    created: IsoTime
+    finished: IsoTime | None
     progress: float = Field(description="0..1")
     epoch: int
     epochs: int | None = Field(description="The maximum number of epochs")
@@ -178,6 +193,7 @@ class Detail(Answer):
     """A refusal: one sentence."""
 
     detail: str
+    error: str = Field(description="The same, for old clients")
 
 
 class Busy(Detail):
@@ -224,8 +240,8 @@ class StockScores(Scores):
     stock: str
     model: str = Field(description="The model's stock, or SHARED")
     version: int
-    first: str = Field(description="Day of the last close before the first forecast")
-    last: str
+    first: IsoDate = Field(description="Day of the last close before the first forecast")
+    last: IsoDate
     steps: list[StepScores]
 
 
@@ -234,6 +250,12 @@ class Accuracy(Answer):
 
     accuracy: list[StockScores]
     waiting: int = Field(description="Forecasts that are not in the log yet")
+
+
+class Live(Answer):
+    """The server answers."""
+
+    status: Literal["ok"]
 
 
 class Health(Answer):

@@ -12,7 +12,8 @@ def main(cfg: DictConfig) -> None:
     """Serve forecasts, trainings and statistics over HTTP; the documentation is at /docs.
 
       python serve.py
-      python serve.py port=8080 host=0.0.0.0               with PREGAO_API_KEY=… clients need X-API-Key
+      python serve.py port=8080 host=0.0.0.0               needs PREGAO_API_KEY=…; clients send it as X-API-Key
+      python serve.py host=0.0.0.0 insecure=true           without a key: for a closed network
       python serve.py source=csv source.path=DIR           your own prices: DIR/STOCK.csv with date,close
 
     SIGTERM and ctrl-C stop the server with exit code 0, and cancel a running training.
