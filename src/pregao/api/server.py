@@ -26,6 +26,7 @@ from litserve import LitServer
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from pregao.api.config import ServeConfig
+from pregao.api.connections import LimitedProtocol, most_connections
 from pregao.api.inference_worker import Batch, ForecastAPI, Rows
 from pregao.errors import InvalidChoice
 from pregao.prices.symbols import Symbol
@@ -129,6 +130,8 @@ def serve(config: ServeConfig) -> None:
             log_level="warning",
             generate_client_file=False,
             access_log=False,
+            http=LimitedProtocol,
+            limit_concurrency=most_connections(config.connections),
         )
     except KeyboardInterrupt:
         pass
