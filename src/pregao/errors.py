@@ -147,9 +147,16 @@ class CorruptModel(PregaoError):
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(
-            f"The model in {folder.name}/ cannot be loaded ({reason}). It needs the model.safetensors and model.json "
-            "that a training run wrote; train the stock again with train.py."
+            f"The model in {folder.name}/ cannot be loaded ({reason}). It needs the files that a training run wrote; "
+            "train the stock again with train.py."
         )
+
+
+class NotExported(PregaoError):
+    """A model that cannot be served, since it has no ONNX version with the same forecasts."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"{model} cannot be exported to ONNX ({reason}). It can be judged and compared, not served.")
 
 
 class MissingArtifact(PregaoError):

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from pregao.data.batch import OTHER_STOCK, Batch, Inputs
+from pregao.data.batch import Batch, Inputs
+from pregao.data.stock_index import OTHER_STOCK
 from pregao.data.volatility import NAMES, VOLATILITY_FLOOR
 from pregao.models.base import ForecastModel
 from pregao.quantiles import LEVELS

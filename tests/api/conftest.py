@@ -24,7 +24,8 @@ from pregao.api.config import ServeConfig
 from pregao.api.inference_worker import ForecastAPI
 from pregao.cli import command as cli
 from pregao.config import parse
-from pregao.models.trained import TrainedModel, Window
+from pregao.models.forecaster import Window
+from pregao.models.trained import TrainedModel
 from pregao.settings import REPOSITORY
 from tests.conftest import environment, random_walk, settle
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pregao.api.inference import MAX_WINDOWS, TRIES, Inference
-from pregao.models.trained import Window
+from pregao.models.forecaster import Window
 from tests.api.conftest import worker
 
 SERVED = SimpleNamespace(folder=Path("model"), model=SimpleNamespace(rows=lambda window: ["computed here"]))

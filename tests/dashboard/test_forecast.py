@@ -8,7 +8,8 @@ from pregao.dashboard import state
 from pregao.dashboard.sentences import SENTENCES, SUMMARIES
 from pregao.data.market import OLDEST, Market
 from pregao.forecasting.compose import forecast_closes, forecast_stock
-from pregao.models.trained import MARKET, MOST_CLOSES
+from pregao.models.card import MARKET, ModelCard
+from pregao.models.forecaster import MOST_CLOSES
 from pregao.tracking import registry
 from tests.conftest import random_walk, with_ranges
 from tests.dashboard.conftest import chart_data, metrics, text_of
@@ -132,6 +133,7 @@ def test_old_market_measures_are_a_sentence_in_both_languages(open_page, shared,
     with_ranges(random_walk(seed=9)).to_csv(tmp_path / "WEGE3.csv", index=False)
     dates = random_walk()["date"].to_numpy("datetime64[ns]")[:-sessions]
     Market(dates, np.full(len(dates), 1e-3)).save(shared / MARKET)
+    ModelCard.load(shared).save(shared)
     for language, place, last in ("pt", 0, f"{pd.Timestamp(dates[-1]):%d/%m/%Y}"), ("en", 1, str(dates[-1])[:10]):
         app = open_page("forecast", stock="WEGE3", folder=tmp_path, language=language)
         assert SENTENCES[key][place].format(day=last, sessions=sessions) in text_of(app)

@@ -4,8 +4,9 @@ import torch
 from torch.utils.data import DistributedSampler
 
 from pregao.data import datamodule
-from pregao.data.batch import OTHER_STOCK, as_batch
+from pregao.data.batch import as_batch
 from pregao.data.datamodule import EpochBatches
+from pregao.data.stock_index import OTHER_STOCK
 from tests.conftest import random_walk, windows_of
 
 

@@ -57,7 +57,7 @@ def test_a_later_day_changes_no_earlier_measure(histories, market):
 
 def test_it_is_saved_as_dates_and_measures(market, tmp_path):
     market.save(tmp_path / "market.csv")
-    again = Market.load(tmp_path / "market.csv")
+    again = Market.parse((tmp_path / "market.csv").read_text())
     assert (again.dates == market.dates).all()
     assert again.variances == pytest.approx(market.variances, rel=1e-5)
     assert (tmp_path / "market.csv").read_text().startswith("date,variance\n")

@@ -13,7 +13,8 @@ from pregao.data.variance import columns, daily_variance
 from pregao.forecasting import market
 from pregao.forecasting.compose import forecast_closes, forecast_stock, last_window
 from pregao.forecasting.market import market_age, panel_folder, with_stored_prices
-from pregao.models.trained import CARD, MARKET, TrainedModel
+from pregao.models.card import CARD, MARKET, ModelCard
+from pregao.models.trained import TrainedModel
 from pregao.prices.calendar import last_finished_session
 from pregao.prices.sources.csv import read_table
 from pregao.prices.sources.yahoo import YahooSource
@@ -51,6 +52,7 @@ def ends_before(shared, sessions):
     dates = random_walk(300)["date"].to_numpy("datetime64[ns]")
     variances = np.full(300 - sessions, 1e-3)
     Market(dates[: 300 - sessions], variances).save(shared / MARKET)
+    ModelCard.load(shared).save(shared)
 
 
 def test_newer_prices_of_the_panel_extend_the_market_and_change_the_forecast(shared, stock):

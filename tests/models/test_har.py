@@ -6,7 +6,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pregao.data.batch import OTHER_STOCK, Batch
+from pregao.data.batch import Batch
+from pregao.data.stock_index import OTHER_STOCK
 from pregao.errors import InvalidChoice
 from pregao.models.har import LEAST_WINDOWS, PRIOR_WINDOWS, HarModel, Regression, filled, symmetric_quantiles
 from pregao.testing import random_walks

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pregao.data.batch import OTHER_STOCK, Batch, Inputs
+from pregao.data.batch import Batch, Inputs
+from pregao.data.stock_index import OTHER_STOCK
 from pregao.data.volatility import NAMES
 from pregao.models.absolute import LOWEST_PRICE
 from pregao.models.base import session_scale

@@ -10,8 +10,10 @@ import torch
 
 from pregao.data.volatility import SPAN, TYPICAL_VOLATILITY
 from pregao.errors import CorruptModel, InvalidCloses
+from pregao.models.card import CARD, ModelCard
 from pregao.models.choices import TARGET
-from pregao.models.trained import CARD, MOST_CLOSES, WEIGHTS, ModelCard, TrainedModel, Window, check_closes
+from pregao.models.forecaster import MOST_CLOSES, Window, check_closes
+from pregao.models.trained import WEIGHTS, TrainedModel
 from pregao.quantiles import BANDS
 from tests.conftest import random_walk
 from tests.models.test_contract import PerStock

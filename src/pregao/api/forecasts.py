@@ -27,7 +27,7 @@ from pregao.forecasting.compose import (
     with_history,
 )
 from pregao.forecasting.writer import SECONDS_BETWEEN_TRIES
-from pregao.models.trained import Window
+from pregao.models.forecaster import Window
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import PriceBasis
 from pregao.tracking.registry import Served

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pregao.api.inference_worker import Batch, PlainWindow, Rows
-from pregao.models.trained import Window
+from pregao.models.forecaster import Window
 from pregao.tracking.registry import Served
 
 MAX_WINDOWS = 32

@@ -35,7 +35,8 @@ class ForecastAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe has no type
         """Import everything that a forecast needs, before the first request."""
         import torch
 
-        from pregao.models.trained import TrainedModel, Window
+        from pregao.models.forecaster import Window
+        from pregao.models.trained import TrainedModel
 
         self.window = Window
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes ctrl-C on

@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from pregao.config import SourceChoices
 from pregao.errors import PregaoError, sentence_for_clients
 from pregao.forecasting.compose import latest_prices
-from pregao.models.trained import ModelCard
+from pregao.models.card import ModelCard
 from pregao.prices import calendar
 from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import Symbol

@@ -27,6 +27,7 @@ STATUS: dict[type[PregaoError], int] = {
     errors.NothingInRange: 422,
     errors.BadCheckpoint: 422,
     errors.Diverged: 422,
+    errors.NotExported: 422,
     errors.JobsFailed: 422,
     errors.PricesUnavailable: 503,
     errors.BadPrices: 503,

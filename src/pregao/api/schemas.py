@@ -6,7 +6,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr
 
 from pregao.data.market import OLDEST
 from pregao.evaluation.drift import DriftReport
-from pregao.models.trained import MOST_CLOSES
+from pregao.models.forecaster import MOST_CLOSES
 from pregao.training.overrides import overrides_class
 
 CLOSES = [54.1, 53.9, 54.4, 54.0, 53.2, 53.5, 52.8, 53.1, 53.9, 54.6, 54.2, 55.0, 55.3, 54.9, 55.6, 55.1, 54.8, 55.4]

@@ -18,7 +18,7 @@ from pregao.dashboard.stocks import choose_stock
 from pregao.errors import InvalidCloses
 from pregao.forecasting.compose import Forecast, forecast_closes, forecast_stock
 from pregao.forecasting.writer import ForecastWriter
-from pregao.models.trained import MOST_CLOSES
+from pregao.models.forecaster import MOST_CLOSES
 from pregao.prices.brazilian import as_source_csv, bare_closes, closes_in, has_dates
 from pregao.prices.symbols import SHARED, Symbol
 

@@ -9,11 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pregao.data.stock_index import places
+
 if TYPE_CHECKING:  # an inference process saves pandas' 60 MB
     from pregao.data.windows import Windows
-
-OTHER_STOCK = -1
-"""The index of a stock that a model was not trained on."""
 
 LARGEST_BATCH = 16_384
 """Windows of one batch where a whole part is evaluated: a network's activations take 8 kB per window."""
@@ -94,9 +93,3 @@ def as_inputs(
         torch.tensor(measures, dtype=torch.float32),
         torch.tensor(stock, dtype=torch.int64),
     )
-
-
-def places(tickers: np.ndarray | Sequence[str], stocks: Sequence[str]) -> Int[np.ndarray, " n"]:
-    """The index of each ticker among a model's stocks, `OTHER_STOCK` if it is absent."""
-    numbers = {stock: number for number, stock in enumerate(stocks)}
-    return np.array([numbers.get(str(ticker), OTHER_STOCK) for ticker in tickers], np.int64)

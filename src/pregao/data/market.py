@@ -65,12 +65,12 @@ class Market:
         path.write_text("".join(["date,variance\n", *rows]), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path, stocks: Sequence[str] = ()) -> "Market":
+    def parse(cls, text: str, stocks: Sequence[str] = ()) -> "Market":
         """Read what `save` wrote, of these stocks.
 
         Raises:
-            ValueError: the file is not such a table.
+            ValueError: the text is not such a table.
         """
-        rows = [row.split(",") for row in path.read_text(encoding="utf-8").splitlines()[1:]]
+        rows = [row.split(",") for row in text.splitlines()[1:]]
         dates, variances = zip(*rows, strict=True)
         return cls(np.array(dates, "datetime64[ns]"), np.array(variances, np.float64), tuple(stocks))

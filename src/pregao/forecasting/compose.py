@@ -18,7 +18,8 @@ from pregao.forecasting.historical import rolling_forecasts
 from pregao.forecasting.log import Record
 from pregao.forecasting.market import MarketAge, market_age, panel_folder, with_stored_prices
 from pregao.forecasting.writer import ForecastWriter
-from pregao.models.trained import ModelCard, TrainedModel, Window
+from pregao.models.card import ModelCard
+from pregao.models.forecaster import Forecaster, Window
 from pregao.prices.calendar import last_finished_session, next_sessions, sessions
 from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SHARED, Symbol
@@ -284,7 +285,7 @@ def latest_prices(downloader: Downloader, symbol: Symbol, card: ModelCard) -> Pr
     return prices
 
 
-def last_window(model: TrainedModel, symbol: Symbol, prices: pd.DataFrame) -> Window:
+def last_window(model: Forecaster, symbol: Symbol, prices: pd.DataFrame) -> Window:
     """The window of the forecast after the last session of a table, with its online width.
 
     Raises:
@@ -294,7 +295,7 @@ def last_window(model: TrainedModel, symbol: Symbol, prices: pd.DataFrame) -> Wi
     return rolling_forecasts(model, prices, model.card.validation_start, symbol).last
 
 
-def last_origin(model: TrainedModel, symbol: Symbol, prices: pd.DataFrame, panel: Path | None) -> Origin:
+def last_origin(model: Forecaster, symbol: Symbol, prices: pd.DataFrame, panel: Path | None) -> Origin:
     """The origin of the forecast after the last session of a table.
 
     Args:

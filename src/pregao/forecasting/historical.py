@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pregao.data.variance import columns
 from pregao.data.windows import Windows, sliding_windows
 from pregao.models.calibration import band_scores, online_widths
-from pregao.models.trained import TrainedModel, Window
+from pregao.models.forecaster import Forecaster, Window
 from pregao.quantiles import widened
 
 
@@ -41,7 +41,7 @@ class Rolling:
         return replace(self, windows=self.windows.where(mask), widths=self.widths[mask], quantiles=self.quantiles[mask])
 
 
-def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | str, stock: object = "") -> Rolling:
+def rolling_forecasts(model: Forecaster, prices: pd.DataFrame, since: date | str, stock: object = "") -> Rolling:
     """The forecasts whose first session is `since` or later, and always the one after the last session.
 
     Args:
@@ -61,12 +61,12 @@ def rolling_forecasts(model: TrainedModel, prices: pd.DataFrame, since: date | s
     recent = (windows.dates[:, 0] >= np.datetime64(pd.Timestamp(since))) | (windows.cutoffs == last)
     windows = windows.where(recent)
     raw = model.quantiles(windows.inputs, windows.volatilities, windows.stocks)
-    follows = model.network.follows_outcomes
+    follows = model.follows_outcomes
     widths = online_widths(band_scores(windows.targets, raw)) if follows else np.ones(len(raw))
     return Rolling(windows, widths, widened(raw, widths))
 
 
-def forecast_history(model: TrainedModel, prices: Mapping[str, pd.DataFrame]) -> dict[str, Rolling]:
+def forecast_history(model: Forecaster, prices: Mapping[str, pd.DataFrame]) -> dict[str, Rolling]:
     """The model's forecasts from the start of its validation part, by stock."""
     since = model.card.validation_start
     return {stock: rolling_forecasts(model, table, since, stock) for stock, table in prices.items()}

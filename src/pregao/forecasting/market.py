@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from pregao.data.market import OLDEST
 from pregao.data.variance import columns, daily_variance
 from pregao.data.windows import day
 from pregao.errors import BadPrices
-from pregao.models.trained import TrainedModel
+from pregao.models.forecaster import Forecaster
 from pregao.prices.calendar import last_finished_session
 from pregao.prices.sources.csv import read_table
 from pregao.prices.symbols import Symbol
@@ -55,7 +55,7 @@ class MarketAge:
         return f"The market measures end on {self.as_of}, {self.sessions_old} sessions before the last close{use}."
 
 
-def market_age(model: TrainedModel, prices: pd.DataFrame) -> MarketAge | None:
+def market_age(model: Forecaster, prices: pd.DataFrame) -> MarketAge | None:
     """The age of a model's market measures at the last row of a table `date …`; None for a model without them."""
     if model.market is None:
         return None
@@ -73,7 +73,7 @@ def panel_folder(source: str, path: Path | None) -> Path | None:
     return None if source == "sample" else settings().data
 
 
-def with_stored_prices(model: TrainedModel, folder: Path | None) -> TrainedModel:
+def with_stored_prices(model: Forecaster, folder: Path | None) -> Forecaster:
     """The model with its market extended by the days that the tables in a folder have after its end.
 
     Args:
@@ -90,7 +90,7 @@ def with_stored_prices(model: TrainedModel, folder: Path | None) -> TrainedModel
     newer = table[table.count(axis=1) >= LEAST_SHARE * len(market.stocks)].mean(axis=1).sort_index()
     if newer.empty:
         return model
-    return replace(model, market=market.extended(newer.index.to_numpy("datetime64[ns]"), newer.to_numpy()))
+    return model.with_market(market.extended(newer.index.to_numpy("datetime64[ns]"), newer.to_numpy()))
 
 
 def _stored(file: Path, stock: str, price: PriceBasis, after: np.datetime64) -> "pd.Series[float] | None":

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -72,10 +73,14 @@ class EnsembleModel(ForecastModel):
         self.register_buffer("active", torch.ones(len(members), dtype=torch.bool))
 
     @property
+    def every_member(self) -> list[ForecastModel]:
+        """The members, typed."""
+        return [cast(ForecastModel, member) for member in self.members.values()]
+
+    @property
     def fitted_members(self) -> list[ForecastModel]:
         """The members that are not left out."""
-        pairs = zip(self.members.values(), self.active.tolist(), strict=True)
-        return [cast(ForecastModel, member) for member, active in pairs if active]
+        return [member for member, active in zip(self.every_member, self.active.tolist(), strict=True) if active]
 
     @property
     def follows_outcomes(self) -> bool:
@@ -126,9 +131,9 @@ class EnsembleModel(ForecastModel):
         """The mean of the members' log returns, in units of `scale`."""
         parts = [
             member.place(member.predict_normalized(inputs)) * member.scale(inputs)[..., None]
-            for member in self.fitted_members
+            for member in self.every_member
         ]
-        return torch.stack(parts).mean(dim=0) / self.scale(inputs)[..., None]
+        return self.mean(parts) / self.scale(inputs)[..., None]
 
     def place(self, z: Float[Tensor, "batch horizon levels"]) -> Float[Tensor, "batch horizon levels"]:
         """Unchanged: each member has placed its own quantiles."""
@@ -136,7 +141,13 @@ class EnsembleModel(ForecastModel):
 
     def scale(self, inputs: Inputs) -> Float[Tensor, "batch horizon"]:
         """The mean of the members' scales."""
-        return torch.stack([member.scale(inputs) for member in self.fitted_members]).mean(dim=0)
+        return self.mean([member.scale(inputs) for member in self.every_member])
+
+    def mean(self, parts: Sequence[Tensor]) -> Tensor:
+        """The mean over the members that are not left out; a choice among them in Python could not be exported."""
+        stacked = torch.stack(list(parts))
+        used = self.active.view(-1, *[1] * (stacked.dim() - 1))
+        return torch.where(used, stacked, 0.0).sum(dim=0) / self.active.sum()
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The sum of the members' losses."""

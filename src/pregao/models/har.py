@@ -220,7 +220,8 @@ class HarModel(ForecastModel):
         features = self.features(inputs)
         pairs = zip(self.paths, features, strict=True)
         sizes = torch.stack([regression(known, inputs.stock) for regression, known in pairs], dim=1)
-        size: Tensor = sizes[torch.arange(len(sizes)), self.chosen(features)]
+        chosen = self.chosen(features)[:, None, None].expand(-1, -1, self.horizon)
+        size = sizes.gather(1, chosen).squeeze(1)  # an index by arange would fix the batch size in ONNX
         return size.clamp_min(VOLATILITY_FLOOR) * self.root_step
 
     def chosen(self, features: Sequence[Tensor]) -> Int[Tensor, " batch"]:

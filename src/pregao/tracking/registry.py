@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from pregao.errors import CorruptModel, InvalidSymbol, NoEarlierVersion, NoModel, NoSuchVersion, refused_cause
 from pregao.files import atomic_write
+from pregao.models.card import CARD
 from pregao.models.choices import as_params
-from pregao.models.trained import CARD, TrainedModel
+from pregao.models.forecaster import Forecaster
+from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import PRICES
 from pregao.settings import settings
@@ -53,7 +55,7 @@ MOST_REMEMBERED = 200
 class Served:
     """A registered version of a stock's model."""
 
-    model: TrainedModel
+    model: Forecaster
     stock: str
     version: int
     run_id: str
@@ -85,6 +87,15 @@ def load(symbol: Symbol, version: int) -> Served:
     with database.connect() as connection:
         found = connection is not None and database.version(connection, symbol.ticker, version)
     return _loaded(symbol, found or _version_by_client(symbol, version))
+
+
+def trained(served: Served) -> TrainedModel:
+    """Return a served version with its PyTorch network.
+
+    Raises:
+        CorruptModel: its files are damaged or missing.
+    """
+    return TrainedModel.load(served.folder)
 
 
 def champions() -> dict[str, tuple[int, str]]:

@@ -20,10 +20,12 @@ from pregao.evaluation.metrics import Forecasts, mape, pinball
 from pregao.evaluation.report import REPORTED, Evaluation
 from pregao.forecasting.evaluate import evaluate_model
 from pregao.forecasting.historical import Rolling
+from pregao.models.card import ModelCard
 from pregao.models.choices import build_model
-from pregao.models.trained import ModelCard, TrainedModel
+from pregao.models.trained import TrainedModel
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
+from pregao.tracking import registry
 from pregao.training.callbacks import Report
 from pregao.training.config import FitConfig
 from pregao.training.fit import Fitted, Training
@@ -124,7 +126,7 @@ def prepare(
     torch.manual_seed(config.seed)
     model = build_model(config.network(len(panel.stocks)))
     if start is not None:
-        model.adopt(start.served.model.network)
+        model.adopt(registry.trained(start.served).network)
         model.refit(as_batch(panel.split.train, panel.stocks))
     module = ForecastModule(
         model,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pregao.data.panel import Panel
 from pregao.data.windows import day
 from pregao.errors import CorruptModel, InvalidChoice, NoModel
+from pregao.models.card import ModelCard
 from pregao.models.choices import differences
-from pregao.models.trained import ModelCard
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import registry
 from pregao.tracking.registry import Served
