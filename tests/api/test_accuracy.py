@@ -1,13 +1,20 @@
+import asyncio
+import contextlib
 import re
+import threading
 
 import pandas as pd
 import pytest
 
+from pregao.api import forecast_log_service
+from pregao.api.forecast_log_service import ForecastLogService
+from pregao.api.monitoring import Monitoring
 from pregao.api.schemas import CLOSES
 from pregao.forecasting.log import ForecastLog
 from pregao.settings import settings
 from tests.api.conftest import POLL, client_of, until
-from tests.forecasting.conftest import rows
+from tests.forecasting.conftest import record, rows
+from tests.forecasting.test_log import table
 
 SCORES = {"n", "rmse", "mape", "naive_rmse", "naive_mape", "skill_rmse", "skill_mape", "coverage_80", "coverage_90"}
 
@@ -53,3 +60,30 @@ def test_a_forecast_is_scored_once_its_closes_are_known(shared, prices):
     [shown] = re.findall(r'pregao_live_mape_ratio\{model="SHARED",stock="VALE3"\} (\S+)', text)
     assert float(shown) == pytest.approx(entry["mape"] / 100)
     assert "pregao_forecasts_waiting 0.0" in text
+
+
+def test_scores_are_computed_in_a_thread_and_only_after_something_was_settled(home, monkeypatch):
+    """They took 2.5 s of the event loop at each look, after a year of weekly trainings."""
+    computed, accuracy = [], forecast_log_service.accuracy
+
+    def counted(sums):
+        computed.append(threading.current_thread().name)
+        return accuracy(sums)
+
+    async def prices_of(symbol, price):
+        return table(50.0, 51.0)
+
+    async def watch():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(service.watch(prices_of), 1)
+        before = len(computed)
+        await service.accuracy(None)
+        return before, computed[-1]
+
+    monkeypatch.setattr(forecast_log_service, "accuracy", counted)
+    monitoring = Monitoring()
+    service = ForecastLogService(0.02, monitoring)
+    service.writer.log.add([record(closes=[50.0])])
+    assert asyncio.run(watch()) == (1, "accuracy_0")
+    service.close()
+    assert 'pregao_live_mape_ratio{model="VALE3",stock="VALE3"}' in monitoring.text().decode()

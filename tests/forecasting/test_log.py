@@ -129,6 +129,42 @@ def test_the_migrations_create_the_table_that_the_code_reads(log):
     assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA]
 
 
+def test_a_log_of_the_first_version_gets_the_index_of_scores_and_keeps_its_forecasts(log):
+    log.add([record(closes=[50.0])])
+    log.settle("VALE3", "adjusted", table(50.0, 51.0))
+    with engine(log.uri).begin() as connection:
+        connection.execute(sa.text("DROP INDEX forecasts_scored"))
+        connection.execute(sa.text("UPDATE forecasts_version SET version_num = '0001'"))
+    assert len(ForecastLog(log.uri).outcomes()) == 1
+    with engine(log.uri).connect() as connection:
+        names = {index["name"] for index in sa.inspect(connection).get_indexes("forecasts")}
+    assert names == {"forecasts_to_settle", "forecasts_scored"}
+
+
+def test_the_last_settled_day_changes_when_forecasts_are_scored(log):
+    assert log.last_settled() is None
+    log.add([record(closes=[50.0] * 3), record("PETR4", closes=[50.0])])
+    assert log.last_settled() is None
+    days = next_sessions("BVMF", AS_OF, 2)
+    log.settle("VALE3", "adjusted", table(50.0, 51.0))
+    assert log.last_settled() == (days[0], 1)
+    log.settle("PETR4", "adjusted", table(50.0, 51.0))
+    assert log.last_settled() == (days[0], 2)
+    log.settle("VALE3", "adjusted", table(50.0, 51.0, 52.0))
+    assert log.last_settled() == (days[1], 1)
+
+
+def test_the_newest_version_is_the_last_one_with_scores(log):
+    log.add([record(version=version, closes=[50.0] * 2) for version in (1, 2)])
+    log.settle("VALE3", "adjusted", table(50.0, 51.0, 51.0))
+    log.add([record(version=3, as_of=next_sessions("BVMF", AS_OF, 2)[1])])
+    log.add([record(model="SHARED", version=1, closes=[50.0])])
+    log.settle("VALE3", "adjusted", table(50.0, 51.0, 51.0))
+    found = [(row["model"], row["version"], row["step"]) for row in log.outcomes(newest=True)]
+    assert found == [("SHARED", 1, 1), ("VALE3", 2, 1), ("VALE3", 2, 2)]
+    assert len(log.outcomes()) == 5
+
+
 def test_a_database_of_a_newer_version_is_not_changed(log):
     log.add([record()])
     with engine(log.uri).begin() as connection:

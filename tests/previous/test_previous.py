@@ -70,7 +70,7 @@ def test_runs_jobs_and_logged_forecasts_are_read(expected):
     log = ForecastLog(settings().forecasts_uri)
     assert log.due(date(2025, 1, 15)) == [("VALE3", "adjusted")]
     assert log.settle("VALE3", "adjusted", random_walk(420, last="2025-01-31")) == 10
-    assert log.outcomes("VALE3")["n"].tolist() == [1] * 10
+    assert [row["n"] for row in log.outcomes("VALE3")] == [1] * 10
 
 
 def rows(text, name):

@@ -1,6 +1,7 @@
 """The log of forecasts for asyncio: a forecast is logged before its response, and scored once its closes are known."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ class ForecastLogService:
         self.monitoring = monitoring
         self.writer = ForecastWriter()
         self._settled: dict[tuple[str, PriceBasis], date] = {}
+        self._scored: tuple[date, int] | None = None
         # Two threads: a read does not wait for a write.
         self._write_thread = ThreadPoolExecutor(1, "forecast writer")
         self._read_thread = ThreadPoolExecutor(1, "accuracy")
@@ -49,13 +51,13 @@ class ForecastLogService:
         self.monitoring.waiting.set(self.writer.waiting)
         return written
 
-    async def accuracy(self, stock: str | None) -> list[dict[str, Any]]:
-        """Scores of past forecasts; see `pregao.forecasting.accuracy`.
+    async def accuracy(self, stock: str | None) -> bytes:
+        """The JSON of GET /accuracy, encoded in the thread too; see `pregao.forecasting.accuracy`.
 
         Raises:
             ForecastsUnavailable: the log does not answer.
         """
-        return accuracy(await self._in_thread(self._read_thread, self.writer.log.outcomes, stock))
+        return await self._in_thread(self._read_thread, self._accuracy, stock)
 
     async def watch(self, prices_of: PricesOf) -> None:
         """Write waiting forecasts, and score those whose closes are known; never ends."""
@@ -80,8 +82,19 @@ class ForecastLogService:
         for stock, price in due:
             with suppress(PregaoError):  # no prices now: retried at the next update
                 await self._settle(stock, price, await prices_of(Symbol.parse(stock), price))
-        for entry in await self.accuracy(None):
-            self.monitoring.live(entry)
+        scored = await self._in_thread(self._read_thread, self.writer.log.last_settled)
+        if scored != self._scored:  # by this process or by another one
+            for entry in await self._in_thread(self._read_thread, self._scores, None, True):
+                self.monitoring.live(entry)
+            self._scored = scored
+
+    def _accuracy(self, stock: str | None) -> bytes:
+        # One call for all of them would hold Python's lock, and so the event loop, until its end.
+        entries = ", ".join(json.dumps(entry, allow_nan=False) for entry in self._scores(stock))
+        return f'{{"accuracy": [{entries}], "waiting": {self.writer.waiting}}}'.encode()
+
+    def _scores(self, stock: str | None, newest: bool = False) -> list[dict[str, Any]]:
+        return accuracy(self.writer.log.outcomes(stock, newest))
 
     async def _settle(self, stock: str, price: PriceBasis, prices: pd.DataFrame) -> None:
         last = prices["date"].iloc[-1].date()

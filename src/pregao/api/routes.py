@@ -172,8 +172,7 @@ async def accuracy(
     service: CurrentService, stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None
 ) -> Response:
     """Scores of past forecasts by stock, compared with last close."""
-    ticker = None if stock is None else Symbol.parse(stock).ticker
-    return JSONResponse({"accuracy": await service.log.accuracy(ticker), "waiting": service.log.writer.waiting})
+    return _json(await service.log.accuracy(None if stock is None else Symbol.parse(stock).ticker))
 
 
 @routes.get("/models", response_model=ModelList, responses=refused(), tags=["models"])

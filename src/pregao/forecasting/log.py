@@ -30,7 +30,7 @@ from pregao.files import ALEMBIC, locked, set_aside
 from pregao.prices.table import PriceBasis
 from pregao.settings import sqlite_file
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest version of the tables, as the migrations call it."""
 
 SECONDS_TO_CONNECT = 2
@@ -161,10 +161,22 @@ class ForecastLog:
                 connection.execute(settled, found)
         return len(found)
 
-    def outcomes(self, stock: str | None = None) -> pd.DataFrame:
+    def last_settled(self) -> tuple[date, int] | None:
+        """The last day with a scored step, and its number of them: a value that changes when forecasts are scored."""
+        c = FORECASTS.c
+        wanted = sa.select(c.date, sa.func.count()).where(c.settled).group_by(c.date).order_by(c.date.desc()).limit(1)
+        with self._reading() as connection:
+            found = connection.execute(wanted).one_or_none()
+        return None if found is None else (found[0], found[1])
+
+    def outcomes(self, stock: str | None = None, newest: bool = False) -> list[dict[str, Any]]:
         """Sums of the scored steps, one row per stock, model, version and step, for `accuracy`.
 
         Errors are in prices of the day of the forecast: the actual close is `last_close` × the return since then.
+
+        Args:
+            stock: only of this one.
+            newest: only of each model's newest version with scored steps, which is found without reading the others.
         """
         c = FORECASTS.c
         actual = c.last_close * c.outcome
@@ -192,8 +204,12 @@ class ForecastLog:
             .group_by(*groups)
             .order_by(*groups)
         )
+        if newest:
+            last = sa.select(c.stock, c.model, sa.func.max(c.version).label("version")).where(c.outcome.is_not(None))
+            found = last.group_by(c.stock, c.model).subquery()
+            query = query.join(found, sa.and_(*(c[name] == found.c[name] for name in ("stock", "model", "version"))))
         with self._reading() as connection:
-            return pd.DataFrame(connection.execute(query).mappings().all(), columns=list(query.selected_columns.keys()))
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def exists(self) -> bool:
         """Whether the file exists; True for a server, without a query."""
