@@ -16,11 +16,11 @@ ENV PATH=/opt/venv/bin:$PATH
 COPY requirements.lock pyproject.toml ./
 # torch first, so that the next pip install does not choose another build.
 RUN pip install --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements.lock)"
-# The run-time dependencies at their locked versions, without the development tools. setuptools is pinned, since pip would
-# otherwise fetch its latest version to build the packages without a wheel.
+# The run-time dependencies at their locked versions, without the development tools and the models that are never served.
+# setuptools is pinned, since pip would otherwise fetch its latest version to build the packages without a wheel.
 RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 extras = project["optional-dependencies"]; \
-print(*project["dependencies"], *(one for name in extras if name != "dev" for one in extras[name]), sep="\n")' \
+print(*project["dependencies"], *(one for name in extras if name not in ("dev", "foundation") for one in extras[name]), sep="\n")' \
     > /tmp/needed.txt \
  && pip install setuptools==84.2.1 \
  && pip install --no-build-isolation --constraint requirements.lock --requirement /tmp/needed.txt

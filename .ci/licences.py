@@ -32,6 +32,10 @@ REASONS = {
 """Why each copyleft licence is acceptable; a test fails for one without a reason."""
 
 
+OUTSIDE = ("dev", "foundation")
+"""The extras that the Dockerfile leaves out."""
+
+
 def name(text: str) -> str:
     """The normalized name, as in package indices."""
     return re.sub(r"[-_.]+", "-", text).lower()
@@ -44,10 +48,10 @@ def locked() -> dict[str, str]:
 
 
 def served() -> set[str]:
-    """The packages in the image: the dependencies of pregao and their dependencies, without the extra `dev`."""
+    """The packages in the image: the dependencies of pregao and their dependencies, without the extras in OUTSIDE."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    queue = [Requirement(line) for group in extras if group != "dev" for line in extras[group]]
+    queue = [Requirement(line) for group in extras if group not in OUTSIDE for line in extras[group]]
     queue += map(Requirement, project["dependencies"])
     found: set[str] = set()
     while queue:

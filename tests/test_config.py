@@ -41,12 +41,14 @@ def parsed(program, *overrides):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_defaults_and_every_option_of_every_group_are_accepted(program):
+def test_the_defaults_and_every_option_of_every_group_are_accepted(program, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    needed = {"panel=ibovespa": ["stock=SHARED"] * (program == "train"), "model=foundation": [f"model.path={tmp_path}"]}
     parsed(program)
     for group, names in groups(program).items():
         for name in names:
-            required = ["stock=SHARED"] if (program, group) == ("train", "panel") else []
-            parsed(program, f"{group}={name}", *required)
+            parsed(program, f"{group}={name}", *needed.get(f"{group}={name}", ()))
 
 
 def test_every_group_belongs_to_a_program_and_every_source_has_a_class():

@@ -18,6 +18,8 @@ REFUSED = [  # with *, after the choices of a small run on real files
     ("train", "model.hiden_size=40", "model.hiden_size: there is no such setting. Did you mean model.hidden_size? "),
     ("train", "sorce=csv", "sorce: there is no such setting. Did you mean source? Allowed at the top: source, model"),
     ("train", "model=lstmm", f"In 'train': Could not find 'model/lstmm' Available options in 'model': {MODELS}."),
+    ("train", "model=foundation", "model.path=None: no folder is given. model=foundation needs the folder of a "),
+    ("train", "model=foundation model.path=/", "model.path='/': / has no config.json and no *.safetensors. "),
     ("train", "data=5", "Config group override must be a string or a list. Got int."),
     ("train", "+trainer.max_epochs=3", "Could not append to config. An item is already at 'trainer.max_epochs'."),
     ("train", "stock", "'stock' cannot be read ("),

@@ -7,8 +7,9 @@ from pregao.config import SourceChoices
 from pregao.dashboard.sentences import SUMMARIES
 from pregao.dashboard.state import training_jobs
 from pregao.tracking import registry
-from pregao.training.compose import models, train_config
+from pregao.training.compose import train_config
 from pregao.training.jobs import Jobs
+from pregao.training.overrides import offered
 from tests.dashboard.conftest import metrics, text_of
 
 LONG = {"model.hidden_size": 4, "trainer.max_epochs": 1000, "trainer.patience": 1000}
@@ -39,7 +40,7 @@ def no_training_is_left(home):
 def test_each_model_has_fields_for_its_choices_and_is_trained_with_their_values(open_page):
     app = open_page("train")
     model = labelled(app.selectbox, "Model")
-    assert (model.options, model.value) == (list(models()), "lstm")
+    assert (model.options, model.value) == (offered(), "lstm")
     layers = labelled(app.number_input, "Layers")
     assert (layers.min, layers.max, layers.value) == (1, 8, 1)
     assert labelled(app.number_input, "Fraction of the median").value == 0.1

@@ -7,10 +7,9 @@ from pydantic import ValidationError
 
 from pregao.config import SourceChoices
 from pregao.errors import InvalidChoice
-from pregao.models.choices import choices_of, model_class
 from pregao.training import overrides
-from pregao.training.compose import CONF, models, train_config
-from pregao.training.overrides import overrides_class
+from pregao.training.compose import CONF, train_config
+from pregao.training.overrides import model_choices, offered, overrides_class
 from tests.training.conftest import new
 
 
@@ -24,10 +23,12 @@ def composed(vale3, given, path=None):
 
 def test_every_model_of_conf_can_be_chosen_with_each_of_its_settings():
     fields = overrides_class().model_json_schema()["properties"]
-    assert fields["model"]["anyOf"][0]["enum"] == sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-    for model in models().values():
-        assert {f"model.{name}" for name in choices_of(model_class(model["_target_"])).model_fields} <= set(fields)
-    assert not {"model._target_", "model.horizon", "model.inputs"} & set(fields)
+    named = {path.stem for path in (CONF / "model").glob("*.yaml")}
+    assert fields["model"]["anyOf"][0]["enum"] == offered() == sorted(named - {"foundation"})
+    for name in offered():
+        assert {f"model.{choice}" for choice in model_choices(name).model_fields} <= set(fields)
+    # A client names neither code nor folders of the server.
+    assert not {"model._target_", "model.horizon", "model.inputs", "model.path"} & set(fields)
     assert fields["model.hidden_size"]["anyOf"][0] == {"type": "integer", "exclusiveMinimum": 0, "maximum": 512}
     assert fields["model.loss"]["anyOf"][0]["enum"] == ["mse", "pinball", "log_variance"]
 

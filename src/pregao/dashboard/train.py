@@ -14,10 +14,10 @@ from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.tables import metric_row
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SAMPLES, Symbol
-from pregao.training.compose import models, train_config
+from pregao.training.compose import train_config
 from pregao.training.config import TrainConfig
 from pregao.training.job import Job
-from pregao.training.overrides import model_name
+from pregao.training.overrides import model_name, offered
 
 MOST_SHOWN = 10
 """Finished runs in the list."""
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _form(symbol: Symbol) -> None:
-    names = list(models())
+    names = offered()
     model = st.selectbox(say("train.model"), names, names.index(model_name(training_defaults(symbol))))
     defaults = training_defaults(symbol, model)
     with st.form(f"training of {symbol}", enter_to_submit=False):

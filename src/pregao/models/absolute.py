@@ -2,14 +2,12 @@
 
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from pregao.data.batch import Batch, Inputs
 from pregao.data.volatility import NAMES
 from pregao.models.base import ForecastModel, gaussian_quantiles
-from pregao.models.calibration import band_scores, conformal_width
 from pregao.models.encoders import Cell, Dropout, HiddenSize, Layers, RecurrentEncoder
 
 LOWEST_PRICE = 0.01
@@ -66,7 +64,4 @@ class AbsoluteModel(ForecastModel):
 
     def calibrate(self, batch: Batch) -> None:
         """Set the width at which the 90 % band contains 90 % of the validation part's closes."""
-        with torch.inference_mode():
-            quantiles = self(batch.inputs).cpu().numpy()
-        scores = band_scores(batch.targets.cpu().numpy(), quantiles)
-        self.width.mul_(conformal_width(scores))
+        self.fit_width(batch)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pregao.data.batch import Batch, Inputs
 from pregao.data.volatility import VOLATILITY_FLOOR
+from pregao.models.calibration import band_scores, conformal_width
 from pregao.quantiles import LEVELS, MEDIAN
 
 WINDOW_WEIGHT = 0.3
@@ -39,11 +40,13 @@ class ForecastModel(nn.Module, ABC):
 
     Attributes:
         scale_invariant: whether prices in another unit give the same forecast in that unit.
+        served: whether a version may be promoted; False for a model that has its weights elsewhere.
         width: factor on the distance of each quantile from the median.
         fitted: whether `fit_statistics` has run, here or before the loaded weights were saved.
     """
 
     scale_invariant: ClassVar[bool] = True
+    served: ClassVar[bool] = True
     width: Tensor
     fitted: Tensor
     levels: Tensor
@@ -93,6 +96,12 @@ class ForecastModel(nn.Module, ABC):
 
     def calibrate(self, batch: Batch) -> None:
         """Set `width` from the validation part. Default: unchanged, since learned quantiles need no calibration."""
+
+    def fit_width(self, batch: Batch) -> None:
+        """Set the width at which the 90 % band contains 90 % of the closes (`calibration.conformal_width`)."""
+        with torch.inference_mode():
+            quantiles = self(batch.inputs).cpu().numpy()
+        self.width.mul_(conformal_width(band_scores(batch.targets.cpu().numpy(), quantiles)))
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Pinball loss in units of `scale`, mean over windows, steps and levels (Koenker & Bassett 1978)."""

@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from pregao.config import PositiveInt
 from pregao.errors import InvalidChoice
+from pregao.models.base import ForecastModel
 from pregao.models.choices import TARGET, checked, choices_of, model_class
 from pregao.training.compose import models
 from pregao.training.config import LEAK, Horizon, LearningRate, Lookback, Price, Promote, Seed, TrainConfig, WeightDecay
@@ -55,12 +56,21 @@ def overrides_class() -> type[Overrides]:
     `train_config` checks later whether the chosen model has the setting and allows the value.
     """
     hints: dict[str, list[Any]] = {}
-    for name in models():
+    for name in offered():
         for choice, field in model_choices(name).model_fields.items():
             hints.setdefault(f"model.{choice}", []).append(_hint(field))
-    fields = {"model": Literal[*models()], **{name: _either(found) for name, found in hints.items()}, **COMMON}
+    fields = {"model": Literal[*offered()], **{name: _either(found) for name, found in hints.items()}, **COMMON}
     optional: dict[str, Any] = {name: (hint | None, None) for name, hint in fields.items()}
     return create_model("Overrides", __base__=Overrides, __doc__=Overrides.__doc__, **optional)
+
+
+def offered() -> list[str]:
+    """The files of conf/model that a client may train: models that may be served.
+
+    Raises:
+        InvalidChoice: the `_target_` in a file is not a model.
+    """
+    return [name for name in models() if _class(name).served]
 
 
 def model_choices(name: str) -> type[BaseModel]:
@@ -69,15 +79,19 @@ def model_choices(name: str) -> type[BaseModel]:
     Raises:
         InvalidChoice: the `_target_` in its file is not a model.
     """
+    return choices_of(_class(name))
+
+
+def _class(name: str) -> type[ForecastModel]:
     try:
-        return choices_of(model_class(str(models()[name].get(TARGET))))
+        return model_class(str(models()[name].get(TARGET)))
     except ValueError as error:
         raise InvalidChoice(f"conf/model/{name}.yaml: {error}.") from None
 
 
 def model_name(config: TrainConfig) -> str:
     """The file name in conf/model with the model settings of this configuration; the first file if none matches."""
-    return next((name for name, choices in models().items() if checked(choices) == config.model), next(iter(models())))
+    return next((name for name in offered() if checked(models()[name]) == config.model), offered()[0])
 
 
 def _hint(field: FieldInfo) -> Any:  # noqa: ANN401 - a type annotation

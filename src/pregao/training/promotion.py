@@ -16,6 +16,7 @@ from pregao.errors import CorruptModel, NoModel
 from pregao.evaluation.metrics import Forecasts, mape
 from pregao.evaluation.report import NAIVE, Evaluation
 from pregao.forecasting.historical import rolling_forecasts
+from pregao.models.choices import TARGET, model_class
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
 from pregao.tracking.client import MODEL
@@ -66,6 +67,8 @@ def register(run: Run, config: TrainConfig, folder: Path, panel: Panel, evaluati
     finite = bool(np.isfinite(forecasts).all(axis=None) and (forecasts["close"] > 0).all())
     new, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
     unfit = not_for_predict(read_back.card.lookback, read_back.card.horizon) if config.for_predict else None
+    if not model_class(config.model[TARGET]).served:
+        unfit = "its weights are not in the registry: this model serves only comparisons"
     verdict = decide(config.promote, new, champion, naive, finite)
     return version, verdict if unfit is None else Verdict(False, unfit)
 
