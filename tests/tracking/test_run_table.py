@@ -7,6 +7,7 @@ from mlflow.store.entities import PagedList
 
 from pregao.errors import InvalidChoice, StorageError, TrackingUnavailable
 from pregao.prices.symbols import Symbol
+from pregao.settings import settings
 from pregao.tracking import database, remote, run_table
 from pregao.tracking.client import every_page, mlflow_client
 from pregao.tracking.run_table import Page
@@ -37,6 +38,9 @@ def runs(store):
         made += [client.create_run(experiment, start_time=START).info.run_id for _ in range(2)]
     client.log_metric(made[1], "odd", math.nan)
     client.delete_run(made[2])
+    with start_run(Symbol.parse("WEGE3"), "deleted"):
+        pass
+    client.delete_experiment(client.get_experiment_by_name("WEGE3").experiment_id)
     return [run for run in made if run != made[2]]
 
 
@@ -110,9 +114,38 @@ def test_the_response_has_the_shape_of_the_contract(runs):
 
 
 @pytest.mark.parametrize("store", STORES, indirect=True)
+def test_all_experiments_are_those_that_are_active_and_those_that_are_deleted(runs):
+    stages = [(found["name"], found["lifecycle_stage"]) for found in answer(deleted=True)["experiments"]]
+    assert stages == [("Default", "active"), ("VALE3", "active"), ("PETR4", "active"), ("WEGE3", "deleted")]
+    assert answer(stock=Symbol.parse("WEGE3"))["experiments"] == []
+    [deleted] = answer(stock=Symbol.parse("WEGE3"), deleted=True)["experiments"]
+    assert deleted["runs"] == [], "MLflow has deleted them with their experiment"
+
+
+@pytest.mark.parametrize("store", DATABASES, indirect=True)
+def test_no_text_of_an_answer_holds_a_folder_of_the_host(runs):
+    client = mlflow_client()
+    client.set_tag(runs[0], "script", f"{settings().home}/a b/train.py")
+    client.log_param(runs[0], "path", "/srv/prices/WEGE3.csv")
+    found = answer(deleted=True)
+    [run] = [run for experiment in found["experiments"] for run in experiment["runs"] if run["run_id"] == runs[0]]
+    assert (run["tags"]["script"], run["params"]["path"]) == ("a b/train.py", "WEGE3.csv")
+    for entry in (run, *found["experiments"]):
+        assert not entry["artifact_uri"].startswith(("/", "file:"))
+    assert str(settings().home) not in json.dumps(found)
+
+
+@pytest.mark.parametrize("store", STORES, indirect=True)
 def test_the_tables_and_the_client_give_the_same_runs(runs, monkeypatch):
     token = answer(limit=2)["next_page_token"]
-    for page in (Page(), Page(limit=2), Page(Symbol.parse("VALE3")), Page(Symbol.parse("ITUB4")), Page(token=token)):
+    for page in (
+        Page(),
+        Page(limit=2),
+        Page(Symbol.parse("VALE3")),
+        Page(Symbol.parse("ITUB4")),
+        Page(token=token),
+        Page(deleted=True),
+    ):
         found = run_table._read(page)
         with monkeypatch.context() as patch:
             patch.setattr(database, "KNOWN_SCHEMAS", frozenset())

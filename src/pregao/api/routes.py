@@ -161,9 +161,10 @@ async def all_experiments(
     stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None,
     limit: Annotated[int | None, Query(ge=1, le=10_000, description="Runs on a page")] = None,
     page_token: Annotated[str | None, Query(max_length=60, description="next_page_token of the previous page")] = None,
+    deleted: Annotated[bool, Query(alias="all", description="true: deleted experiments too")] = False,
 ) -> Response:
     """Every experiment in MLflow, with its runs."""
-    page = Page(None if stock is None else Symbol.parse(stock), limit, page_token)
+    page = Page(None if stock is None else Symbol.parse(stock), limit, page_token, deleted)
     return _json(await service.statistics(page))
 
 

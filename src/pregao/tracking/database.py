@@ -139,11 +139,13 @@ def _version(row: sa.Row[Any]) -> Version:
     return Version(row.version, row.run_id, folder)
 
 
-def experiments(connection: sa.Connection, stock: str | None) -> list[dict[str, Any]]:
-    """Return MLflow's active experiments, or a stock's, under the names of GET /statistics."""
+def experiments(connection: sa.Connection, stock: str | None, deleted: bool = False) -> list[dict[str, Any]]:
+    """Return MLflow's active experiments, or a stock's, and the deleted ones, under the names of GET /statistics."""
     columns = _EXPERIMENTS.c
     query = sa.select(columns.artifact_location, columns.experiment_id, columns.lifecycle_stage, columns.name)
-    query = query.where(columns.lifecycle_stage == "active").order_by(columns.experiment_id)
+    query = query.order_by(columns.experiment_id)
+    if not deleted:
+        query = query.where(columns.lifecycle_stage == "active")
     if stock is not None:
         query = query.where(columns.name == stock)
     return [experiment_row(*row) for row in connection.execute(query)]

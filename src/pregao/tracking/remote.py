@@ -34,8 +34,12 @@ SECONDS = 20
 SECONDS_OF_A_PROCESS = 60
 
 
-def read(stock: str | None, after: tuple[int, str] | None = None, limit: int | None = None) -> Rows:
-    """Return the active experiments, and their runs newest first; the arguments are those of `database.runs`.
+def read(
+    stock: str | None, after: tuple[int, str] | None = None, limit: int | None = None, deleted: bool = False
+) -> Rows:
+    """Return the active experiments, and their runs newest first.
+
+    The arguments are those of `database.runs` and `database.experiments`.
 
     Raises:
         StorageError: MLflow's database cannot be written.
@@ -45,19 +49,20 @@ def read(stock: str | None, after: tuple[int, str] | None = None, limit: int | N
     try:
         if uri.startswith("http") and "@" not in uri:
             try:
-                return _from_server(stock, after, limit)
+                return _from_server(stock, after, limit, deleted)
             except HTTPError as error:
                 if error.code not in (401, 403):  # the client knows all kinds of keys and passwords
                     raise
-        return _from_process(stock, after, limit)
+        return _from_process(stock, after, limit, deleted)
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:  # ValueError: not JSON
         raise TrackingUnavailable(uri, str(error) or repr(error)) from error
 
 
-def _from_server(stock: str | None, after: tuple[int, str] | None, limit: int | None) -> Rows:
+def _from_server(stock: str | None, after: tuple[int, str] | None, limit: int | None, deleted: bool) -> Rows:
     """See https://mlflow.org/docs/latest/api_reference/rest-api.html."""
     names = ("artifact_location", "experiment_id", "lifecycle_stage", "name")
-    found = _pages("experiments", {"filter": _named(stock), "max_results": LARGEST_PAGE})
+    view = "ALL" if deleted else "ACTIVE_ONLY"
+    found = _pages("experiments", {"filter": _named(stock), "max_results": LARGEST_PAGE, "view_type": view})
     experiments = [experiment_row(*(experiment[name] for name in names)) for experiment in found]
     wanted = {"experiment_ids": [experiment["experiment_id"] for experiment in experiments], "order_by": NEWEST_FIRST}
     runs = _pages("runs", wanted | {"filter": _until(after), "max_results": _page_size(limit)}) if experiments else ()
@@ -94,10 +99,15 @@ def _from_process(*wanted: object) -> Rows:
     return answer["experiments"], answer["runs"]
 
 
-def with_client(stock: str | None, after: tuple[int, str] | None = None, limit: int | None = None) -> Rows:
+def with_client(
+    stock: str | None, after: tuple[int, str] | None = None, limit: int | None = None, deleted: bool = False
+) -> Rows:
     """Return what `read` returns, with MLflow's client in this process."""
+    from mlflow.entities import ViewType
+
     client = prepared_client()
-    wanted = list(every_page(client.search_experiments, filter_string=_named(stock)))
+    view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+    wanted = list(every_page(client.search_experiments, filter_string=_named(stock), view_type=view))
     experiments = [experiment_row(e.artifact_location, e.experiment_id, e.lifecycle_stage, e.name) for e in wanted]
     query = {"filter_string": _until(after), "max_results": _page_size(limit), "order_by": NEWEST_FIRST}
     runs = every_page(client.search_runs, [e.experiment_id for e in wanted], **query) if wanted else ()

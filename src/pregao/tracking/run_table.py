@@ -8,18 +8,22 @@ from typing import Any
 
 import pandas as pd
 
-from pregao.errors import InvalidChoice
+from pregao.errors import InvalidChoice, sentence_for_clients
 from pregao.prices.symbols import Symbol
 from pregao.tracking import database, remote
 
 
 @dataclass(frozen=True)
 class Page:
-    """Selects runs: of one stock, at most `limit`, after the last run of the previous page."""
+    """Selects runs: of one stock, at most `limit`, after the last run of the previous page.
+
+    `deleted` adds deleted experiments, whose runs MLflow has deleted too.
+    """
 
     stock: Symbol | None = None
     limit: int | None = None
     token: str | None = None
+    deleted: bool = False
 
     @property
     def after(self) -> tuple[int, str] | None:
@@ -40,7 +44,7 @@ EVERYTHING = Page()
 
 
 def statistics(page: Page) -> Iterator[str]:
-    """The answer of GET /statistics, as pieces of JSON.
+    """The answer of GET /statistics, as pieces of JSON, without folders of the host.
 
     Raises:
         TrackingUnavailable: MLflow does not answer.
@@ -55,9 +59,9 @@ def statistics(page: Page) -> Iterator[str]:
         by_experiment[run.pop("experiment_id")].append(run)
     yield '{"experiments": ['
     for number, experiment in enumerate(experiments):
-        yield ", " * bool(number) + json.dumps(experiment)[:-1] + ', "runs": ['
+        yield ", " * bool(number) + json.dumps(_for_clients(experiment))[:-1] + ', "runs": ['
         for place, run in enumerate(by_experiment[experiment["experiment_id"]]):
-            yield ", " * bool(place) + json.dumps(run)
+            yield ", " * bool(place) + json.dumps(_for_clients(run))
         yield "]}"
     token = None if last is None else f"{last['start_time'] or 0}-{last['run_id']}"
     yield f'], "next_page_token": {json.dumps(token)}}}'
@@ -95,7 +99,21 @@ def _read(page: Page) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     limit = None if page.limit is None else page.limit + 1
     with database.connect() as connection:
         if connection is not None:
-            return database.experiments(connection, stock), database.runs(connection, stock, after, limit)
-    experiments, runs = remote.read(stock, after, limit)
+            experiments = database.experiments(connection, stock, page.deleted)
+            return experiments, database.runs(connection, stock, after, limit)
+    experiments, runs = remote.read(stock, after, limit, page.deleted)
     experiments.sort(key=lambda experiment: int(experiment["experiment_id"]))
     return experiments, runs
+
+
+def _for_clients(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose texts have no folder of the host; those in the home begin there: mlruns/artifacts/VALE3."""
+    return {name: _text(value) for name, value in row.items()} | {
+        kind: {name: _text(value) for name, value in row[kind].items()} for kind in ("params", "tags") if kind in row
+    }
+
+
+def _text(value: Any) -> Any:  # noqa: ANN401 - a value of JSON
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    return sentence_for_clients(value.removeprefix("file://"))
