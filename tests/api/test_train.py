@@ -39,6 +39,10 @@ def test_a_training_is_followed_to_its_end_and_its_model_is_served(idle, monkeyp
     result = states[-1]["result"]
     assert result["message"] == "Treino concluido com sucesso! O modelo foi atualizado!"
     assert {"stock", "version", "run_id", "metrics", "training_time"} <= set(result)
+    days = random_walk(400)["date"].dt.date.astype(str)
+    assert (result["inicio"], result["fim"]) == (days.iloc[0], days.iloc[-1]), (
+        "the range that was used, not the wider one asked for"
+    )
     assert result["version"] > before
     assert {version(idle) for _ in range(5)} == {result["version"]}
     run = mlflow.MlflowClient(f"sqlite:///{idle.home}/mlruns/mlflow.db").get_run(result["run_id"])

@@ -1,5 +1,5 @@
 import json
-from datetime import date
+from datetime import date, timedelta
 
 import pandas as pd
 import pytest
@@ -9,6 +9,7 @@ from pregao.errors import InvalidCloses, NoModel, UnknownStock
 from pregao.forecasting.compose import OF_BARE_CLOSES, forecast_closes, forecast_stock
 from pregao.forecasting.historical import rolling_forecasts
 from pregao.models.trained import TrainedModel
+from pregao.prices.calendar import last_finished_session, sessions
 from pregao.quantiles import MEDIAN, bands
 from pregao.settings import REPOSITORY, settings
 from pregao.tracking import registry
@@ -39,6 +40,21 @@ def test_a_stock_is_forecast_from_its_latest_closes_as_its_training_wrote(served
     assert answer["source"] == {"name": "csv", "reasons": []}
     assert forecast.record.last_close == random_walk()["close"].iloc[-1]
     assert forecast.record.key == ("VALE3", "VALE3", 1, date(2024, 12, 30))
+
+
+@pytest.mark.parametrize(("age", "warned"), [(0, False), (5, False), (6, True), (40, True)])
+def test_closes_older_than_five_sessions_get_a_warning_whatever_their_source(served, tmp_path, age, warned):
+    last = last_finished_session("BVMF")
+    day = sessions("BVMF", last - timedelta(days=100), last)[-1 - age].date()
+    random_walk(60, last=str(day)).to_csv(tmp_path / "VALE3.csv", index=False)
+    answer = forecast_stock("VALE3", "csv", tmp_path).as_json()
+    assert answer["age"] == age
+    assert bool(answer["warning"]) == warned
+    assert not warned or f"is of {day}, {age} sessions before the last finished one (source: csv)" in answer["warning"]
+    assert (answer["range"]["end"], answer["range"]["closes"]) == (str(day), 60)
+    closes = random_walk(60)["close"].tolist()
+    given = forecast_closes(closes, "VALE3").as_json()
+    assert [given[name] for name in ("age", "warning", "range")] == [None] * 3
 
 
 def test_the_closes_of_a_named_stock_get_the_volatilities_and_width_of_its_history(served, tmp_path):

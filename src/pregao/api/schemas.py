@@ -107,6 +107,14 @@ class SourceAnswer(Answer):
     reasons: list[str] = Field(description="Why earlier sources were skipped, one reason per source")
 
 
+class RangeAnswer(Answer):
+    """The closes that were used."""
+
+    start: IsoDate
+    end: IsoDate
+    closes: int
+
+
 class GivenClosesAnswer(Answer):
     """The origin of a forecast from given closes."""
 
@@ -132,6 +140,9 @@ class PredictAnswer(Answer):
     forecast: list[Step]
     as_of: IsoDate | None = Field(description="Day of the last close that was used; null for given closes")
     stale: bool = Field(description="Newer closes may exist: no source answered, or the history ended long ago")
+    age: int | None = Field(description="Finished sessions after the last close that was used; null for given closes")
+    warning: str | None = Field(description="A sentence if the age is above 5")
+    range: RangeAnswer | None = Field(description="Null for given closes")
     recorded: bool | None = Field(
         description="Whether the forecast is in the log; false while the log is unavailable. Null for given closes, "
         "which are not logged"
@@ -154,6 +165,8 @@ class TrainAnswer(Answer):
     run_id: str
     metrics: dict[str, float | None]
     training_time: float = Field(description="Seconds")
+    inicio: IsoDate | None = Field(None, description="The first day with a price in the range that was asked for")
+    fim: IsoDate | None = Field(None, description="The last one; null for a training of an earlier version")
     promoted: bool = Field(description="Whether the new model is served")
     promotion: str = Field(description="Why")
 

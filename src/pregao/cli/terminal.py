@@ -93,6 +93,8 @@ def show_forecast(forecast: Forecast, form: Literal["table", "json"]) -> None:
             console.print(forecast.closes.note)
         if forecast.market is not None and forecast.market.note is not None:
             console.print(forecast.market.note)
+        if forecast.warning is not None:
+            console.print(forecast.warning, style="yellow")
         if forecast.recorded is False:
             console.print("Not recorded: the forecast log does not respond.", style="yellow")
 

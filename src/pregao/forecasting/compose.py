@@ -21,7 +21,7 @@ from pregao.forecasting.writer import ForecastWriter
 from pregao.models.card import ModelCard
 from pregao.models.forecaster import Forecaster, Window
 from pregao.prices.calendar import last_finished_session, next_sessions, sessions
-from pregao.prices.downloader import Downloader, Prices
+from pregao.prices.downloader import SESSIONS_WITHOUT_A_TRADE, Downloader, Prices
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.quantiles import PRICES
 from pregao.tracking import registry
@@ -117,6 +117,25 @@ class Forecast:
         """Whether newer closes may exist, since no source answered."""
         return self.prices is not None and self.prices.stale
 
+    @cached_property
+    def age(self) -> int | None:
+        """Finished sessions after the last close that was used; None for given closes."""
+        if self.as_of is None:
+            return None
+        market = self.symbol.calendar
+        return max(0, len(sessions(market, self.as_of, last_finished_session(market))) - 1)
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence on closes older than five sessions, whatever their source; else None."""
+        if self.prices is None or self.age is None or self.age <= SESSIONS_WITHOUT_A_TRADE:
+            return None
+        return (
+            f"The last close of {self.symbol} is of {self.as_of}, {self.age} sessions before the last finished one "
+            f"(source: {self.prices.source}). The forecast is for the sessions after it. Get newer prices, or check "
+            "whether the stock is still traded."
+        )
+
     @property
     def record(self) -> Record:
         """The forecast as an entry of the log."""
@@ -141,6 +160,9 @@ class Forecast:
             "forecast": [row | {"date": iso(row["date"])} for row in self.rows],
             "as_of": iso(self.as_of),
             "stale": self.stale,
+            "age": self.age,
+            "warning": self.warning,
+            "range": None if self.prices is None else self.prices.range_as_dict,
             "recorded": self.recorded,
             "source": None if self.prices is None else self.prices.source_as_dict,
             "closes": None if self.closes is None else asdict(self.closes),

@@ -57,6 +57,12 @@ class Prices:
         return {"name": self.source, "reasons": list(self.tried)}
 
     @property
+    def range_as_dict(self) -> dict[str, Any]:
+        """The range that the source had, as in the answer of POST /predict."""
+        first = self.table["date"].iloc[0].date()
+        return {"start": first.isoformat(), "end": self.as_of.isoformat(), "closes": len(self.table)}
+
+    @property
     def closes(self) -> pd.DataFrame:
         """The columns date and close."""
         return self.table[["date", "close"]].copy()

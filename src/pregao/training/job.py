@@ -27,7 +27,8 @@ class Job:
         epochs: maximum number of epochs.
         train_loss: training loss of the last epoch.
         val_loss: validation loss of the last epoch.
-        result: stock, version, run_id, metrics, training_time, promoted and promotion; None before it is done.
+        result: stock, version, run_id, metrics, training_time, promoted, promotion, inicio and fim; None before it is
+            done.
         error: one sentence on why it failed or was cancelled.
         refusal: class name of the PregaoError that ended it; None for other failures.
     """

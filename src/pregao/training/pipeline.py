@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from time import perf_counter
 
@@ -33,7 +34,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a run; `left_out` has by stock the reason why it is missing from the panel."""
+    """The result of a run.
+
+    Attributes:
+        first: the first day with a price in the range that was asked for.
+        last: the last one.
+        left_out: by stock, the reason why it is missing from the panel.
+    """
 
     folder: Path
     evaluation: Evaluation
@@ -42,6 +49,8 @@ class Result:
     version: int
     run_id: str
     verdict: Verdict
+    first: date
+    last: date
     left_out: dict[str, str]
 
 
@@ -111,7 +120,8 @@ class Pipeline:
                 end.enter_context(_uninterrupted())
                 registry.set_champion(symbol, version)
             run.tags({"promoted": verdict.promoted, "promotion": verdict.reason})
-        return Result(folder, evaluation, metrics, symbol.ticker, version, run.run_id, verdict, self.left_out)
+        named = folder, evaluation, metrics, symbol.ticker, version, run.run_id, verdict
+        return Result(*named, panel.first, panel.last, self.left_out)
 
     def download(self) -> dict[str, pd.DataFrame]:
         """The prices per stock; in a panel, refused stocks are put into `left_out`.

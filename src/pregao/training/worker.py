@@ -146,6 +146,8 @@ def _result(result: "Result") -> dict[str, Any]:
         "training_time": result.metrics["training_time"],
         "promoted": result.verdict.promoted,
         "promotion": result.verdict.reason,
+        "inicio": result.first.isoformat(),
+        "fim": result.last.isoformat(),
     }
 
 
