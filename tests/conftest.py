@@ -168,8 +168,11 @@ SMALL = ("start=2015-01-01", "model.hidden_size=4", "trainer.max_epochs=2")
 
 
 def small_config(folder, *overrides, end="2024-12-30"):
-    """The configuration of a training run of VALE3 from a folder of csv files."""
-    chosen = [*SMALL, "source=csv", f"source.path={folder}", f"end={end}", *overrides]
+    """The configuration of a training run of VALE3 from a folder of csv files.
+
+    Its model is served: few windows of a random walk say little about a model, so promote=auto may refuse it.
+    """
+    chosen = [*SMALL, "source=csv", f"source.path={folder}", f"end={end}", "promote=always", *overrides]
     with initialize_config_dir(str(cli.CONF), version_base=None):
         return parse(TrainConfig, compose("train", chosen))
 

@@ -101,7 +101,8 @@ def closes(*last):
 
 def small(prices):
     """A training of PETR4 without a warm start: the repository's SHARED is not looked at."""
-    return (*SMALL, "stock=PETR4", "source=csv", f"source.path={prices}", "end=2024-12-30", "train.init=none")
+    source = ("source=csv", f"source.path={prices}")
+    return (*SMALL, "stock=PETR4", *source, "end=2024-12-30", "train.init=none", "promote=always")
 
 
 def quick(prices, *overrides):

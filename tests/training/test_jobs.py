@@ -17,7 +17,7 @@ from pregao.training import jobs, worker
 from pregao.training.compose import train_config
 from pregao.training.jobs import Jobs
 
-SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2}
+SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2, "promote": "always"}
 LONG = SMALL | {"trainer.max_epochs": 1000, "trainer.patience": 1000}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pregao.config import parse
-from pregao.errors import InvalidChoice, TrackingUnavailable
+from pregao.errors import InvalidChoice
 from pregao.evaluation.drift import summary
 from pregao.evaluation.report import baseline_forecasts
 from pregao.forecasting.compose import forecast_stock, last_window
@@ -197,50 +197,6 @@ def test_a_poisoned_future_changes_no_bit_of_the_model(home, request, tmp_path, 
     assert clean.metrics["final_mape"] != changed.metrics["final_mape"], "the poison must reach the test part"
 
 
-@pytest.fixture
-def champion(trained, home, monkeypatch):
-    """The home of this test with a served model of VALE3, and its prices."""
-    run(home / "outputs/VALE3/1", trained[1] / "prices")
-    return trained[1] / "prices"
-
-
-def test_promotion_compares_with_the_champion_on_the_same_windows(champion, trained, home, vale3):
-    again = run(home / "outputs/VALE3/2", champion, "seed=1")
-    assert f"previous champion {trained[0].metrics['final_mape']:.3f} %" in again.verdict.reason
-    assert (again.verdict.promoted, registry.champion(vale3).version) == (True, 2)
-    worse = run(home / "outputs/VALE3/3", champion, *ABSOLUTE)
-    assert "clearly worse" in worse.verdict.reason
-    assert (worse.verdict.promoted, worse.version, registry.champion(vale3).version) == (False, 3, 2)
-    run(home / "outputs/VALE3/4", champion, "promote=never")
-    assert registry.champion(vale3).version == 2
-    run(home / "outputs/VALE3/5", champion, "promote=always", *ABSOLUTE)
-    assert registry.champion(vale3).version == 5
-
-
-@pytest.mark.parametrize(
-    ("override", "compared"),
-    [("data.lookback=30", True), ("data.horizon=5", False), ("start=2024-08-01", True), ("seed=1", False)],
-)
-def test_a_champion_is_compared_if_possible(champion, home, override, compared):
-    if override == "seed=1":
-        for file in (home / "mlruns").rglob("*.safetensors"):
-            file.write_bytes(b"damaged")
-    verdict = run(home / "outputs/VALE3/2", champion, override).verdict
-    assert verdict.promoted
-    assert ("the previous champion cannot be compared" in verdict.reason) is not compared
-
-
-def test_a_tracker_that_fails_never_promotes(champion, home, monkeypatch):
-    def away(*_):
-        raise TrackingUnavailable("sqlite", "gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pregao.training.promotion.registry.champion", away)
-        with pytest.raises(TrackingUnavailable):
-            run(home / "outputs/VALE3/2", champion)
-    assert registry.champions()["VALE3"][0] == 1
-
-
 def test_a_stock_with_constant_prices_has_no_skill(home, tmp_path):
     random_walk().assign(close=7.0).to_csv(tmp_path / "VALE3.csv", index=False)
     halted = run(home / "outputs/VALE3/1", tmp_path)
@@ -275,7 +231,7 @@ def test_an_error_ends_the_mlflow_run_and_serves_nothing(home, prices, monkeypat
 
 def test_the_published_recipe_warns_of_its_leak_names_it_in_the_table_and_is_never_served(home, tmp_path, caplog):
     prices = prices_in(tmp_path / "prices", "VALE3")
-    leak = ("experiment=published", *ABSOLUTE, "end=2024-12-30")
+    leak = ("experiment=published", *ABSOLUTE, "end=2024-12-30", "promote=never")
     done = run(home / "outputs/VALE3/1", prices, *leak, "trainer.max_epochs=2")
     assert "This is a leak" in caplog.text
     assert "This is a leak" in done.evaluation.terminal_table().caption

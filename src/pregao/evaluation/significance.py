@@ -4,7 +4,7 @@ One stock: Diebold & Mariano (1995) with a HAC variance. Many stocks: a bootstra
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,6 +26,7 @@ RESAMPLES = 2000
 SEED = 6544
 
 Losses = Float[np.ndarray, "dates stocks"]
+Paired = Float[np.ndarray, "same_dates same_stocks"]
 Sums = Float[np.ndarray, "*resamples stocks"]
 
 
@@ -88,7 +89,10 @@ def diebold_mariano(
 
 @dataclass(frozen=True)
 class Saved:
-    """Percent saved of a benchmark's loss, and its 95 % interval; NaN where there are too few dates."""
+    """An improvement on a benchmark, and its 95 % interval; NaN where there are too few dates.
+
+    Percent of the benchmark's loss, or percentage points of coverage; negative for a worse forecast.
+    """
 
     estimate: float
     low: float
@@ -101,9 +105,7 @@ class Saved:
 UNKNOWN = Saved(math.nan, math.nan, math.nan)
 
 
-def loss_saved(
-    losses: Losses, benchmark: Float[np.ndarray, "same_dates same_stocks"], block: int | None = BLOCK
-) -> Saved:
+def loss_saved(losses: Losses, benchmark: Paired, block: int | None = BLOCK) -> Saved:
     """The mean over stocks of 100 × (1 − mean loss / mean loss of the benchmark), with its 95 % interval.
 
     The interval has the 2.5 and 97.5 percentiles of 2,000 resamples by a circular block bootstrap over the dates
@@ -113,22 +115,59 @@ def loss_saved(
     Args:
         losses: per date, in order, and stock; NaN where a stock has no forecast on a date.
         benchmark: of the same dates and stocks, NaN in the same places.
-        block: dates per block, at least two horizons; None for no interval.
+        block: dates per block; None for no interval.
 
     Raises:
         IncomparableLosses: the two are not of the same dates and stocks.
     """
+    _refuse_unless_paired(losses, benchmark)
+    own, other = np.nan_to_num(losses), np.nan_to_num(benchmark)
+    return _estimated(lambda counts: _mean_saved(counts @ own, counts @ other), len(losses), block)
+
+
+def coverage_gained(inside: Losses, benchmark: Paired, nominal: int, block: int | None = BLOCK) -> Saved:
+    """Percentage points by which a band's coverage is nearer to the nominal one, with the interval of `loss_saved`.
+
+    The mean over stocks of |coverage − nominal| of the benchmark minus that of the forecast.
+
+    Args:
+        inside: per date and stock, percent of the closes inside the band; NaN where a stock has no forecast.
+        benchmark: of the same dates and stocks, NaN in the same places.
+        nominal: the coverage that the band should have, in percent.
+        block: dates per block; None for no interval.
+
+    Raises:
+        IncomparableLosses: the two are not of the same dates and stocks.
+    """
+    _refuse_unless_paired(inside, benchmark)
+    known = np.isfinite(inside).astype(np.float64)
+    own, other = np.nan_to_num(inside), np.nan_to_num(benchmark)
+
+    def gained(counts: Sums) -> np.ndarray:
+        forecasts = counts @ known
+        stocks = (forecasts > 0).sum(axis=-1)
+        with np.errstate(invalid="ignore"):
+            errors = [np.abs((counts @ each) / forecasts - nominal) for each in (own, other)]
+            points: np.ndarray = np.asarray(np.nansum(errors[1] - errors[0], axis=-1) / stocks)
+        return points
+
+    return _estimated(gained, len(inside), block)
+
+
+def _refuse_unless_paired(losses: Losses, benchmark: Paired) -> None:
     if losses.shape != benchmark.shape or (np.isnan(losses) != np.isnan(benchmark)).any():
         raise IncomparableLosses(
             f"The losses [dates, stocks] {list(losses.shape)} and the benchmark {list(benchmark.shape)} are not of "
             "the same stocks and dates (NaN marks a stock without a forecast). Evaluate both on the same windows."
         )
-    own, other = np.nan_to_num(losses), np.nan_to_num(benchmark)
-    estimate = float(_mean_saved(own.sum(axis=0), other.sum(axis=0)))
-    if block is None or len(losses) < LEAST_BLOCKS * block or math.isnan(estimate):
+
+
+def _estimated(statistic: Callable[[Sums], np.ndarray], dates: int, block: int | None) -> Saved:
+    """A statistic of how often each date counts: once for the estimate, and as drawn for the interval."""
+    estimate = float(statistic(np.ones(dates)))
+    if block is None or dates < LEAST_BLOCKS * block or math.isnan(estimate):
         return Saved(estimate, math.nan, math.nan)
-    counts = _resampled(len(losses), block)
-    low, high = np.nanquantile(_mean_saved(counts @ own, counts @ other), [0.025, 0.975])
+    low, high = np.nanquantile(statistic(_resampled(dates, block)), [0.025, 0.975])
     return Saved(estimate, float(low), float(high))
 
 

@@ -123,9 +123,11 @@ def changes() -> Path:
 
 
 def set_champion(symbol: Symbol, version: int) -> None:
-    """Serve this version from now on."""
-    history = [known for known in _served_versions(symbol) if known != version]
-    _serve(symbol, [*history, version])
+    """Serve this version from now on; where no version is the best one yet, the one before is."""
+    history = _served_versions(symbol)
+    if best(symbol) is None:
+        set_best(symbol, history[-1] if history else version)
+    _serve(symbol, [*(known for known in history if known != version), version])
 
 
 def previous(symbol: Symbol) -> int:

@@ -24,7 +24,8 @@ from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry, runs
 from pregao.training.config import LEAK, TrainConfig
-from pregao.training.promotion import Verdict, register
+from pregao.training.promotion import Verdict
+from pregao.training.registration import register
 from pregao.training.run_files import complete_card, run_metrics, run_params, write_config, write_metrics, write_results
 from pregao.training.steps import build_data, download, evaluate, fit, prepare, refit, validate
 from pregao.training.warm_start import WarmStart, warm_start
@@ -119,6 +120,8 @@ class Pipeline:
             if verdict.promoted:
                 end.enter_context(_uninterrupted())
                 registry.set_champion(symbol, version)
+                if verdict.best:
+                    registry.set_best(symbol, version)
             run.tags({"promoted": verdict.promoted, "promotion": verdict.reason})
         named = folder, evaluation, metrics, symbol.ticker, version, run.run_id, verdict
         return Result(*named, panel.first, panel.last, self.left_out)

@@ -1,32 +1,28 @@
-"""The promotion rule: a clearly worse model never replaces the champion."""
+"""The rules of `promote=auto`: a new model is served unless it is below a floor, outdated or significantly worse.
 
-import logging
+It need not be better than another one. It is compared, on its test windows, with the model that answers now (the
+stock's champion, else SHARED), with the best version that was served so far (alias `best`), with last close and with
+EWMA. `best` moves only to a model whose pinball loss is not higher, so the margins of many trainings do not add up.
+"""
+
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import pandas as pd
+from pregao.evaluation.comparison import UNITS
+from pregao.evaluation.significance import Saved
+from pregao.models.card import ModelCard
 
-from pregao.data.panel import Panel
-from pregao.data.windows import Windows, day
-from pregao.errors import CorruptModel, NoModel
-from pregao.evaluation.metrics import Forecasts, mape
-from pregao.evaluation.report import NAIVE, Evaluation
-from pregao.forecasting.historical import rolling_forecasts
-from pregao.models.choices import TARGET, model_class
-from pregao.prices.symbols import Symbol
-from pregao.tracking import registry
-from pregao.tracking.client import MODEL
-from pregao.tracking.runs import Run
-from pregao.training.config import TrainConfig
+MARGIN = 2.0
+"""How much worse than another forecast a model may be: percent of MAPE and pinball, percentage points of coverage."""
 
-logger = logging.getLogger(__name__)
+LEAST_SKILL = -2.0
+"""Percent of last close's MAPE."""
 
-TOLERANCE = 1.02
-"""A MAPE ratio above this is clearly worse; smaller differences are noise between trainings."""
+BAND_80 = (70.0, 90.0)
+"""Percent of the closes that the 80 % band may hold."""
+
+EWMA = "EWMA"
 
 LOOKBACK, HORIZON = 20, 10
 """Window sizes of POST /predict: clients send 20 closes and get 10 prices."""
@@ -34,10 +30,46 @@ LOOKBACK, HORIZON = 20, 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a new version is served, and the reason as the end of a sentence."""
+    """Whether a new version is served, and the reason as the end of a sentence.
+
+    Attributes:
+        promoted: whether it is served.
+        reason: the rule and the figures.
+        best: whether later versions are compared with it, in place of the best one so far.
+    """
 
     promoted: bool
     reason: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another forecast of the same windows.
+
+    Attributes:
+        name: as it stands in a sentence.
+        gained: improvement of the new model on it, by measure of `UNITS`; None if it cannot be compared.
+        is_best: whether it is the best version so far.
+    """
+
+    name: str
+    gained: Mapping[str, Saved] | None
+    is_best: bool = False
+
+    @property
+    def worse(self) -> list[str]:
+        """The measures whose 95 % interval is beyond the margin, with their figures."""
+        return [
+            f"{measure} {gained} {UNITS[measure]}"
+            for measure, gained in (self.gained or {}).items()
+            if gained.high < -MARGIN  # NaN, without an interval: only the floor decides
+        ]
+
+    def __str__(self) -> str:
+        if self.gained is None:
+            return f"{self.name}: it cannot be compared"
+        return f"{self.name}: {', '.join(f'{name} {gained} {UNITS[name]}' for name, gained in self.gained.items())}"
 
 
 def not_for_predict(lookback: int, horizon: int) -> str | None:
@@ -50,75 +82,65 @@ def not_for_predict(lookback: int, horizon: int) -> str | None:
     )
 
 
-def register(run: Run, config: TrainConfig, folder: Path, panel: Panel, evaluation: Evaluation) -> tuple[int, Verdict]:
-    """Register the model of a run's folder, load it again, forecast with it, and decide whether to serve it.
+def outdated(card: ModelCard, split: str, served: ModelCard, name: str) -> str | None:
+    """Why a model must not replace a newer one, as the end of a sentence; None if it is not older.
 
-    Returns:
-        The version in the registry, and the verdict; the champion is not changed yet.
+    Args:
+        card: of the new model.
+        split: its `evaluation.split`.
+        served: the card of the model that answers now.
+        name: of that model, in a sentence.
     """
-    symbol = Symbol.parse(config.stock)
-    champion = None if config.promote != "auto" else champion_mape(symbol, panel.histories, evaluation.windows)
-    version = registry.register(run, symbol, folder / MODEL)
-    read_back = registry.load(symbol, version).model
-    # Again, since this checks the registered copy; stock by stock, since a panel's histories need memory.
-    since = read_back.card.validation_start
-    last = [rolling_forecasts(read_back, table, since, stock).last for stock, table in panel.histories.items()]
-    forecasts = pd.DataFrame([row for window in last for row in read_back.rows(window)])
-    finite = bool(np.isfinite(forecasts).all(axis=None) and (forecasts["close"] > 0).all())
-    new, naive = evaluation.scores["model"]["mape"], evaluation.scores[NAIVE]["mape"]
-    unfit = not_for_predict(read_back.card.lookback, read_back.card.horizon) if config.for_predict else None
-    if not model_class(config.model[TARGET]).served:
-        unfit = "its weights are not in the registry: this model serves only comparisons"
-    verdict = decide(config.promote, new, champion, naive, finite)
-    return version, verdict if unfit is None else Verdict(False, unfit)
-
-
-def decide(
-    mode: Literal["auto", "always", "never"], mape: float, champion: float | None, naive: float, finite: bool
-) -> Verdict:
-    """Decide by the MAPE, in percent, of the new model, the champion and last close on the same windows.
-
-    `champion` is None without a champion, NaN if it cannot be compared. `finite` is whether a forecast of the new
-    version, loaded from the registry, has positive finite prices only.
-    """
-    if not (finite and math.isfinite(mape)):
-        return Verdict(False, "its forecast is not finite")
-    if mode != "auto":
-        return Verdict(mode == "always", f"promote={mode}")
-    if champion is None:
-        return Verdict(True, "the stock had no champion")
-    if math.isnan(champion):
-        worse, others = mape > TOLERANCE * naive, f"last close {naive:.3f} %; the previous champion cannot be compared"
-    else:
-        worse = mape > TOLERANCE * max(champion, naive)
-        others = (
-            f"previous champion {champion:.3f} %, last close {naive:.3f} % "
-            "(the previous champion may have been trained on some of these windows)"
+    if card.data_end < served.data_end:
+        return f"outdated: its closes end on {card.data_end}, and those of {name} on {served.data_end}"
+    if split != "date" and card.validation_end < served.validation_end:
+        return (
+            f"outdated: with evaluation.split={split} it is fitted on closes up to {card.validation_end}, and {name} "
+            f"on closes up to {served.validation_end}"
         )
-    return Verdict(not worse, f"{'clearly worse: ' * worse}MAPE {mape:.3f} %, {others}")
+    return None
 
 
-def champion_mape(symbol: Symbol, prices: Mapping[str, pd.DataFrame], windows: Windows) -> float | None:
-    """The champion's MAPE, in percent, on these windows; None without a champion, NaN if it cannot be compared.
+def decide(skill: float, coverage_80: float, rivals: Sequence[Rival], outdated: str | None = None) -> Verdict:
+    """Decide by the scores of the new model and its comparison with other forecasts, EWMA among them.
 
-    `prices` are whole histories, because the champion may have a longer lookback than the windows.
+    Args:
+        skill: MAPE reduction against last close, in percent.
+        coverage_80: percent of the closes in the 80 % band.
+        rivals: the other forecasts.
+        outdated: why the model is older than the one that answers; None if it is not.
     """
-    try:
-        champion = registry.champion(symbol).model
-    except NoModel:
-        return None
-    except CorruptModel as error:
-        logger.warning("The champion is not compared: %s", error)
-        return math.nan
-    parts = []
-    for stock, place in windows.by_stock():
-        cutoffs = windows.cutoffs[place]
-        if len(prices[stock]) < champion.card.lookback:
-            logger.warning("The champion is not compared: it needs a longer history.")
-            return math.nan
-        found = rolling_forecasts(champion, prices[stock], day(windows.dates[place].min()), stock).at(cutoffs)
-        if found.windows.horizon != windows.horizon or len(found.windows) != len(cutoffs):
-            logger.warning("The champion is not compared: it has another lookback or horizon.")
-            return math.nan
-        parts.append(found.quantiles)
-    return mape(Forecasts(windows.targets, np.concatenate(parts)))
+    saved = next(
+        (rival.gained["pinball"].estimate for rival in rivals if rival.name == EWMA and rival.gained), math.nan
+    )
+    refused = [outdated] if outdated else []
+    refused += [f"below the floor: {reason}" for reason in _below_the_floor(skill, coverage_80, saved)]
+    refused += [
+        f"significantly worse than {rival.name}, by more than {MARGIN:g}: {', '.join(worse)}"
+        for rival in rivals
+        if (worse := rival.worse)
+    ]
+    if refused:
+        return Verdict(False, "; ".join(refused))
+    others = [f"against {rival.name} {rival.gained['pinball']} %" for rival in rivals if rival.gained]
+    reason = f"above the floor (skill {skill:+.2f} %, 80 % band {coverage_80:.1f} %); pinball {', '.join(others)}"
+    reason += "".join(f"; {rival.name} cannot be compared" for rival in rivals if rival.gained is None)
+    return Verdict(True, reason, best=all(_is_as_good_as(rival) for rival in rivals if rival.is_best))
+
+
+def _below_the_floor(skill: float, coverage_80: float, saved: float) -> list[str]:
+    """The rules of the floor that the figures break; a figure that is not known breaks its rule."""
+    least, most = BAND_80
+    rules = {
+        f"skill {skill:+.2f} % against last close, and at least {LEAST_SKILL:g} % is needed": skill >= LEAST_SKILL,
+        f"the 80 % band holds {coverage_80:.1f} % of the closes, and {least:g} to {most:g} % are needed": (
+            least <= coverage_80 <= most
+        ),
+        f"pinball {-saved:+.2f} % against EWMA's, and at most {MARGIN:+g} % is allowed": saved >= -MARGIN,
+    }
+    return [reason for reason, holds in rules.items() if not holds]
+
+
+def _is_as_good_as(best: Rival) -> bool:
+    """Whether the new model takes the place of the best version: by pinball, or since the two cannot be compared."""
+    return best.gained is None or best.gained["pinball"].estimate >= 0
