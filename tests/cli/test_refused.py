@@ -33,6 +33,7 @@ REFUSED = [  # with *, after the choices of a small run on real files
     ("train", "-m", "The sweep is empty: no setting has several values."),
     ("train", "-m seed=1,2 sweep.metric=final_mape", "sweep.metric='final_mape': should be 'val_pinball', "),
     ("train*", "start=2024-11-22", "PETR4: 25 sessions from 2024-11-22 to 2024-12-30, and at least 95 are needed"),
+    ("train*", "start=2024-10-02", "PETR4: 60 sessions from 2024-10-02 to 2024-12-30, and at least 95 are needed"),
     ("train*", "stock=SHARED stocks=[XPTO3,XPTO4]", "XPTO4: csv knows no such stock"),
     ("train*", "stock=SHARED stocks=[PETR4,../x]", "stock='../x' is "),
     ("train*", "ckpt_path=/nowhere/a.ckpt", "ckpt_path=/nowhere/a.ckpt: the file /nowhere/a.ckpt does not exist"),
@@ -52,6 +53,25 @@ REFUSED = [  # with *, after the choices of a small run on real files
 def test_a_choice_that_is_not_allowed_is_refused(refused, prices, name, given, said):
     choices = {"train*": small(prices), "backtest*": quick(prices), "predict": ("stock=PETR4",)}
     assert refused(name.strip("*"), *choices.get(name, ()), *given.split()).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            "lstm",
+            "the panel model (model=har, or model.start=panel): 39 training windows were found, and at least 40 are",
+        ),
+        (
+            "ensemble model.members=[har]",
+            "model.members=[har]: no member can be fitted. the panel model (model=har, or",
+        ),
+    ],
+)
+def test_a_history_that_is_too_short_for_the_panel_model_is_refused(command, champion, prices, model, said):
+    before = left(champion)
+    assert sentence(command("train", *small(prices), "start=2024-08-12", *f"model={model}".split())).startswith(said)
+    assert left(champion) == before
 
 
 def test_a_refusal_in_a_folder_of_the_user_deletes_nothing_in_it(command, home, tmp_path):

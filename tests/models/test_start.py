@@ -111,10 +111,14 @@ def test_a_member_that_cannot_be_fitted_is_left_out(caplog):
     model = build_model({**ENSEMBLE, "members": ["lstm", "har"], "start": "volatility", "loss": "pinball"}).eval()
     with caplog.at_level(logging.WARNING):
         model.initialise(few)
-    assert "har is left out" in caplog.text
+    assert "The member har is left out of the ensemble: the panel model (model=har, or model.start=panel): 20 " in (
+        caplog.text
+    )
     assert torch.equal(model(few.inputs), model.members["lstm"](few.inputs))
     alone = build_model({**ENSEMBLE, "members": ["har"], "start": "panel", "loss": "pinball"})
-    with pytest.raises(InvalidChoice, match="none of har can be fitted"):
+    with pytest.raises(
+        InvalidChoice, match=r"model\.members=\[har\]: no member can be fitted\. the panel model .* 20 training windows"
+    ):
         alone.initialise(few)
 
 

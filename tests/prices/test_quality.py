@@ -30,6 +30,17 @@ def appended(row, **values):
 SUNDAY = appended(4, date=pd.Timestamp("2024-01-07"))[-1:]
 
 
+def test_days_without_a_range_are_named_unless_the_source_never_has_one(vale3):
+    [found] = quality.inspect(changed(1, open=None, low=None), vale3).findings
+    assert (str(found), found.verdict) == ("rows without open, high or low: 1 (2024-01-03)", "warned")
+    assert (
+        quality.inspect(
+            prices_of(CLOSES).assign(open=float("nan"), high=float("nan"), low=float("nan")), vale3
+        ).findings
+        == ()
+    )
+
+
 @pytest.mark.parametrize(
     ("table", "finding", "volumes"),
     [

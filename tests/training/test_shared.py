@@ -83,6 +83,7 @@ def test_a_panels_forecast_has_each_stock_with_the_sessions_of_its_market(many, 
 def test_each_evaluated_stock_of_a_panel_is_compared_with_last_close(many):
     scores = pd.read_csv(many.folder / "scores.csv")
     evaluated = set(pd.read_csv(many.folder / "evaluation.csv")["stock"])
+    assert many.evaluation.currency == "R$ and US$"
     assert evaluated == set(scores["stock"]) == set(KEPT) - {"CSNA3"}, "its 60 sessions end before the test part"
     for stock, rows in scores.groupby("stock"):
         assert {"model", "last close"} <= set(rows["forecaster"]), stock

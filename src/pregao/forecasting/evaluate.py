@@ -36,7 +36,12 @@ def evaluate_model(
     """
     parts = [rolling[stock].at(windows.cutoffs[place]).quantiles for stock, place in windows.by_stock()]
     others = baseline_forecasts(windows, prices, until, baselines)
-    return Evaluation(symbol.ticker, symbol.currency, windows, {"model": np.concatenate(parts), **others})
+    currencies = {
+        Symbol.parse(stock).currency for stock in np.unique(windows.stocks).tolist()
+    }  # SHARED has none itself
+    return Evaluation(
+        symbol.ticker, " and ".join(sorted(currencies)), windows, {"model": np.concatenate(parts), **others}
+    )
 
 
 def served_on_latest(served: Served, prices: Prices) -> Evaluation:

@@ -93,15 +93,17 @@ class EnsembleModel(ForecastModel):
         Raises:
             InvalidChoice: no member can be fitted.
         """
+        reasons = {}
         for place, (name, member) in enumerate(self.members.items()):
             try:
                 cast(ForecastModel, member).initialise(batch)
             except PregaoError as error:
-                self.active[place] = False
+                self.active[place], reasons[name] = False, str(error)
                 logger.warning("The member %s is left out of the ensemble: %s", name, error)
         if not self.active.any():
-            names = ", ".join(self.members)
-            raise InvalidChoice(f"model.members: none of {names} can be fitted. Give a longer history.")
+            raise InvalidChoice(
+                f"model.members=[{','.join(reasons)}]: no member can be fitted. {next(iter(reasons.values()))}"
+            )
 
     def refit(self, batch: Batch) -> None:
         """Each member's."""

@@ -191,8 +191,8 @@ class HarModel(ForecastModel):
             regression.fit(features, batch.variances.log(), moves, batch.inputs.stock)
         if not self.paths[-1].fitted:
             raise InvalidChoice(
-                f"the panel model: {len(moves)} training windows were given, and at least {LEAST_WINDOWS} are needed. "
-                "Give a longer history."
+                f"the panel model (model=har, or model.start=panel): {len(moves)} training windows were found, and at "
+                f"least {LEAST_WINDOWS} are needed. Widen start= and end=, or choose model=lstm model.start=volatility."
             )
         self.to(device)
 

@@ -88,7 +88,7 @@ def inspect(table: pd.DataFrame, symbol: Symbol, today: date | None = None) -> Q
         *_impossible_prices(table),
     ]
     repaired = table
-    for step in (_order, _drop_empty, _drop_repeated, _empty_zeros):
+    for step in (_order, _drop_empty, _drop_repeated, _without_a_range, _empty_zeros):
         repaired, found = step(repaired)
         findings += found
     repaired = repaired.reset_index(drop=True)
@@ -137,6 +137,13 @@ def _drop_repeated(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
         *_finding("dates with two different closes", contradicting, "refused"),
     ]
     return table.drop_duplicates("date", keep="last"), found
+
+
+def _without_a_range(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
+    """Report the rows without open, high or low, unless the source never has them; volatilities leave them out."""
+    columns = [name for name in ("open", "high", "low") if table[name].notna().any()]
+    missing = table.loc[table[columns].isna().any(axis=1), "date"]
+    return table, _finding("rows without open, high or low", missing, "warned")
 
 
 def _empty_zeros(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
