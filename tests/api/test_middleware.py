@@ -37,7 +37,7 @@ def response(
         sent.append(message)
 
     sent, received = [], []
-    access, monitoring = access or Access(key, None), monitoring or Monitoring()
+    access, monitoring = access or Access(key, None, 10), monitoring or Monitoring()
     middleware = RequestMiddleware(app, access=access, max_body=10, deadline=deadline, monitoring=monitoring, log=True)
     scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers), "client": ("192.0.2.1", 1)}
     asyncio.run(middleware(scope, receive, send))
@@ -77,27 +77,27 @@ def test_the_key_of_the_environment_guards_every_route_but_health_and_documentat
 
 
 def test_after_ten_wrong_keys_an_address_is_refused_for_a_minute(caplog):
-    access, key = Access("a key", None), [(b"x-api-key", b"a key")]
+    access, key = Access("a key", None, 10), [(b"x-api-key", b"a key")]
     wrong = [response("/models", [(b"x-api-key", b"s3cret")], access=access)[0] for _ in range(12)]
     assert wrong == [401] * 10 + [429] * 2
     assert response("/models", key, access=access)[0] == 429
     assert response("/health", access=access)[0] == 200
     assert caplog.text.count("192.0.2.1 sent a wrong API key.") == 10
     assert "s3cret" not in caplog.text
-    without = Access("a key", None)
+    without = Access("a key", None, 10)
     assert {response("/models", access=without)[0] for _ in range(12)} == {401}, "no key is not a wrong one"
     assert response("/models", key, access=without)[0] == 200
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:5000", "127.0.0.1:5000", "[::1]:5000", "pregao.example"])
 def test_without_a_key_the_names_of_this_host_are_allowed(host):
-    access = Access(None, {*LOCAL_HOSTS, "Pregao.example"})
+    access = Access(None, {*LOCAL_HOSTS, "Pregao.example"}, 10)
     assert response(headers=[(b"host", host.encode())], access=access)[0] == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:5000", "", "[", "[::1"])
 def test_without_a_key_another_host_is_refused(host):
-    access = Access(None, LOCAL_HOSTS)
+    access = Access(None, LOCAL_HOSTS, 10)
     assert response(headers=[(b"host", host.encode())], access=access)[0] == 400
 
 

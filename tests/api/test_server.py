@@ -6,22 +6,12 @@ import time
 import mlflow
 import psutil
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from pregao.api import healthcheck
 from pregao.api.schemas import CLOSES
 from pregao.api.server import serve
 from pregao.errors import InvalidChoice, PregaoError
 from tests.api.conftest import begin, free_port, port_is_free, serve_config
-
-CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
 
 @pytest.mark.slow
@@ -98,21 +88,3 @@ def test_a_port_that_is_taken_is_refused(home):
         port = taken.getsockname()[1]
         with pytest.raises(PregaoError, match=f"port={port} on host=127.0.0.1"):
             serve(serve_config(f"port={port}"))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_schemathesis_finds_no_fault_and_no_undocumented_response(start):
-    server = start()
-    documented = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-    for found in documented.get_all_operations():
-        operation = found.ok()
-
-        @given(case=operation.as_strategy())
-        @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-        def check(case):
-            if case.operation.label == "POST /train":
-                case.query = {**(case.query or {}), "wait": "false"}
-            case.validate_response(case.call(timeout=60), checks=CHECKS)
-
-        check()

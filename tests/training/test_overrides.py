@@ -50,6 +50,12 @@ def test_other_keys_types_and_values_are_refused(key, value):
         chosen(**{key: value})
 
 
+def test_a_whole_number_may_be_written_with_a_decimal_point():
+    assert chosen(**{"model.hidden_size": 64.0, "seed": 3}) == {"model.hidden_size": 64, "seed": 3}
+    with pytest.raises(ValidationError, match="hidden_size"):
+        chosen(**{"model.hidden_size": 64.5})
+
+
 def test_the_experiment_with_a_leak_is_refused_with_the_reason():
     with pytest.raises(ValidationError, match=r"experiment=published is refused: .* chosen on the test windows"):
         chosen(experiment="published")

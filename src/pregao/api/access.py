@@ -17,9 +17,6 @@ OPEN = frozenset({"/health", "/health/live", "/health/ready", "/docs", "/openapi
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
-WRONG_KEYS = RateLimitItemPerMinute(10)
-"""Wrong keys that an address may send; after them, all its requests are refused until the minute is over."""
-
 Refusal = tuple[int, str]
 """Status and sentence."""
 
@@ -30,12 +27,14 @@ class Access:
     Args:
         api_key: the key that clients must send; None if no key is needed.
         hosts: allowed values of the header Host, without port; None for any.
+        wrong_keys: how many an address may send; after them all its requests are refused until the minute is over.
     """
 
-    def __init__(self, api_key: str | None, hosts: Collection[str] | None) -> None:
+    def __init__(self, api_key: str | None, hosts: Collection[str] | None, wrong_keys: int) -> None:
         self.api_key = None if api_key is None else api_key.encode()
         self.hosts = None if hosts is None else frozenset(map(str.lower, hosts))
         self.limiter = FixedWindowRateLimiter(MemoryStorage())
+        self.limit = RateLimitItemPerMinute(wrong_keys)
 
     def refusal(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Refusal | None:
         """None if the request is allowed."""
@@ -53,13 +52,13 @@ class Access:
         if self.api_key is None or path in OPEN or path.startswith("/docs/"):
             return None
         client = (scope.get("client") or ("unknown",))[0]
-        if not self.limiter.test(WRONG_KEYS, client):
-            return 429, f"{WRONG_KEYS.amount} wrong keys came from this address within a minute. Try again in a minute."
+        if not self.limiter.test(self.limit, client):
+            return 429, f"{self.limit.amount} wrong keys came from this address within a minute. Try again in a minute."
         given = headers.get(b"x-api-key") or _bearer(path, headers)
         if hmac.compare_digest(given, self.api_key):
             return None
         if given:
-            self.limiter.hit(WRONG_KEYS, client)
+            self.limiter.hit(self.limit, client)
             logger.warning("%s sent a wrong API key.", client)
         return 401, "The header X-API-Key is missing or wrong."
 

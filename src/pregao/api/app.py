@@ -62,7 +62,9 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     app.user_middleware.clear()  # LitServe's gzip at its highest level takes longer than everything else together
     app.add_middleware(
         RequestMiddleware,
-        access=Access(key, None if key or config.insecure else {*LOCAL_HOSTS, *config.allowed_hosts}),
+        access=Access(
+            key, None if key or config.insecure else {*LOCAL_HOSTS, *config.allowed_hosts}, config.wrong_keys
+        ),
         max_body=config.max_body,
         deadline=config.deadline,
         monitoring=monitoring,

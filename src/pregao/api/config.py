@@ -21,6 +21,7 @@ class ServeConfig(Choices):
     poll: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     connections: Annotated[int, Field(ge=10, le=100_000)]
     insecure: bool
+    wrong_keys: Annotated[int, Field(ge=1)]
     allowed_hosts: tuple[str, ...]
     request_log: bool
     source: SourceChoices

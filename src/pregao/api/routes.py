@@ -1,17 +1,22 @@
 """The routes of the contract."""
 
+from collections.abc import AsyncIterator
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, Security
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from pregao.api import refusals
 from pregao.api.admin import AdminKey, require_admin_key
 from pregao.api.schemas import (
     CLOSES,
+    LONGEST_TEXT,
+    TICKER,
     Accuracy,
     Busy,
     Detail,
@@ -42,6 +47,11 @@ PREDICT_EXAMPLES: dict[str, Any] = {
     "given closes": {"value": {"historical_data": CLOSES}},
     "given closes of a stock": {"value": {"stock": "VALE3", "historical_data": CLOSES}},
 }
+StockQuery = Annotated[
+    str | None, Query(max_length=LONGEST_TEXT, examples=["VALE3"], json_schema_extra={"pattern": TICKER})
+]
+PAGE_TOKEN = "^[0-9]{1,18}-[0-9a-f]{32}$"
+
 TRAIN_EXAMPLES: dict[str, Any] = {
     "a stock": {"value": {"stock": "VALE3", "inicio": "2020-01-01", "fim": "2025-07-28"}},
     "with choices": {
@@ -69,8 +79,14 @@ def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Busy if status == 409 else Detail} for status in (400, 413, 504, *statuses)}
 
 
+def refused_as_json(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The same where FastAPI would document the content type of the route's other answers."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Detail"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
 KEY = Security(APIKeyHeader(name="X-API-Key", auto_error=False))
-KEY_REFUSED: dict[int | str, dict[str, Any]] = {status: {"model": Detail} for status in (401, 429)}
+KEY_REFUSED = refused_as_json(401, 429)
 """The documentation of a server with a key."""
 
 routes = APIRouter(generate_unique_id_function=lambda route: route.name)
@@ -135,18 +151,21 @@ def status(job: str, service: CurrentService) -> Response:
     return JSONResponse(as_json(service.trainings.jobs.read(job)))
 
 
+async def _known(job: str, service: CurrentService) -> str:
+    """The id of a job; an unknown one is refused before a stream starts."""
+    return service.trainings.jobs.read(job).id
+
+
 @routes.get(
     "/train/{job}/events",
-    response_class=StreamingResponse,
-    responses=refused(404) | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    response_class=EventSourceResponse,
+    responses=refused_as_json(400, 404, 413, 504),
     tags=["trainings"],
 )
-async def events(job: str, service: CurrentService) -> Response:
+async def events(job: Annotated[str, Depends(_known)], service: CurrentService) -> AsyncIterator[ServerSentEvent]:
     """The state of a training as Server-Sent Events, until it has ended."""
-    service.trainings.jobs.read(job)  # an unknown job is refused before the stream starts
-    return StreamingResponse(
-        service.trainings.events(job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
+    async for state in service.trainings.states(job):
+        yield ServerSentEvent(event=state.state, data=as_json(state))
 
 
 @routes.delete("/train/{job}", response_model=JobAnswer, responses=refused(404), tags=["trainings"])
@@ -158,9 +177,11 @@ async def cancel(job: str, service: CurrentService) -> Response:
 @routes.get("/statistics", response_model=Statistics, responses=refused(503), tags=["models"])
 async def all_experiments(
     service: CurrentService,
-    stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None,
+    stock: StockQuery = None,
     limit: Annotated[int | None, Query(ge=1, le=10_000, description="Runs on a page")] = None,
-    page_token: Annotated[str | None, Query(max_length=60, description="next_page_token of the previous page")] = None,
+    page_token: Annotated[
+        str | None, Query(description="next_page_token of the previous page", json_schema_extra={"pattern": PAGE_TOKEN})
+    ] = None,
     deleted: Annotated[bool, Query(alias="all", description="true: deleted experiments too")] = False,
 ) -> Response:
     """Every experiment in MLflow, with its runs."""
@@ -169,9 +190,7 @@ async def all_experiments(
 
 
 @routes.get("/accuracy", response_model=Accuracy, responses=refused(503), tags=["forecasts"])
-async def accuracy(
-    service: CurrentService, stock: Annotated[str | None, Query(max_length=40, examples=["VALE3"])] = None
-) -> Response:
+async def accuracy(service: CurrentService, stock: StockQuery = None) -> Response:
     """Scores of past forecasts by stock, compared with last close."""
     return _json(await service.log.accuracy(None if stock is None else Symbol.parse(stock).ticker))
 

@@ -1,8 +1,6 @@
 """Trainings for a server: started, awaited and cancelled without blocking its event loop."""
 
 import asyncio
-import json
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,7 +19,6 @@ from pregao.training.jobs import Jobs
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LOOKS = 0.1
-SECONDS_BETWEEN_SIGNS_OF_LIFE = 15.0
 
 PROMOTED = "Treino concluido com sucesso! O modelo foi atualizado!"
 NOT_PROMOTED = "Treino concluido, mas o modelo anterior continua em uso: {reason}."
@@ -81,17 +78,14 @@ class Trainings:
         """Stop a job and wait for its end; a job that has ended is not changed."""
         return await self._in_thread(self.jobs.cancel, id)
 
-    async def events(self, id: str) -> AsyncIterator[str]:
-        """The state of a job as Server-Sent Events: now and after each change, until its end."""
-        sent, at = None, 0.0
+    async def states(self, id: str) -> AsyncIterator[Job]:
+        """The state of a job now and after each change, until its end."""
+        sent = None
         while not self.stopping.is_set():
             job = await self._in_thread(self.jobs.read, id)
             if job != sent:
-                yield f"event: {job.state}\ndata: {json.dumps(as_json(job))}\n\n"
-                sent, at = job, time.monotonic()
-            elif time.monotonic() > at + SECONDS_BETWEEN_SIGNS_OF_LIFE:
-                yield ": still there\n\n"
-                at = time.monotonic()
+                yield job
+                sent = job
             if job.ended:
                 return
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)

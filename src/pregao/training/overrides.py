@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from pregao.config import PositiveInt
@@ -44,6 +44,14 @@ class Overrides(BaseModel):
 
     # strict: "64" is not accepted for 64, nor true for 1.
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, given: Any) -> Any:  # noqa: ANN401 - the client's JSON
+        """In JSON 3.0 is an integer, as its schema says; strict pydantic refuses it for one."""
+        if not isinstance(given, dict):
+            return given
+        return {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in given.items()}
 
     def chosen(self) -> dict[str, Any]:
         """The overrides that were given."""
