@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from pregao.prices import calendar
 from pregao.prices.calendar import sessions
 from pregao.settings import settings
 from pregao.tracking import registry
+from pregao.tracking.code import code
 from pregao.training.config import TrainConfig
 from pregao.training.fit import Fitted
 from pregao.training.pipeline import Pipeline
@@ -71,10 +73,9 @@ def test_files_metrics_params_and_losses_have_their_promised_names(result):
     assert {name: found.data.metrics[name] for name in written} == pytest.approx(written)
     wanted = {"sequence_length": "20", "future_steps": "10", "hidden_size": "4", "n_epochs": "2", "seed": "6544"}
     assert wanted.items() <= found.data.params.items()
-    git = {name: found.data.tags[f"mlflow.source.git.{name}"] for name in ("commit", "dirty")}
-    made_by = {"commit": git["commit"], "dirty": {"True": True, "False": False}[git["dirty"]]}
-    assert json.loads((result.folder / "code.json").read_text()) == {"version": found.data.tags["version"], **made_by}
-    assert len(git["commit"]) == 40
+    assert json.loads((result.folder / "code.json").read_text()) == asdict(code())
+    tags = [found.data.tags[name] for name in ("version", "mlflow.source.git.commit", "mlflow.source.git.dirty")]
+    assert tags == [str(value) for value in asdict(code()).values()]
     files = {
         "metrics.json",
         "code.json",
