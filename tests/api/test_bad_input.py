@@ -121,6 +121,16 @@ def test_what_does_not_exist_is_not_found(client):
     assert answer.headers["Allow"] == "DELETE, GET, HEAD"
 
 
+def test_no_answer_holds_a_folder_of_the_host(client):
+    client.post("/predict", json={"stock": "XPTO3"})
+    paths = ("/health", "/models", "/statistics?all=true", "/accuracy", "/train", "/info", "/openapi.json", "/train/x")
+    for path in paths:
+        text = client.get(path).text
+        assert str(client.home) not in text
+        assert "/home/" not in text
+    assert str(client.home) not in client.get("/metrics").text
+
+
 def test_no_redirect_leads_to_the_host_that_a_client_names(client):
     for path in ("/health/", "/models/", "/train/", "//evil.example/", "/docs/"):
         answer = client.get(path, headers={"Host": "localhost"})

@@ -7,7 +7,7 @@ import pytest
 from pregao.api.access import LOCAL_HOSTS, Access
 from pregao.api.middleware import RequestMiddleware
 from pregao.api.monitoring import Monitoring
-from tests.api.conftest import client_of
+from tests.api.conftest import client_of, until
 
 
 async def empty():
@@ -40,7 +40,12 @@ def response(
     access, monitoring = access or Access(key, None, 10), monitoring or Monitoring()
     middleware = RequestMiddleware(app, access=access, max_body=10, deadline=deadline, monitoring=monitoring, log=True)
     scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers), "client": ("192.0.2.1", 1)}
-    asyncio.run(middleware(scope, receive, send))
+
+    async def run():
+        await middleware(scope, receive, send)
+        await asyncio.sleep(0.01)  # the log is written after the answer
+
+    asyncio.run(run())
     return sent[0]["status"], b"".join(received)
 
 
@@ -102,7 +107,13 @@ def test_without_a_key_another_host_is_refused(host):
 
 
 def logged(caplog):
-    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "pregao.requests"]
+    texts = [record.getMessage() for record in caplog.records if record.name == "pregao.requests"]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def written_immediately(monkeypatch):
+    monkeypatch.setattr("pregao.api.middleware.SECONDS_BETWEEN_LINES", 0)
 
 
 def test_an_unhandled_error_is_a_500_with_a_sentence_and_is_counted_as_such(caplog):
@@ -117,6 +128,28 @@ def test_an_unhandled_error_is_a_500_with_a_sentence_and_is_counted_as_such(capl
     assert "KeyError" in caplog.text
 
 
+def test_the_last_requests_are_logged_when_the_server_ends(monkeypatch, caplog):
+    monkeypatch.setattr("pregao.api.middleware.SECONDS_BETWEEN_LINES", 3600)
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def run():
+        for scope in ({"type": "http", "method": "GET", "path": "/", "headers": []}, {"type": "lifespan"}):
+            await middleware(scope, empty, sink)
+
+    async def sink(message):
+        pass
+
+    middleware = RequestMiddleware(
+        app, access=Access(None, None, 10), max_body=10, deadline=5, monitoring=Monitoring(), log=True
+    )
+    with caplog.at_level(logging.INFO, "pregao.requests"):
+        asyncio.run(run())
+    assert [line["status"] for line in logged(caplog)] == [200]
+
+
 def test_each_request_is_logged_as_json_with_its_id(client, caplog):
     with caplog.at_level(logging.INFO, "pregao.requests"):
         named = client.post("/predict", json={"stock": "vale3.sa"}, headers={"X-Request-ID": "a-b_c.1"})
@@ -124,7 +157,7 @@ def test_each_request_is_logged_as_json_with_its_id(client, caplog):
         unknown = client.post("/predict", json={"stock": "XPTO3"}, headers={"X-API-Key": "s3cret"})
         new = client.get("/nothing/../s3cret?key=s3cret")
     assert named.headers["X-Request-ID"] == "a-b_c.1"
-    lines = logged(caplog)
+    lines = until(lambda: logged(caplog), lambda lines: len(lines) == 4)
     expected = [
         {"method": "POST", "route": "/predict", "status": 200, "stock": "VALE3", "version": 1, "id": "a-b_c.1"},
         {"method": "GET", "route": "/models", "status": 200, "stock": "SHARED", "id": hostile.headers["X-Request-ID"]},

@@ -7,11 +7,11 @@ import asyncio
 import json
 import logging
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 from pregao.api import refusals
 from pregao.api.access import Access
@@ -26,6 +26,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SECONDS_BETWEEN_LINES = 0.2
+"""Lines are written together: one by one they take longer than a remembered answer."""
 
 DISCONNECTED = 499
 """The status, after nginx, of a request whose client left before the answer."""
@@ -58,11 +61,13 @@ class RequestMiddleware:
         self.deadline = deadline
         self.monitoring = monitoring
         self.log = log
+        self._lines: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it to the app."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            self._write_lines()
             return
         started, method, headers = time.perf_counter(), scope["method"], dict(scope["headers"])
         response = _Response(send, headers.get(b"x-request-id", b""))
@@ -80,7 +85,17 @@ class RequestMiddleware:
             seconds, status = time.perf_counter() - started, response.status or DISCONNECTED
             self.monitoring.answered(method, _route(scope), status, seconds)
             if self.log:
-                requests.info("%s", json.dumps(_entry(method, scope, response, status, seconds)))
+                self._write_later(_entry(method, scope, response, status, seconds))
+
+    def _write_later(self, entry: dict[str, Any]) -> None:
+        if not self._lines:
+            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LINES, self._write_lines)
+        self._lines.append(json.dumps(entry))
+
+    def _write_lines(self) -> None:
+        if self._lines:
+            requests.info("%s", "\n".join(self._lines))
+            self._lines.clear()
 
     async def _with_deadline(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, response: "_Response"
@@ -139,7 +154,7 @@ class _Response:
 
     def __init__(self, send: Send, given: bytes) -> None:
         self.send = send
-        self.id = given if _ID.fullmatch(given) else uuid4().hex.encode()
+        self.id = given if _ID.fullmatch(given) else secrets.token_hex(16).encode()
         self.status = 0
         self.body = b""
 
