@@ -18,7 +18,15 @@ from pregao.forecasting.widths import BASELINES
 from pregao.prices.sources import SOURCES, Source, source_class
 from pregao.prices.symbols import Symbol
 
-STAGES = {"train": "training", "backtest": "backtesting", "tune": "tuning", "predict": "forecasting", "serve": "api"}
+STAGES = {
+    "models": "tracking",
+    "rollback": "tracking",
+    "train": "training",
+    "backtest": "backtesting",
+    "tune": "tuning",
+    "predict": "forecasting",
+    "serve": "api",
+}
 """The packages with the settings of commands of another name."""
 
 PROGRAMS = {

@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from pregao.cli.progress import training_progress
+from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
+from pregao.tracking import registry, runs
 from tests.cli.conftest import champions, closes, folder_of, query, quick, small, statuses
 from tests.conftest import environment, run
 
@@ -44,6 +46,31 @@ def test_a_forecast_is_a_table_with_a_date_and_two_bands_per_step(command, champ
     [row] = [row for row in rows if row[:1] == ["10"]]
     lower_80, upper_80, lower_90, upper_90 = (float(row[place]) for place in (3, 5, 6, 8))
     assert lower_90 < lower_80 < float(row[2]) < upper_80 < upper_90
+
+
+@pytest.fixture
+def two_versions(champion):
+    """The home with a second version of PETR4, which is served; its files are those of the first."""
+    petr4 = Symbol.parse("PETR4")
+    first = registry.champion(petr4)
+    with runs.start_run(petr4, "second") as run:
+        registry.set_champion(petr4, registry.register(run, petr4, first.folder))
+    return petr4
+
+
+def test_versions_are_listed_pinned_and_rolled_back(command, two_versions, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = command("models", "stock=PETR4")
+    assert listed.returncode == 0, listed.stderr
+    assert "PETR4: 2 versions; PETR4 version 2 answers now" in listed.stdout
+    states = [line.split("served")[1].rstrip() for line in listed.stdout.splitlines() if "served" in line]
+    assert states == ["", " before, best"]
+    for overrides, version in ((), 2), (("version=1",), 1), (("version=2",), 2):
+        done = command("predict", "stock=PETR4", closes(), *overrides)
+        assert f"model PETR4 version {version}," in done.stdout
+    done = command("rollback", "stock=PETR4.SA")
+    assert (done.returncode, done.stdout.startswith("PETR4 version 1, trained 20")) == (0, True)
+    assert registry.champion(two_versions).version == 1
 
 
 def test_a_backtest_prints_its_table_and_its_folder(command, home, prices, monkeypatch):

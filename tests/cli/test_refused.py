@@ -45,6 +45,12 @@ REFUSED = [  # with *, after the choices of a small run on real files
     ("predict", "stock=SHARED", "SHARED: "),
     ("predict", closes("nan"), "closes: number 20 of 20 is nan; every close must be a positive, finite price."),
     ("predict", "closes=[1.5,2.5,3.5]", "closes: 3 were given; between 20 and 10,000 are needed"),
+    ("predict", "version=9", "PETR4: version 9 does not exist; registered are 1. Choose one of them, or leave out "),
+    ("predict", f"version=9 {closes()}", "PETR4: version 9 does not exist"),
+    ("predict", "version=0", "version=0: should be greater than or equal to 1"),
+    ("rollback", "stock=PETR4", "PETR4: version 1 is served, and it replaced no earlier version of PETR4."),
+    ("rollback", "stock=../x", "stock='../x' is not a ticker."),
+    ("models", "stock=XPTO3", "XPTO3: no trained model; there are models for PETR4"),
     ("serve", "port=80", "port=80: should be greater than or equal to 1024"),
 ]
 

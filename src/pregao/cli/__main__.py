@@ -12,6 +12,8 @@ COMMANDS = {
     "serve": "the HTTP API",
     "dashboard": "the pages in the browser",
     "prices": "report on the prices of a stock",
+    "models": "the versions of a stock's model",
+    "rollback": "serve the version that was served before",
 }
 """The commands; each is a module of this package."""
 

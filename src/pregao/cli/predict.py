@@ -14,6 +14,7 @@ def main(cfg: DictConfig) -> None:
 
       python predict.py stock=VALE3
       python predict.py stock=VALE3 format=json source=csv source.path=DIR
+      python predict.py stock=VALE3 version=2                     an earlier or unserved version: pregao models
       python predict.py 'closes=[54.1, 53.9, …]'                  at least 20, oldest first
       python predict.py stock=VALE3 'closes=[54.1, 53.9, …]'      and the stock's history gives the width of the bands
 
@@ -26,10 +27,10 @@ def main(cfg: DictConfig) -> None:
     from pregao.forecasting.compose import forecast_closes, forecast_stock
     from pregao.forecasting.writer import ForecastWriter
 
+    source, path = config.source.name, config.source.path
     if config.closes is None:
-        forecast = forecast_stock(config.stock, config.source.name, config.source.path, ForecastWriter())
+        forecast = forecast_stock(config.stock, source, path, ForecastWriter(), config.version)
     else:
         named = any(override.startswith("stock=") for override in HydraConfig.get().overrides.task)
-        source = (config.source.name, config.source.path) if named else (None, None)
-        forecast = forecast_closes(config.closes, config.stock, *source)
+        forecast = forecast_closes(config.closes, config.stock, source if named else None, path, config.version)
     show_forecast(forecast, config.format)

@@ -12,9 +12,14 @@ from pregao.forecasting.compose import Forecast, iso
 
 if TYPE_CHECKING:  # predict.py must not import Lightning
     from pregao.backtesting.backtest import BacktestResult
+    from pregao.prices.symbols import Symbol
+    from pregao.tracking.registry import Registered, Served
     from pregao.training.pipeline import Result
     from pregao.tuning.search import SearchResult
     from pregao.tuning.sweep import SweepResult
+
+SCORES = {"final_mape": "MAPE %", "skill_mape": "skill %", "coverage_80": "in 80 %", "pinball": "pinball"}
+"""Test metrics in the table of versions, with their headings."""
 
 SWEPT = {
     "final_mape": "MAPE %",
@@ -72,6 +77,19 @@ def show_search(found: "SearchResult") -> None:
     console.print(grid)
     console.out(found.command or "No trial is complete: see trials.csv for the reasons.")
     console.out(str(found.folder))
+
+
+def show_versions(symbol: "Symbol", answering: "Served", versions: Sequence["Registered"]) -> None:
+    """Print the versions of a stock's model, and what answers where it has none that is served."""
+    console = Console(highlight=False)
+    title = f"{symbol}: {len(versions)} versions; {answering.stock} version {answering.version} answers now"
+    grid = _grid(title, ("version", "trained", *SCORES.values(), "state"))
+    for one in versions:
+        figures = [f"{one.metrics[name]:.3f}" if name in one.metrics else "–" for name in SCORES]
+        state = "served" if one.champion else "served before" if one.served else "not served"
+        best = ", best" if one.best else ""
+        grid.add_row(str(one.version), f"{one.started:%Y-%m-%d}", *figures, f"{state}{best}")
+    console.print(grid)
 
 
 def _grid(title: str, columns: Sequence[str]) -> Table:

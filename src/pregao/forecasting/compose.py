@@ -202,7 +202,11 @@ def compose_forecast(
 
 
 def forecast_stock(
-    stock: str, source: str = "auto", path: Path | None = None, writer: ForecastWriter | None = None
+    stock: str,
+    source: str = "auto",
+    path: Path | None = None,
+    writer: ForecastWriter | None = None,
+    version: int | None = None,
 ) -> Forecast:
     """The forecast from the stock's latest prices.
 
@@ -211,13 +215,15 @@ def forecast_stock(
         source: a name that `Downloader` knows.
         path: of the source's files.
         writer: logs the forecast, and scores the stock's past forecasts; None logs nothing.
+        version: of the stock's model; None for the served one.
 
     Raises:
         NoModel: neither a model of this stock nor the shared model is served.
+        NoSuchVersion: the stock has no such version.
         PregaoError: the stock has no prices, or too few.
     """
     symbol = Symbol.parse(stock)
-    served = served_model(symbol)
+    served = served_model(symbol, version)
     card = served.model.card
     prices = latest_prices(Downloader(source, path, card.price), symbol, card)
     origin = last_origin(served.model, symbol, prices.table, panel_folder(source, path))
@@ -230,7 +236,13 @@ def forecast_stock(
     return replace(forecast, recorded=recorded)
 
 
-def forecast_closes(closes: Sequence[Any], stock: str, source: str | None = None, path: Path | None = None) -> Forecast:
+def forecast_closes(
+    closes: Sequence[Any],
+    stock: str,
+    source: str | None = None,
+    path: Path | None = None,
+    version: int | None = None,
+) -> Forecast:
     """The forecast after these closes, oldest first, by this stock's model or the shared one.
 
     Args:
@@ -239,13 +251,15 @@ def forecast_closes(closes: Sequence[Any], stock: str, source: str | None = None
         source: of the stock's history, if these are the stock's closes: the history then gives volatilities and
             the width of the bands, as it did when the model was evaluated. None: the closes give the volatilities.
         path: of the source's files.
+        version: of the stock's model; None for the served one.
 
     Raises:
         NoModel: neither a model of this stock nor the shared model is served.
+        NoSuchVersion: the stock has no such version.
         InvalidCloses: too few closes, or one that is not a positive finite number.
     """
     symbol = Symbol.parse(stock)
-    served = served_model(symbol)
+    served = served_model(symbol, version)
     window, history = served.model.window(closes), None
     if source is not None:
         card = served.model.card
@@ -277,12 +291,15 @@ def compose_forecast_of_closes(
     return replace(forecast, closes=GivenCloses(used, history is not None, note))
 
 
-def served_model(symbol: Symbol) -> Served:
-    """The stock's model, or the shared model where it has none.
+def served_model(symbol: Symbol, version: int | None = None) -> Served:
+    """The stock's model, or the shared model where it has none; with a version, that one of the stock's.
 
     Raises:
         NoModel: there is neither; names the stocks that have a model.
+        NoSuchVersion: the stock has no such version; names those that it has.
     """
+    if version is not None:
+        return registry.load(symbol, version)
     try:
         return registry.champion(symbol)
     except NoModel as error:

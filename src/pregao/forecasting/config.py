@@ -1,8 +1,13 @@
 """The settings of a forecast."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from pregao.config import Choices, SourceChoices, Text
+
+Version = Annotated[int, Field(ge=1, lt=2**31)]
+"""The number of a registered version; MLflow's tables hold 32 bits."""
 
 
 class PredictConfig(Choices):
@@ -10,5 +15,6 @@ class PredictConfig(Choices):
 
     stock: Text
     closes: list[Any] | None
+    version: Version | None
     format: Literal["table", "json"]
     source: SourceChoices

@@ -13,7 +13,9 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version as installed
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -60,6 +62,29 @@ class Served:
     version: int
     run_id: str
     folder: Path
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a stock's model, whether it is served or not.
+
+    Attributes:
+        version: its number.
+        run_id: its run.
+        started: when the run started.
+        metrics: of the run, among them those of the test windows.
+        served: whether it is or was served.
+        champion: whether it is served now.
+        best: whether promotion compares later versions with it.
+    """
+
+    version: int
+    run_id: str
+    started: datetime
+    metrics: dict[str, float]
+    served: bool
+    champion: bool
+    best: bool
 
 
 def champion(symbol: Symbol) -> Served:
@@ -163,6 +188,27 @@ def rollback(symbol: Symbol) -> Served:
         set_best(symbol, served.version)
     _serve(symbol, history)
     return served
+
+
+def versions(symbol: Symbol) -> list[Registered]:
+    """Return every version of the stock's model, newest first."""
+    client = prepared_client()
+    found = every_page(client.search_model_versions, f"name = '{symbol.ticker}'")
+    history, known = _served_versions(symbol), best(symbol)
+
+    def listed(one: Any) -> Registered:  # noqa: ANN401 - MLflow has no types
+        number, run = int(one.version), client.get_run(one.run_id)
+        return Registered(
+            version=number,
+            run_id=one.run_id,
+            started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+            metrics=run.data.metrics,
+            served=number in history,
+            champion=number in history[-1:],
+            best=number == known,
+        )
+
+    return sorted(map(listed, found), key=attrgetter("version"), reverse=True)
 
 
 def best(symbol: Symbol) -> int | None:
