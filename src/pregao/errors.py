@@ -214,6 +214,26 @@ class AdminKeyNeeded(PregaoError):
         )
 
 
+class TrainingTooLarge(PregaoError):
+    """A training whose estimated cost is above a limit."""
+
+    def __init__(self, cost: str, allowed: str, limit: str) -> None:
+        super().__init__(
+            f"This training is too large: it would need {cost}, and at most {allowed} are allowed ({limit}). Nothing "
+            "was trained. Choose a smaller model, trainer.max_epochs, data.batch_size or range of dates."
+        )
+
+
+class LimitReached(PregaoError):
+    """A training that was ended because it needed more time or memory than is allowed."""
+
+    def __init__(self, allowed: str, limit: str) -> None:
+        super().__init__(
+            f"The training was ended because it needed more than {allowed} ({limit}). The served model is unchanged. "
+            "Choose a smaller model, trainer.max_epochs or data.batch_size."
+        )
+
+
 class NotNeeded(PregaoError):
     """A training with if_drifted=true for a stock that has not drifted; not a failure: commands exit with code 0."""
 

@@ -17,6 +17,7 @@ import pytest
 
 from pregao.settings import REPOSITORY
 from tests.conftest import SMALL, environment, prices_in, trained
+from tests.disks import disk  # noqa: F401 - a fixture
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -140,21 +141,6 @@ def moved(home, to):
             database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (str(home), str(to)))
         database.commit()
     return to
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A tmpfs for PREGAO_HOME, to be filled or made read-only by `remount`."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], capture_output=True).returncode:
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def remount(disk, option):
-    subprocess.run(["mount", "-o", f"remount,{option}", disk], check=True)
 
 
 def interrupted(program, *arguments, home, sent, until):

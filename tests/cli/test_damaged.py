@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from pregao.errors import StorageError, TrackingUnavailable
-from tests.cli.conftest import champions, closes, left, moved, quick, remount, sentence, small, statuses
+from tests.cli.conftest import champions, closes, left, moved, quick, sentence, small, statuses
+from tests.disks import remount
 
 
 def on(disk, home, monkeypatch):

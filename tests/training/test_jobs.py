@@ -1,21 +1,29 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import defaultdict
+from dataclasses import asdict
 from operator import attrgetter
 
 import mlflow
 import pytest
 
 from pregao.config import SourceChoices
-from pregao.errors import NoModel, NoSuchJob, TrainingRuns
+from pregao.errors import NoModel, NoSuchJob, StorageError, TrainingRuns, TrainingTooLarge
 from pregao.settings import settings
 from pregao.tracking import registry
 from pregao.training import jobs, worker
 from pregao.training.compose import train_config
+from pregao.training.config import LimitChoices, TrainerChoices
+from pregao.training.job import RESERVE, Job, now
 from pregao.training.jobs import Jobs
+from tests.conftest import settle
+from tests.disks import disk, fill, remount  # noqa: F401 - a fixture
 
 SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2, "promote": "always"}
 LONG = SMALL | {"trainer.max_epochs": 1000, "trainer.patience": 1000}
@@ -36,9 +44,11 @@ def here(home):
 def start(here, vale3, prices):
     """Start a job, wait until a condition on its state holds, and return that state."""
 
-    def run(overrides=LONG, until=None):
+    def run(overrides=LONG, until=None, **bounds):
+        limits = LimitChoices(**{"operations": None, "memory": None, "minutes": None} | bounds)
+        config = config_of(vale3, prices, overrides).model_copy(update={"limits": limits})
         with here.lock() as lock:
-            job = here.start(lock, config_of(vale3, prices, overrides))
+            job = here.start(lock, config)
         return wait(here, job, until) if until else job
 
     return run
@@ -89,6 +99,50 @@ def test_only_one_training_runs_at_a_time_and_a_cancelled_one_leaves_no_model(he
         registry.champion(vale3)
     with here.lock():
         assert here.running() is None
+
+
+def test_a_training_that_is_too_large_makes_no_job_and_one_that_takes_too_long_has_failed_with_a_sentence(here, start):
+    with pytest.raises(TrainingTooLarge, match=r"limits\.operations"):
+        start(SMALL, operations=10)
+    assert list(settings().jobs.iterdir()) == [settings().jobs / ".training"]
+    found = start(LONG, until=ENDED, minutes=0.1)
+    assert (found.state, found.refusal) == ("failed", "LimitReached")
+    assert "more than 0.1 minutes (limits.minutes)" in found.error
+
+
+def test_a_starting_job_is_never_seen_as_failed_and_a_cancelled_one_never_as_failed(home, monkeypatch):
+    """Readers look at every moment of jobs that end without a result: half of them are cancelled."""
+
+    def read():
+        while not over.is_set():
+            for job in Jobs().all():
+                seen[job.id].add((job.state, job.error))
+
+    class Config:
+        stock, limits, trainer = "VALE3", None, TrainerChoices(threads=1, max_epochs=1, patience=1, accelerator="cpu")
+        model_dump_json = lambda self: "{}"  # noqa: E731
+
+    started, over, seen = subprocess.Popen, threading.Event(), defaultdict(set)
+    sleep = [sys.executable, "-c", "import sys, signal; signal.signal(signal.SIGINT, lambda *_: sys.exit()); input()"]
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda _, **options: started(sleep, **options))
+    here = Jobs()
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for thread in readers:
+        thread.start()
+    for number in range(20):
+        with here.lock() as lock:
+            job = here.start(lock, Config())
+        assert {state for state, _ in seen[job.id]} <= {"queued"}
+        if number % 2:
+            here.cancel(job.id, "Enough.")
+        else:
+            here._children[job.id].kill()
+            wait(here, job, ENDED)
+        ended = {("cancelled", "Enough.")} if number % 2 else {("failed", here.read(job.id).error)}
+        assert seen[job.id] - {("queued", None)} <= ended
+    over.set()
+    for thread in readers:
+        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -171,3 +225,76 @@ def test_a_job_can_be_cancelled_while_it_starts_and_the_oldest_ones_are_deleted(
     job = start()
     assert (job.state, here.cancel(job.id).state) == ("queued", "cancelled")
     assert [found.id for found in here.all()] == [job.id, two]
+
+
+def test_a_job_that_was_cancelled_before_its_process_could_be_signalled_ends_as_cancelled(home):
+    folder = settings().jobs / ("0" * 32)
+    folder.mkdir(parents=True)
+    Job(folder.name, "VALE3", "queued", now()).write(folder)
+    (folder / "reason").write_text("Enough.")
+    command = [sys.executable, "-m", "pregao.training.worker", folder]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        process.wait(60)
+    found = json.loads((folder / "job.json").read_text())
+    assert (found["state"], found["error"]) == ("cancelled", "Enough.")
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), ImportError("half imported"), ValueError("while the signal was handled")]
+)
+def test_a_cancelled_job_is_cancelled_whatever_error_the_signal_causes(home, error):
+    folder = settings().jobs / ("0" * 32)
+    folder.mkdir(parents=True)
+    Job(folder.name, "VALE3", "running", now()).write(folder)
+    (folder / "reason").touch()
+    tested = worker.Worker(folder)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        tested._fail(error)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (Jobs().read(folder.name).state, Jobs().read(folder.name).error) == ("cancelled", "It was cancelled.")
+
+
+@pytest.fixture
+def small_disk(disk, empty_database, monkeypatch, here):  # noqa: F811 - the imported fixture
+    """A disk that holds the home; `here` is in it too."""
+    settle(disk, empty_database, monkeypatch)
+    here.folder = settings().jobs
+    return disk
+
+
+def test_on_a_full_or_read_only_disk_no_training_starts_and_jobs_are_still_read(here, small_disk, start):
+    known = written(1)
+    fill(small_disk)
+    with pytest.raises(StorageError, match="No space left on device"):
+        start(SMALL)
+    (small_disk / "filler").unlink()
+    remount(small_disk, f"size={shutil.disk_usage(small_disk).used // 1024 + 40}k")  # too little for the reserve
+    with pytest.raises(StorageError, match="No space left on device"):
+        start(SMALL)
+    remount(small_disk, "ro")
+    with pytest.raises(StorageError, match="Read-only file system"):
+        start(SMALL)
+    assert [(job.id, job.state) for job in here.all()] == [(known, "done")]
+    remount(small_disk, "rw")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_disk_that_fills_during_a_training_is_the_sentence_of_its_end(here, small_disk, start, killed):
+    job = start(until=TRAINS)
+    fill(small_disk)
+    if killed:
+        here._children[job.id].kill()
+    found = wait(here, job, ENDED)
+    assert found.state == "failed"
+    if killed:
+        assert "killed or crashed" in found.error
+    else:
+        assert (found.refusal, "cannot be written" in found.error) == ("StorageError", True)
+    assert Jobs().read(job.id) == found, "the end is recorded on the full disk"
+    assert not (settings().jobs / job.id / RESERVE).exists()
+    assert here._wait(job.id, 30)
+    fill(small_disk)
+    (settings().jobs / job.id / "job.json").write_text(json.dumps(asdict(job)))
+    assert here.read(job.id).state == "failed"

@@ -58,7 +58,7 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     forecasts = Forecasts(config, Inference(ask, config.workers, config.deadline), monitoring, log)
     monitoring.registry.register(ServedStocks(forecasts))
     monitoring.registry.register(ServerProcesses(os.getpid()))  # the HTTP process is forked from this one
-    app.state.service = Service(config, forecasts, Trainings(config.source, monitoring), monitoring, log)
+    app.state.service = Service(config, forecasts, Trainings(config, monitoring), monitoring, log)
     app.user_middleware.clear()  # LitServe's gzip at its highest level takes longer than everything else together
     app.add_middleware(
         RequestMiddleware,

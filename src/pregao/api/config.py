@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from pregao.config import Choices, SourceChoices, Text
 from pregao.settings import settings
+from pregao.training.config import LimitChoices
 
 
 class ServeConfig(Choices):
@@ -25,6 +26,7 @@ class ServeConfig(Choices):
     allowed_hosts: tuple[str, ...]
     request_log: bool
     source: SourceChoices
+    limits: LimitChoices
 
     @model_validator(mode="after")
     def _closed_or_with_a_key(self) -> "ServeConfig":

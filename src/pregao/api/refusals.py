@@ -28,6 +28,8 @@ STATUS: dict[type[PregaoError], int] = {
     errors.BadCheckpoint: 422,
     errors.Diverged: 422,
     errors.NotExported: 422,
+    errors.TrainingTooLarge: 422,
+    errors.LimitReached: 422,
     errors.JobsFailed: 422,
     errors.PricesUnavailable: 503,
     errors.BadPrices: 503,

@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from pregao.api.config import ServeConfig
 from pregao.api.monitoring import Monitoring
 from pregao.api.schemas import TrainRequest
-from pregao.config import SourceChoices
 from pregao.errors import sentence_for_clients
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import Symbol
+from pregao.tracking import database
 from pregao.training.compose import train_config
 from pregao.training.job import Job
 from pregao.training.jobs import Jobs
@@ -29,8 +30,8 @@ STOPPED = "The server ended while this training ran."
 class Trainings:
     """The training jobs of this machine, for asyncio."""
 
-    def __init__(self, source: SourceChoices, monitoring: Monitoring) -> None:
-        self.source = source
+    def __init__(self, config: ServeConfig, monitoring: Monitoring) -> None:
+        self.config = config
         self.monitoring = monitoring
         self.jobs = Jobs()
         self.stopping = asyncio.Event()
@@ -45,14 +46,19 @@ class Trainings:
             InvalidSymbol: the stock is not a ticker.
             InvalidDates: an invalid date, or a reversed range.
             InvalidChoice: overrides that exclude each other.
+            TrainingTooLarge: its estimated cost is above a limit.
             TrainingRuns: another training runs.
+            StorageError: the disk is full or read-only.
+            TrackingUnavailable: MLflow's database was removed.
         """
         symbol = Symbol.parse(request.stock)
         start, end = request.inicio.strip(), request.fim.strip()
         parse_dates(start, end)
+        database.raise_if_gone()
         with self.jobs.lock() as lock:
             overrides = request.overrides.chosen()
-            config = await self._in_thread(train_config, symbol, start, end, self.source, overrides)
+            chosen = symbol, start, end, self.config.source, overrides, self.config.limits
+            config = await self._in_thread(train_config, *chosen)
             job = await self._in_thread(self.jobs.start, lock, config)
         self.monitoring.training.set(1)
         task = asyncio.create_task(self.ended(job.id))  # reaps the process even if the client disconnects

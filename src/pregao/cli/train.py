@@ -36,6 +36,9 @@ def main(cfg: DictConfig) -> None:
     # Late: torch and MLflow take seconds to import, which --help and a refusal do not need.
     from pregao.cli.progress import training_progress
     from pregao.cli.terminal import show_result
+    from pregao.training.limits import enforced
     from pregao.training.pipeline import Pipeline
 
-    show_result(Pipeline(config, folder, training_progress()).run())
+    with enforced(config.limits):
+        result = Pipeline(config, folder, training_progress()).run()
+    show_result(result)

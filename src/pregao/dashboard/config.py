@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pregao.config import Choices, SourceChoices, Text
+from pregao.training.config import LimitChoices
 
 
 class DashboardConfig(Choices):
@@ -18,3 +19,4 @@ class DashboardConfig(Choices):
     remember: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     upload: Annotated[int, Field(ge=1, le=1024)]
     source: SourceChoices
+    limits: LimitChoices

@@ -361,6 +361,8 @@ SUMMARIES = {
     "BadPrices": "Os preços não podem ser usados. Corrija o arquivo: colunas data;fechamento, uma linha por pregão.",
     "TooFewSessions": "Há poucos pregões neste período. Comece mais cedo ou espere por mais pregões.",
     "BadCheckpoint": "O checkpoint não pode ser usado.",
+    "TrainingTooLarge": "O treino seria grande demais; nada foi treinado. Escolha um modelo menor ou menos épocas.",
+    "LimitReached": "O treino passou do limite de tempo ou de memória e foi encerrado. O modelo em uso não mudou.",
     "Diverged": "O treino divergiu; nada foi registrado. Escolha uma taxa de aprendizado menor.",
     "CorruptModel": "Os arquivos do modelo estão corrompidos ou faltando. Treine a ação de novo.",
     "MissingArtifact": "Esta execução não tem as tabelas que esta página mostra. Escolha outra ou treine de novo.",

@@ -89,7 +89,8 @@ def _start(symbol: Symbol, start: date | None, end: date | None, overrides: dict
     if symbol.ticker in SAMPLES:
         overrides = {"experiment": "quickstart"} | overrides
     with training_jobs().lock() as lock:
-        config = train_config(symbol, str(start), None if end is None else str(end), source, overrides)
+        dates = str(start), None if end is None else str(end)
+        config = train_config(symbol, *dates, source, overrides, configuration().limits)
         training_jobs().start(lock, config)
 
 

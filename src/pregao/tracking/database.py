@@ -20,12 +20,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from pregao.errors import TrackingUnavailable, refusal
-from pregao.settings import settings
+from pregao.settings import settings, sqlite_file
 
 logger = logging.getLogger(__name__)
 
 KNOWN_SCHEMAS = frozenset({"dc11669786a5"})
 """Versions of MLflow's tables, as alembic calls them: MLflow 3.17."""
+
+_SEEN: set[str] = set()
+"""Addresses of the databases that this process has read."""
 
 CHAMPION = "champion"
 """The registry's alias of the version that is served."""
@@ -71,7 +74,7 @@ def connect() -> Iterator[sa.Connection | None]:
 
     Raises:
         StorageError: the disk fails.
-        TrackingUnavailable: no database answers, or the file is not a database.
+        TrackingUnavailable: no database answers, the file is not a database, or this process has seen it before.
     """
     uri = settings().tracking_uri
     if not uri.startswith(("sqlite:", "postgresql")):
@@ -80,12 +83,26 @@ def connect() -> Iterator[sa.Connection | None]:
     try:
         engine = _engine(uri)
         if engine.url.get_backend_name() == "sqlite" and not os.path.exists(engine.url.database or ""):
+            raise_if_gone()
             yield None  # a connection would create an empty file
             return
+        _SEEN.add(uri)
         with engine.connect() as connection:
             yield connection if _is_known(connection) else None
     except (SQLAlchemyError, ImportError) as error:  # ImportError: the database's driver
         raise refusal(error) or TrackingUnavailable(uri, str(error).splitlines()[0][:200]) from error
+
+
+def raise_if_gone() -> None:
+    """Refuse to go on without a database file that this process has read: MLflow would create an empty one.
+
+    Raises:
+        TrackingUnavailable: the file has been removed.
+    """
+    uri = settings().tracking_uri
+    file = sqlite_file(uri)
+    if uri in _SEEN and file is not None and not file.exists():
+        raise TrackingUnavailable(uri, "the file has been removed; restore it, or restart this program to begin anew")
 
 
 @lru_cache(maxsize=4)

@@ -1,5 +1,6 @@
 """MLflow's runs: what a training, a sweep or a backtest logs, and reading it back."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,3 +153,7 @@ def _experiment(name: str) -> str:
 
 def _now() -> int:
     return int(time() * 1000)
+
+
+if __name__ == "__main__":  # python -m pregao.tracking.runs STOCK RUN STATUS
+    end_run(Symbol.parse(sys.argv[1]), *sys.argv[2:])

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pregao.config import CONF, SourceChoices, parse
 from pregao.errors import InvalidChoice, first_line
 from pregao.prices.symbols import Symbol
-from pregao.training.config import TrainConfig
+from pregao.training.config import LimitChoices, TrainConfig
 
 _COMPOSE_LOCK = threading.Lock()  # Hydra has global state
 
@@ -24,7 +24,12 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_. -]{1,80}")
 
 
 def train_config(
-    symbol: Symbol, start: str | None, end: str | None, source: SourceChoices, overrides: Mapping[str, Any]
+    symbol: Symbol,
+    start: str | None,
+    end: str | None,
+    source: SourceChoices,
+    overrides: Mapping[str, Any],
+    limits: LimitChoices | None = None,
 ) -> TrainConfig:
     """The configuration that train.py would compose from these overrides; only a model that fits /predict is promoted.
 
@@ -35,7 +40,8 @@ def train_config(
     dates = [f"{key}='{value}'" for key, value in (("start", start), ("end", end)) if value is not None]
     composed = _compose("train", [*chosen, f"stock={symbol}", f"source={source.name}", *dates])
     # Not as an override: a path may contain special characters of Hydra.
-    return parse(TrainConfig, composed).model_copy(update={"source": source, "for_predict": True})
+    given = {"source": source, "for_predict": True, "limits": limits}
+    return parse(TrainConfig, composed).model_copy(update=given)
 
 
 @cache

@@ -22,6 +22,7 @@ Price = Literal["adjusted", "close"]
 Lookback = Annotated[int, Field(ge=2, le=1000)]
 Horizon = Annotated[int, Field(gt=0, le=250)]
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 WeightDecay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -160,6 +161,20 @@ class FitConfig(Choices):
         return self
 
 
+class LimitChoices(Choices):
+    """Bounds of one training; None is no bound.
+
+    Attributes:
+        operations: trained parameters × windows of the training part × epochs.
+        memory: MB of the whole process.
+        minutes: duration of the whole process.
+    """
+
+    operations: Bound
+    memory: Bound
+    minutes: Bound
+
+
 class TrainConfig(FitConfig):
     """All settings of a training run.
 
@@ -173,6 +188,7 @@ class TrainConfig(FitConfig):
     train: WarmStartChoices
     sweep: SweepChoices | None = None  # None outside a sweep
     for_predict: bool = False
+    limits: LimitChoices | None = None
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "TrainConfig":

@@ -11,6 +11,11 @@ from pregao.files import atomic_write, or_null
 
 ENDED = ("done", "failed", "cancelled")
 
+RESERVE = "reserve"
+"""A file in the folder of a running job, whose space is for the record of its end."""
+
+RESERVED_BYTES = 65_536
+
 
 @dataclass(frozen=True)
 class Job:
@@ -61,7 +66,16 @@ class Job:
             raise NoSuchJob(folder.name) from None
 
     def write(self, folder: Path) -> None:
-        """Replace the job's file."""
+        """Replace the job's file; on a full disk, the end of a job is written into its reserved space."""
+        try:
+            self._replace(folder)
+        except OSError:
+            if not self.ended:
+                raise
+            (folder / RESERVE).unlink(missing_ok=True)
+            self._replace(folder)
+
+    def _replace(self, folder: Path) -> None:
         with atomic_write(folder / "job.json") as file:
             file.write_text(json.dumps(or_null(asdict(self)), indent=1), encoding="utf-8")
 

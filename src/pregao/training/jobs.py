@@ -1,7 +1,8 @@
 """Background trainings: one at a time on this machine, each in a separate process.
 
 A file lock allows one training at a time. The training's process inherits the lock and holds it until it ends, even if
-the process that started it ends first. A second lock per job shows whether the job's process is alive.
+the process that started it ends first. A second lock per job, taken before the job can be seen, shows whether the job's
+process is alive. A job with a file `reason` was cancelled: whoever records its end, the state is `cancelled`.
 The training reads a pipe from its parent: when the parent dies, the pipe closes and the training stops.
 """
 
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pregao.errors import NoSuchJob, TrainingRuns
+from pregao.errors import NoSuchJob, TrainingRuns, refused_cause
 from pregao.prices.symbols import Symbol
 from pregao.settings import settings
 from pregao.training.config import TrainConfig
-from pregao.training.job import Job, now
+from pregao.training.job import RESERVE, RESERVED_BYTES, Job, now
+from pregao.training.limits import refuse_too_large
 
 if TYPE_CHECKING:
     from pregao.training.lock import TrainingLock
@@ -36,6 +38,9 @@ SECONDS_TO_STOP = 4
 
 KEPT = 200
 """Maximum number of jobs in the folder; starting a job deletes the oldest ones."""
+
+REASON = "reason"
+"""A file in the folder of a cancelled job: why it was cancelled."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -53,40 +58,51 @@ class Jobs:
 
         Raises:
             TrainingRuns: another training is running or starting.
+            StorageError: the disk is full or read-only.
         """
         from pregao.training.lock import TrainingLock
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with TrainingLock(self.folder / ".training") as lock:
+        with _refused_by_the_disk():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = TrainingLock(self.folder / ".training")
+        with lock:
             if not lock.acquire():
                 running = self.running()
                 raise TrainingRuns(running.id, running.stock) if running else TrainingRuns(None, None)
             yield lock
 
     def start(self, lock: "TrainingLock", config: TrainConfig) -> Job:
-        """Start the training in a new process and return immediately."""
+        """Start the training in a new process and return immediately.
+
+        Raises:
+            TrainingTooLarge: the estimated cost is above a limit; no job was created.
+            StorageError: the disk is full or read-only; no job was created.
+        """
         from pregao.training.lock import TrainingLock
 
+        refuse_too_large(config)
         self._delete_old()
         stock = Symbol.parse(config.stock).ticker
         job = Job(uuid4().hex, stock, "queued", now(), epochs=config.trainer.max_epochs)
         folder = self.folder / job.id
-        folder.mkdir()
-        (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
-        with TrainingLock(folder / "alive") as alive:
-            alive.wait()
-            job.write(folder)
-            self._children[job.id] = subprocess.Popen(
-                [sys.executable, "-m", "pregao.training.worker", str(folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(lock.descriptor, alive.descriptor),
-                start_new_session=True,  # ctrl-C in the terminal signals the server only; the server cancels its job
-            )
+        with _refused_by_the_disk(folder):
+            folder.mkdir()
+            (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
+            (folder / RESERVE).write_bytes(bytes(RESERVED_BYTES))
+            with TrainingLock(folder / "alive") as alive:
+                alive.wait()
+                job.write(folder)
+                self._children[job.id] = subprocess.Popen(
+                    [sys.executable, "-m", "pregao.training.worker", str(folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(lock.descriptor, alive.descriptor),
+                    start_new_session=True,  # ctrl-C in the terminal is the server's, which cancels its job
+                )
         return job
 
     def read(self, id: str) -> Job:
-        """The current state; a job whose process died without a result is marked as failed.
+        """The current state; a job whose process died without a result is marked as failed, or as cancelled.
 
         Raises:
             NoSuchJob: the folder does not have this job.
@@ -96,8 +112,7 @@ class Jobs:
         if gone and not job.ended:
             job = Job.read(folder)  # it may have ended after the first read
             if not job.ended:
-                reason = "Its process ended without a result: it was killed or crashed."
-                job = mark_dead(folder, job, "failed", reason)
+                job = mark_dead(folder, job)
         return job
 
     def all(self) -> list[Job]:
@@ -125,13 +140,14 @@ class Jobs:
         job = self.read(id)
         if job.ended:
             return job
-        (folder / "reason").write_text(reason, encoding="utf-8")
+        with suppress(OSError):  # on a full disk the file is empty, and the job is cancelled all the same
+            (folder / REASON).write_text(reason, encoding="utf-8")
         for number in (signal.SIGINT, signal.SIGKILL):
             self._signal(folder, number)
             if self._wait(id, SECONDS_TO_STOP):
                 break
         job = Job.read(folder)
-        return job if job.ended else mark_dead(folder, job, "cancelled", reason)
+        return job if job.ended else mark_dead(folder, job)
 
     def cancel_own(self, reason: str) -> None:
         """Stop the trainings that this process started."""
@@ -163,10 +179,9 @@ class Jobs:
         return [folder for folder in self.folder.iterdir() if _ID.fullmatch(folder.name)]
 
     def _alive(self, folder: Path) -> bool:
-        from pregao.training.lock import TrainingLock
+        from pregao.training.lock import is_held
 
-        with TrainingLock(folder / "alive") as lock:
-            return lock.is_held()
+        return is_held(folder / "alive")
 
     def _signal(self, folder: Path, number: signal.Signals) -> None:
         child = self._children.get(folder.name)
@@ -191,16 +206,49 @@ class Jobs:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def mark_dead(folder: Path, job: Job, state: str, reason: str) -> Job:
+@contextmanager
+def _refused_by_the_disk(folder: Path | None = None) -> Iterator[None]:
+    """Raise StorageError for a full or read-only disk, without this folder."""
+    try:
+        yield
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise refused_cause(error) or error from error
+
+
+def cancelled_because(folder: Path) -> str | None:
+    """Why a job was cancelled; None if it was not."""
+    try:
+        return (folder / REASON).read_text(encoding="utf-8") or "It was cancelled."
+    except FileNotFoundError:
+        return None
+
+
+def mark_dead(folder: Path, job: Job) -> Job:
     """Record in the job's folder and in MLflow that its process has died."""
-    job = replace(job, state=state, finished=now(), error=reason)
-    job.write(folder)
+    reason = cancelled_because(folder)
+    if reason is None:
+        job = replace(job, state="failed", error="Its process ended without a result: it was killed or crashed.")
+    else:
+        job = replace(job, state="cancelled", error=reason)
+    job = replace(job, finished=now())
+    try:
+        job.write(folder)
+    except OSError as error:
+        refused = refused_cause(error)
+        if refused is None:
+            raise
+        return job if reason else replace(job, error=str(refused), refusal=type(refused).__name__)
+    _end_run(folder, job)
+    return job
+
+
+def _end_run(folder: Path, job: Job) -> None:
+    """Close the MLflow run of a dead job, in a process: MLflow's client would stay in this one's memory."""
     with suppress(OSError):
         run = (folder / "run").read_text(encoding="utf-8")
-        from pregao.tracking import runs
-
-        try:
-            runs.end_run(Symbol.parse(job.stock), run, "KILLED" if state == "cancelled" else "FAILED")
-        except Exception as error:  # the job has ended even if MLflow cannot be reached
-            logger.warning("The end of the run %s was not recorded in MLflow: %s", run, error)
-    return job
+        status = "KILLED" if job.state == "cancelled" else "FAILED"
+        command = [sys.executable, "-m", "pregao.tracking.runs", job.stock, run, status]
+        if subprocess.run(command, capture_output=True, check=False).returncode:  # the job has ended all the same
+            logger.warning("The end of the run %s was not recorded in MLflow.", run)

@@ -16,25 +16,34 @@ class TrainingLock:
 
     def acquire(self) -> bool:
         """Take the lock; returns False if another process holds it."""
-        return self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def wait(self) -> None:
         """Take the lock; waits while another process checks it with `is_held`."""
-        self._flock(fcntl.LOCK_EX)
-
-    def is_held(self) -> bool:
-        """Whether another process holds the lock; several processes can check at the same time."""
-        return not self._flock(fcntl.LOCK_SH | fcntl.LOCK_NB)
-
-    def _flock(self, operation: int) -> bool:
-        try:
-            fcntl.flock(self.descriptor, operation)
-        except BlockingIOError:
-            return False
-        return True
+        _flock(self.descriptor, fcntl.LOCK_EX)
 
     def __enter__(self) -> "TrainingLock":
         return self
 
     def __exit__(self, *error: object) -> None:
         os.close(self.descriptor)
+
+
+def is_held(file: Path) -> bool:
+    """Whether a process holds this lock; writes nothing, and several processes can check at the same time."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        return False
+    return True

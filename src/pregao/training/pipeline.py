@@ -24,6 +24,7 @@ from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry, runs
 from pregao.training.config import LEAK, TrainConfig
+from pregao.training.limits import refuse_too_large
 from pregao.training.promotion import Verdict
 from pregao.training.registration import register
 from pregao.training.run_files import complete_card, run_metrics, run_params, write_config, write_metrics, write_results
@@ -98,6 +99,7 @@ class Pipeline:
             self.refuse_unless_drifted(prices[symbol.ticker])
         data, start = self.data(prices)
         panel = data.panel
+        refuse_too_large(config, len(panel.split.train))
         training = prepare(config, panel, folder, start, config.ckpt_path, self.callbacks)
         with ExitStack() as end, runs.start_run(symbol, folder.name, self.tags) as run:
             run.params(run_params(config, panel, start, self.left_out))
@@ -177,11 +179,12 @@ class Pipeline:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ignore ctrl-C and SIGTERM: the run of a model that is now served must not end as KILLED."""
+    """Ignore ctrl-C, SIGTERM and the time limit: the run of a model that is now served must not end as KILLED."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGALRM", signal.SIGTERM)}  # Windows has no SIGALRM
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:

@@ -19,7 +19,9 @@ from pregao.errors import refusal
 from pregao.files import remove_folder
 from pregao.settings import settings
 from pregao.training.config import TrainConfig
-from pregao.training.job import Job, now
+from pregao.training.job import RESERVE, Job, now
+from pregao.training.jobs import cancelled_because
+from pregao.training.limits import enforced
 
 if TYPE_CHECKING:
     from pregao.training.pipeline import Result
@@ -30,10 +32,6 @@ NICENESS = 19
 """The lowest priority, so that the server answers clients first."""
 
 SECONDS_BETWEEN_UPDATES = 0.2
-
-
-class ParentDied(KeyboardInterrupt):
-    """The process that started this training has ended."""
 
 
 class Worker:
@@ -48,16 +46,14 @@ class Worker:
     def run(self) -> None:
         """Train, and record how it ended."""
         os.nice(NICENESS)
-        (self.folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, self._interrupt)
-        threading.Thread(target=self._watch_parent, daemon=True).start()
         try:
+            threading.Thread(target=self._watch_parent, daemon=True).start()
+            (self.folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
+            if cancelled_because(self.folder) is not None:  # before the process id was known
+                raise KeyboardInterrupt
             self._end(state="done", progress=1.0, result=self._train())
-        except ParentDied:
-            self._end(state="failed", error="The server ended while this training ran.")
-        except KeyboardInterrupt:
-            self._end(state="cancelled", error=self._reason())
         except BaseException as error:
             self._fail(error)
 
@@ -68,7 +64,7 @@ class Worker:
         self.updated = time.monotonic()
 
     def _interrupt(self, number: int, frame: object) -> None:
-        raise ParentDied if self.parent_died else KeyboardInterrupt
+        raise KeyboardInterrupt
 
     def _watch_parent(self) -> None:
         while os.read(sys.stdin.fileno(), 1):  # the parent writes nothing; the pipe closes when it dies
@@ -83,7 +79,8 @@ class Worker:
         self.update(state="running", progress=0.01)
         folder.mkdir(parents=True)
         try:
-            return _result(self._pipeline(config, folder))
+            with enforced(config.limits):
+                return _result(self._pipeline(config, folder))
         except Exception as error:
             if refusal(error) is not None:
                 logging.shutdown()
@@ -103,20 +100,20 @@ class Worker:
     def _end(self, **changes: Any) -> None:  # noqa: ANN401
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.update(finished=now(), **changes)
+        (self.folder / RESERVE).unlink(missing_ok=True)
 
     def _fail(self, error: BaseException) -> None:
-        refused = refusal(error)
-        if refused is None:
+        """Record why the training ended; a cancelled one may end with any error."""
+        cancelled, refused = cancelled_because(self.folder), refusal(error)
+        if self.parent_died:
+            self._end(state="failed", error="The server ended while this training ran.")
+        elif cancelled is not None or isinstance(error, KeyboardInterrupt):
+            self._end(state="cancelled", error=cancelled or "It was interrupted.")
+        elif refused is not None:
+            self._end(state="failed", error=str(refused), refusal=type(refused).__name__)
+        else:
             logger.error("The training failed.", exc_info=error)
             self._end(state="failed", error="An internal error ended the training; see its log.")
-        else:
-            self._end(state="failed", error=str(refused), refusal=type(refused).__name__)
-
-    def _reason(self) -> str:
-        try:
-            return (self.folder / "reason").read_text(encoding="utf-8")
-        except OSError:
-            return "It was interrupted."
 
 
 def _progress(worker: Worker) -> Any:  # noqa: ANN401 - a Callback; its class is imported late
