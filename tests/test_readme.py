@@ -147,7 +147,7 @@ SPLIT = ("fine-tuned", "shared", "GJR-GARCH refitted", *BARS)
 PARTS = (
     *("fine-tuned", "shared", "its own", "shared, mean of 3 seeds", "shared, pinball loss", "shared, `model=ensemble`"),
     *("shared, `model=har`", "shared, `model=har`, no market", "shared, `model=har`, no ranges"),
-    *("shared, version 0.1", "shared, version 0.1, no recurrence"),
+    *("shared, version 0.1", "shared, version 0.1, no recurrence", "shared, version 0.1, no online width"),
 )
 
 
