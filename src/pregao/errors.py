@@ -202,15 +202,15 @@ class NoEarlierVersion(PregaoError):
 class AdminKeyNeeded(PregaoError):
     """A request over HTTP that only the operator may make."""
 
-    def __init__(self, asked: str, configured: bool) -> None:
+    def __init__(self, asked: str, allowed: str, configured: bool) -> None:
         why = (
             "its header X-Admin-Key is missing or wrong"
             if configured
             else "this server accepts none, because PREGAO_ADMIN_KEY is not set"
         )
         super().__init__(
-            f"{asked} over HTTP needs the operator's key, and {why}. Allowed without it is promote=auto or never. The "
-            "operator sets PREGAO_ADMIN_KEY and sends it as X-Admin-Key, or uses the command line."
+            f"{asked} over HTTP needs the operator's key, and {why}. Allowed without it: {allowed}. The operator sets "
+            "PREGAO_ADMIN_KEY and sends it as X-Admin-Key, or uses the command line."
         )
 
 

@@ -14,12 +14,13 @@ AdminKey = Annotated[
 """The header X-Admin-Key of a request."""
 
 
-def require_admin_key(given: str | None, asked: str) -> None:
+def require_admin_key(given: str | None, asked: str, allowed: str) -> None:
     """Refuse the request unless the header has the operator's key.
 
     Args:
         given: the header X-Admin-Key.
         asked: what the client asks for, as the subject of the sentence.
+        allowed: what it may ask for without the key.
 
     Raises:
         AdminKeyNeeded: the key is missing or wrong, or this server has none.
@@ -27,4 +28,4 @@ def require_admin_key(given: str | None, asked: str) -> None:
     expected = settings().admin_key
     # Headers arrive as latin-1, in which every byte is a character.
     if expected is None or not hmac.compare_digest((given or "").encode("latin-1"), expected.encode()):
-        raise AdminKeyNeeded(asked, configured=expected is not None)
+        raise AdminKeyNeeded(asked, allowed, configured=expected is not None)

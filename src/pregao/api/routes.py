@@ -130,7 +130,7 @@ async def train(
     """Train a model for a stock, and serve it unless it fails the rules of promotion."""
     _symbol(request, body.stock)
     if body.overrides.chosen().get("promote") == "always":
-        require_admin_key(admin_key, "promote=always")
+        require_admin_key(admin_key, "promote=always", "promote=auto and promote=never")
     job = await service.trainings.start(body)
     if wait:
         return _ended(await service.trainings.ended(job.id))

@@ -251,9 +251,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
     # Train
     "train.title": ("Treinar", "Train"),
     "train.about": (
-        "Treina um modelo, compara-o com o último fechamento e o põe em produção, a menos que seja claramente pior "
-        "que o anterior.",
-        "Trains a model, compares it with last close, and serves it unless it is clearly worse than the previous one.",
+        "Treina um modelo e o põe em produção, a menos que seja significativamente pior que o modelo em produção, o "
+        "último fechamento ou a EWMA.",
+        "Trains a model, and serves it unless it is significantly worse than the served model, last close or EWMA.",
     ),
     "train.start": ("Treinar", "Train"),
     "train.from": ("De", "From"),
