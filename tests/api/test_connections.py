@@ -27,7 +27,7 @@ def connect(monkeypatch):
     """Opens connections to a server that allows four and waits 0.3 s for headers."""
     monkeypatch.setattr(connections, "SECONDS_FOR_HEADERS", 0.3)
     port = free_port()
-    limits = {"http": LimitedProtocol, "limit_concurrency": 5, "lifespan": "off", "log_level": "critical"}
+    limits = {"http": LimitedProtocol, "limit_concurrency": 4, "lifespan": "off", "log_level": "critical"}
     server = uvicorn.Server(uvicorn.Config(app, port=port, **limits))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -73,6 +73,13 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_served(connect):
     assert all(map(answered, clients))
     clients[0].close()
     until(lambda: answered(connect()), bool, 5)
+
+
+def test_half_sent_headers_up_to_the_limit_lock_nobody_out(connect, monkeypatch):
+    monkeypatch.setattr(connections, "SECONDS_FOR_HEADERS", 60)
+    for _ in range(20):
+        connect().sendall(REQUEST[:9])
+    assert answered(connect())
 
 
 def test_half_of_the_descriptors_are_for_connections():

@@ -12,18 +12,20 @@ SECONDS_FOR_HEADERS = 5.0
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which closes connections that send no request, and those beyond `limit_concurrency`.
 
-    uvicorn itself keeps the latter, whose number is then limited by the descriptors of the process alone.
+    uvicorn itself keeps the latter, whose number is then limited by the descriptors of the process alone. At the limit
+    a connection that waits for headers is closed for the new one, so that half-sent headers lock nobody out.
     """
 
     timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's
-        """Start the time of the first request."""
+        """Start the time of the first request, and close a connection at the limit."""
+        # uvicorn itself would refuse requests while connections that are being closed still count.
+        most, self.limit_concurrency = self.limit_concurrency, None
         super().connection_made(transport)
-        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
-            transport.abort()
-        else:
-            self._start_timer()
+        self._start_timer()
+        if most is not None and len(self.connections) > most:
+            next(filter(_waits, self.connections - {self}), self).transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Start the time of the next request with its first byte; uvicorn limits the time before that."""
@@ -48,6 +50,15 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+
+def _waits(connection: object) -> bool:
+    """Whether a connection waits for headers, and is not being closed."""
+    return (
+        isinstance(connection, LimitedProtocol)
+        and connection.timer is not None
+        and not connection.transport.is_closing()
+    )
 
 
 def most_connections(asked: int) -> int:
