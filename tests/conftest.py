@@ -1,5 +1,6 @@
 """Fixtures: small synthetic histories, a separate home per test, commands in a subprocess, real prices."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -13,10 +14,14 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from safetensors.torch import save
 
 from pregao.cli import command as cli
 from pregao.config import parse
 from pregao.data.windows import fraction_borders
+from pregao.files import atomic_write
+from pregao.models import export
+from pregao.models.trained import TrainedModel
 from pregao.prices.calendar import sessions
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY
@@ -125,6 +130,29 @@ def trained(folder, empty_database, patch, stock):
     return home
 
 
+@pytest.fixture(autouse=True, scope="session")
+def each_network_is_exported_once(tmp_path_factory):
+    """The exporter takes five seconds, and many tests serve the same network; their processes share the files."""
+    export_network = export._as_onnx
+    folder = tmp_path_factory.getbasetemp().parent / "onnx"
+    folder.mkdir(exist_ok=True)
+
+    def exported_once(network, lookback):
+        scalars = int | float | str | tuple
+        choices = [(type(m), {k: v for k, v in vars(m).items() if isinstance(v, scalars)}) for m in network.modules()]
+        weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        kept = folder / hashlib.sha256(f"{lookback} {choices}".encode() + save(weights)).hexdigest()
+        if not kept.exists():
+            content = export_network(network, lookback)
+            with atomic_write(kept) as file:
+                file.write_bytes(content)
+        return kept.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_as_onnx", exported_once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_model(tmp_path_factory, empty_database):
     """A folder of models with a SHARED of two stocks, trained on closes until June 2024."""
@@ -137,7 +165,8 @@ def shared_model(tmp_path_factory, empty_database):
         run = settle(folder, empty_database, patch) / "outputs/SHARED/1"
         run.mkdir(parents=True)
         Pipeline(small_config(folder, "stock=SHARED", "stocks=[PETR4,ITUB4]", end="2024-06-28"), run).run()
-    shutil.copytree(run / "model", folder / "models/SHARED")
+    models = shutil.copytree(run / "model", folder / "models/SHARED")
+    export.add_onnx(TrainedModel.load(models), models)
     shutil.copy(run / "metrics.json", folder / "models/SHARED")
     return folder / "models"
 

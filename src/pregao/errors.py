@@ -4,9 +4,10 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from pregao.settings import REPOSITORY, settings, sqlite_file
 
@@ -176,6 +177,33 @@ class NoModel(PregaoError):
         have = f"there are models for {', '.join(available)}" if available else "no stock has one yet"
         reason = f" {problem}" if problem else ""
         super().__init__(f"{symbol}: no trained model; {have}.{reason} Train one: python train.py stock={symbol}")
+
+
+class NotServed(PregaoError):
+    """A champion that POST /predict cannot use."""
+
+    def __init__(self, stock: str, version: int, reason: str) -> None:
+        super().__init__(f"{stock} version {version} is not served: {reason}.")
+
+
+class NotReady(PregaoError):
+    """A version whose ONNX model is being made."""
+
+    def __init__(self, symbol: object, version: int) -> None:
+        super().__init__(
+            f"{symbol}: version {version} has no ONNX model yet; it is being made, which takes seconds. Ask again, or "
+            "leave out version= for the served one."
+        )
+
+
+class ForecastFailed(PregaoError):
+    """Inference processes that do not answer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The inference process does not answer; it is started again. Ask again in some seconds; the server's log "
+            "has the reason."
+        )
 
 
 class NoSuchVersion(PregaoError):
@@ -356,6 +384,18 @@ def refused_cause(error: BaseException) -> PregaoError | None:
         if isinstance(cause, ConnectionError):
             return TrackingUnavailable(settings().tracking_uri, str(cause))
     return None
+
+
+def answer_of(error: PregaoError) -> dict[str, Any]:
+    """A refusal as JSON, for the process that asked for the work."""
+    return {"refusal": type(error).__name__, "sentence": str(error)}
+
+
+def raise_refusal(answer: Mapping[str, Any]) -> None:
+    """Raise the refusal that another process answered, if it is one."""
+    if "refusal" in answer:
+        kind: type[PregaoError] = globals()[answer["refusal"]]
+        raise kind.__new__(kind, answer["sentence"])
 
 
 def sentence_for_clients(sentence: str) -> str:

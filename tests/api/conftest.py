@@ -21,12 +21,15 @@ from hydra import compose, initialize_config_dir
 
 from pregao.api.app import configure_app
 from pregao.api.config import ServeConfig
-from pregao.api.inference_worker import ForecastAPI
+from pregao.api.forecast_api import ForecastAPI
+from pregao.api.registry_watcher import RegistryWatcher
+from pregao.api.request_batcher import RequestBatcher
 from pregao.cli import command as cli
 from pregao.config import parse
-from pregao.models.forecaster import Window
-from pregao.models.trained import TrainedModel
+from pregao.errors import PregaoError
+from pregao.models.onnx import OnnxModel
 from pregao.settings import REPOSITORY
+from pregao.tracking import registry_process
 from tests.conftest import environment, random_walk, settle
 
 SMALL = {"model.hidden_size": 4, "trainer.max_epochs": 2}
@@ -76,29 +79,42 @@ def serve_config(*overrides):
         return parse(ServeConfig, compose("serve", list(overrides)))
 
 
-worker = ForecastAPI(api_path="/predict")
-worker.window, worker.load = Window, lru_cache(TrainedModel.load)
+worker = ForecastAPI(api_path="/infer")
+worker.load = lru_cache(OnnxModel.load)
 
 
-async def forecast(batch):
-    return await asyncio.to_thread(worker.predict, batch)
+async def send(calls):
+    return await asyncio.to_thread(worker.predict, calls)
+
+
+async def run_here(watcher, name, *arguments):
+    """`RegistryWatcher.run` in this process, which knows the home and the shipped models of the test."""
+    try:
+        await asyncio.to_thread(registry_process.TASKS[name], *arguments)
+    except PregaoError as error:
+        return error
 
 
 @contextlib.contextmanager
 def client_of(prices, *overrides):
     """A client of the app in this process, with the prices of a folder and the environment's home."""
     app = FastAPI(lifespan=lambda app: app.state.service.running())
-    configure_app(app, forecast, serve_config(NEVER, "source=csv", f"source.path={prices}", *overrides))
+    config = serve_config(NEVER, "source=csv", f"source.path={prices}", *overrides)
+    configure_app(app, RequestBatcher(send, config.workers, config.deadline), config)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
     thread = threading.Thread(target=server.run)
-    thread.start()
     try:
         url = f"http://127.0.0.1:{port}"
         with pytest.MonkeyPatch.context() as patch, httpx.Client(base_url=url, timeout=120) as client:
             patch.setattr("pregao.forecasting.writer.SECONDS_TO_WRITE", 60)  # a slow machine records forecasts too
+            patch.setattr(RegistryWatcher, "run", run_here)
+            thread.start()
             client.service = service = app.state.service
             until(lambda: server.started and service.forecasts.ready, bool)
+            # The shipped models are registered at the first look; on a damaged home they never are.
+            watcher = service.forecasts.registry
+            until(lambda: watcher.problems or all(served.version for served in watcher.served.values()), bool)
             yield client
     finally:
         server.should_exit = True

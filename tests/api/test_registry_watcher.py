@@ -4,35 +4,47 @@ from dataclasses import replace
 import pytest
 
 from pregao.api.registry_watcher import RegistryWatcher
+from pregao.models.onnx import ONNX
 from pregao.settings import settings
 from pregao.tracking import registry
-from tests.api.conftest import POLL, client_of, until
+from pregao.tracking.served import NOT_REGISTERED
+from tests.api.conftest import POLL, client_of, run_here, until
 from tests.forecasting.conftest import register
 from tests.models.test_trained import trained_model
 
 
 async def started(watcher):
     await watcher.start()
+    await watcher.compare()
     return watcher
+
+
+@pytest.fixture(autouse=True)
+def tasks_in_this_process(monkeypatch):
+    monkeypatch.setattr(RegistryWatcher, "run", run_here)
 
 
 def test_a_new_home_serves_the_shipped_models_and_requests_wait_for_them(shared, vale3):
     async def run():
-        watcher = RegistryWatcher()
+        watcher = RegistryWatcher(None)
         early = asyncio.create_task(watcher.model(vale3))
         await asyncio.sleep(0)
         assert not early.done()
-        return await started(watcher), await early
+        await watcher.start()
+        first = await early
+        await watcher.compare()
+        return watcher, first, await watcher.model(vale3)
 
-    watcher, served = asyncio.run(run())
+    watcher, first, served = asyncio.run(run())
+    assert (first.stock, first.version) == ("SHARED", NOT_REGISTERED)
     assert (served.stock, served.version) == ("SHARED", 1)
     assert watcher.problems == {}
     assert registry.champions() == {"SHARED": (1, served.run_id)}
 
 
 def test_a_model_that_cannot_be_loaded_is_a_problem_of_its_stock(shared):
-    (shared / "model.safetensors").write_bytes(b"")
-    watcher = asyncio.run(started(RegistryWatcher()))
+    (shared / ONNX).write_bytes(b"")
+    watcher = asyncio.run(started(RegistryWatcher(None)))
     assert "The shipped model of SHARED cannot be registered" in watcher.problems["SHARED"]
 
 

@@ -20,7 +20,7 @@ def test_requests_for_statistics_to_an_mlflow_that_hangs_keep_few_threads(monkey
     async def ask_often():
         done = await asyncio.gather(*(ask() for _ in range(30)), return_exceptions=True)
         assert {type(error) for error in done} == {TimeoutError}
-        threads = sum(thread.name.startswith("statistics") for thread in threading.enumerate())
+        threads = len(tested._statistics_threads._threads)
         answered.set()
         return threads, await tested.statistics(Page())
 

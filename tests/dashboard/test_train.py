@@ -7,9 +7,10 @@ from pregao.config import SourceChoices
 from pregao.dashboard.sentences import SUMMARIES
 from pregao.dashboard.state import training_jobs
 from pregao.tracking import registry
+from pregao.training.checked import CheckedTraining
 from pregao.training.compose import train_config
 from pregao.training.jobs import Jobs
-from pregao.training.overrides import offered
+from pregao.training.model_choices import offered
 from tests.dashboard.conftest import metrics, text_of
 
 LONG = {"model.hidden_size": 4, "trainer.max_epochs": 1000, "trainer.patience": 1000}
@@ -71,7 +72,7 @@ def test_a_running_training_is_shown_in_two_tabs_and_cancelled_in_one(open_page,
     config = train_config(vale3, "2015-01-01", None, SourceChoices(name="csv", path=stocks), LONG)
     with training_jobs().lock() as lock:  # a third tab starts a training
         assert SUMMARIES["TrainingRuns"] in text_of(press(second, "Treinar"))
-        job = training_jobs().start(lock, config)
+        job = training_jobs().start(lock, CheckedTraining.of(config))
     for tab in (first, second):
         assert press(tab, "Treinar").subheader[0].value == "Treinando VALE3"
     assert len(Jobs().all()) == 1

@@ -134,7 +134,7 @@ def test_a_forecast_is_the_last_historical_one(shared, many):
     rows = pd.DataFrame(model.rows(rolling.last))
     found = forecast_stock("WEGE3", "csv", many).table
     for name, values in {"close": rolling.quantiles[-1, :, MEDIAN], **bands(rolling.quantiles[-1])}.items():
-        assert found[name].tolist() == rows[name].tolist()
+        assert found[name].tolist() == pytest.approx(rows[name].tolist(), rel=1e-7)  # by ONNX Runtime
         # Many windows in one batch: the network's float32 sums are taken in another order.
         assert found[name].to_numpy() == pytest.approx(values, rel=1e-7)
     table[["date", "close"]].to_csv(many / "WEGE3.csv", index=False)

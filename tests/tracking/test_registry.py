@@ -8,6 +8,8 @@ from contextlib import suppress
 import pytest
 
 from pregao.errors import CorruptModel, NoEarlierVersion, NoModel, NoSuchVersion
+from pregao.models.onnx import ONNX
+from pregao.models.trained import WEIGHTS
 from pregao.prices.symbols import Symbol
 from pregao.settings import REPOSITORY, settings
 from pregao.tracking import database, registry, runs
@@ -101,7 +103,7 @@ def test_a_version_elsewhere_is_downloaded_once_into_the_home(registered, vale3,
 
 def test_reading_models_and_runs_imports_no_mlflow_and_writes_nothing(registered):
     def files():
-        return {path: path.stat().st_mtime_ns for path in registry.changes().parent.rglob("*")}
+        return {path: path.stat().st_mtime_ns for path in settings().mlruns.rglob("*")}
 
     before = files()
     code = """
@@ -154,8 +156,8 @@ def test_a_rollback_serves_the_version_before_and_another_one_goes_further_back(
 def test_a_rollback_to_a_damaged_or_deleted_version_keeps_the_champion(versions, vale3):
     for version in (1, 2, 3):
         registry.set_champion(vale3, version)
-    folder = registry.load(vale3, 2).folder
-    (folder / "model.safetensors").write_bytes(b"damaged")
+    for file in (registry.load(vale3, 2).folder / WEIGHTS, registry.exported(vale3, 2).folder / ONNX):
+        file.write_bytes(b"damaged")
     with pytest.raises(CorruptModel):
         registry.rollback(vale3)
     mlflow_client().delete_model_version("VALE3", "2")

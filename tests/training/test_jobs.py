@@ -18,8 +18,9 @@ from pregao.errors import NoModel, NoSuchJob, StorageError, TrainingRuns, Traini
 from pregao.settings import settings
 from pregao.tracking import registry
 from pregao.training import jobs, worker
+from pregao.training.checked import CheckedTraining
 from pregao.training.compose import train_config
-from pregao.training.config import LimitChoices, TrainerChoices
+from pregao.training.config import LimitChoices
 from pregao.training.job import RESERVE, Job, now
 from pregao.training.jobs import Jobs
 from tests.conftest import settle
@@ -48,7 +49,7 @@ def start(here, vale3, prices):
         limits = LimitChoices(**{"operations": None, "memory": None, "minutes": None} | bounds)
         config = config_of(vale3, prices, overrides).model_copy(update={"limits": limits})
         with here.lock() as lock:
-            job = here.start(lock, config)
+            job = here.start(lock, CheckedTraining.of(config))
         return wait(here, job, until) if until else job
 
     return run
@@ -118,10 +119,6 @@ def test_a_starting_job_is_never_seen_as_failed_and_a_cancelled_one_never_as_fai
             for job in Jobs().all():
                 seen[job.id].add((job.state, job.error))
 
-    class Config:
-        stock, limits, trainer = "VALE3", None, TrainerChoices(threads=1, max_epochs=1, patience=1, accelerator="cpu")
-        model_dump_json = lambda self: "{}"  # noqa: E731
-
     started, over, seen = subprocess.Popen, threading.Event(), defaultdict(set)
     sleep = [sys.executable, "-c", "import sys, signal; signal.signal(signal.SIGINT, lambda *_: sys.exit()); input()"]
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda _, **options: started(sleep, **options))
@@ -131,7 +128,7 @@ def test_a_starting_job_is_never_seen_as_failed_and_a_cancelled_one_never_as_fai
         thread.start()
     for number in range(20):
         with here.lock() as lock:
-            job = here.start(lock, Config())
+            job = here.start(lock, CheckedTraining("VALE3", 1, "{}"))
         assert {state for state, _ in seen[job.id]} <= {"queued"}
         if number % 2:
             here.cancel(job.id, "Enough.")
@@ -165,11 +162,12 @@ STARTER = """
 import json, sys, time
 from pathlib import Path
 from pregao.config import parse
+from pregao.training.checked import CheckedTraining
 from pregao.training.config import TrainConfig
 from pregao.training.jobs import Jobs
 jobs, config = Jobs(), parse(TrainConfig, json.loads(Path(sys.argv[1]).read_text()))
 with jobs.lock() as lock:
-    print(jobs.start(lock, config).id, flush=True)
+    print(jobs.start(lock, CheckedTraining.of(config)).id, flush=True)
 time.sleep(600)
 """
 

@@ -7,9 +7,10 @@ from pydantic import ValidationError
 
 from pregao.config import SourceChoices
 from pregao.errors import InvalidChoice
-from pregao.training import overrides
+from pregao.training import model_choices as of_models
 from pregao.training.compose import CONF, train_config
-from pregao.training.overrides import model_choices, offered, overrides_class
+from pregao.training.model_choices import as_json, model_choices, offered
+from pregao.training.overrides import CHOICES, overrides_class
 from tests.training.conftest import new
 
 
@@ -31,6 +32,10 @@ def test_every_model_of_conf_can_be_chosen_with_each_of_its_settings():
     assert not {"model._target_", "model.horizon", "model.inputs", "model.path"} & set(fields)
     assert fields["model.hidden_size"]["anyOf"][0] == {"type": "integer", "exclusiveMinimum": 0, "maximum": 512}
     assert fields["model.loss"]["anyOf"][0]["enum"] == ["mse", "pinball", "log_variance"]
+
+
+def test_the_stored_choices_are_those_of_the_models():
+    assert CHOICES.read_text() == as_json()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_a_configuration_is_the_one_of_train_py(vale3):
     assert config.model["_target_"] == "pregao.models.absolute.AbsoluteModel"
     assert (config.model["num_layers"], config.seed, config.for_predict) == (3, 3, True)
     assert (config.stock, config.start, config.end) == ("VALE3", "2015-01-01", "2024-12-30")
-    assert overrides.model_name(config) == "absolute"
+    assert of_models.model_name(config) == "absolute"
 
 
 def test_a_path_with_special_characters_of_hydra_stays_unchanged(vale3, tmp_path):

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from pregao.evaluation.significance import Saved
-from pregao.training.promotion import Rival, decide, not_for_predict, outdated
+from pregao.models.card import not_for_predict
+from pregao.training.promotion import Rival, decide, outdated
 
 NAN = math.nan
 SERVED, BEST = "version 3 (served now)", "version 2 (the best so far)"

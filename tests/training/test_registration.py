@@ -144,10 +144,9 @@ def last_windows(prices, lookback, horizon):
     return windows.where(windows.dates[:, 0] >= np.datetime64("2024-10-01"))
 
 
-def test_a_served_version_is_evaluated_as_it_is_served_on_every_stock_of_a_panel(shared, panel, monkeypatch):
+def test_a_served_version_is_evaluated_as_it_is_served_on_every_stock_of_a_panel(shared, panel):
     prices, windows = panel
     model = registry.champion(SHARED).model
-    monkeypatch.setattr(type(model), "follows_outcomes", True)
     found = quantiles_at(model, prices, windows)
     for stock, place in windows.by_stock():
         rolling = rolling_forecasts(model, prices[stock], model.card.validation_start, stock)

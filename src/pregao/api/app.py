@@ -17,9 +17,9 @@ from pregao.api.collectors import ServedStocks, ServerProcesses
 from pregao.api.config import ServeConfig
 from pregao.api.forecast_log_service import ForecastLogService
 from pregao.api.forecasts import Forecasts
-from pregao.api.inference import Ask, Inference
 from pregao.api.middleware import RequestMiddleware
 from pregao.api.monitoring import Monitoring
+from pregao.api.remote_model import Infer
 from pregao.api.routes import KEY, KEY_REFUSED, SECONDS_BETWEEN_TRIES, open_routes, routes
 from pregao.api.service import Service
 from pregao.api.trainings import Trainings
@@ -34,12 +34,12 @@ Field names and the success message are those of existing clients. Errors are on
 `error`; for 422 `detail` is a list. Every answer has the header `X-Request-ID`: that of the request, or a new one."""
 
 
-def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
+def configure_app(app: FastAPI, infer: Infer, config: ServeConfig) -> None:
     """Replace LitServe's routes with ours.
 
     Args:
         app: LitServe's application.
-        ask: sends windows to the inference processes.
+        infer: calls the inference processes.
         config: the server's.
 
     Raises:
@@ -55,7 +55,7 @@ def configure_app(app: FastAPI, ask: Ask, config: ServeConfig) -> None:
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     log = ForecastLogService(config.poll, monitoring)
-    forecasts = Forecasts(config, Inference(ask, config.workers, config.deadline), monitoring, log)
+    forecasts = Forecasts(config, infer, monitoring, log)
     monitoring.registry.register(ServedStocks(forecasts))
     monitoring.registry.register(ServerProcesses(os.getpid()))  # the HTTP process is forked from this one
     app.state.service = Service(config, forecasts, Trainings(config, monitoring), monitoring, log)

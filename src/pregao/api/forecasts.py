@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,25 +15,20 @@ from pregao.api.forecast_log_service import ForecastLogService
 from pregao.api.monitoring import Monitoring
 from pregao.api.panel_prices import PanelPrices
 from pregao.api.price_cache import SECONDS_FOR_NEWER_PRICES, PriceCache
-from pregao.api.registry_watcher import RegistryWatcher
+from pregao.api.registry_watcher import RegistryWatcher, RemoteServed
+from pregao.api.remote_model import Infer
 from pregao.errors import PregaoError
 from pregao.forecasting.compose import (
     Forecast,
     Origin,
-    Rows,
     compose_forecast,
     compose_forecast_of_closes,
     last_origin,
     with_history,
 )
 from pregao.forecasting.writer import SECONDS_BETWEEN_TRIES
-from pregao.models.forecaster import Window
 from pregao.prices.symbols import Symbol
 from pregao.prices.table import PriceBasis
-from pregao.tracking.registry import Served
-
-Network = Callable[[Served, Window], Awaitable[Rows]]
-"""A model's rows for one window."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Answer:
     """A response as JSON, valid from `since` until `until` (seconds since the epoch), until the panel is refreshed."""
 
     body: bytes
-    served: Served
+    served: RemoteServed
     panel: int
     since: float
     until: float
@@ -52,28 +47,27 @@ class Forecasts:
 
     Args:
         config: the source of prices, and the time between its requests.
-        network: runs a model.
+        infer: runs models in inference processes.
         monitoring: counts cached and computed forecasts.
         log: takes the forecasts by stock.
     """
 
-    def __init__(self, config: ServeConfig, network: Network, monitoring: Monitoring, log: ForecastLogService) -> None:
-        self.network = network
+    def __init__(self, config: ServeConfig, infer: Infer, monitoring: Monitoring, log: ForecastLogService) -> None:
         self.monitoring = monitoring
         self.log = log
-        self.registry = RegistryWatcher()
+        self.registry = RegistryWatcher(infer)
         self.prices = PriceCache(config.source, config.retry)
         self.panel = PanelPrices(config.source, config.retry, self.panel_stocks)
         self.ready = False
         self._answers: dict[str, Answer] = {}
-        self._origins: dict[str, tuple[Served, pd.DataFrame, int, Origin]] = {}
+        self._origins: dict[str, tuple[RemoteServed, pd.DataFrame, int, Origin]] = {}
         self._origin_thread = ThreadPoolExecutor(1, "origins")
 
     async def start(self) -> None:
         """Load the served models, and check that each returns a forecast."""
         await self.registry.start()
         for served in self.registry.served.values():
-            await self.network(served, served.model.window([1.0] * served.model.card.lookback))
+            await served.model.forecast_closes([1.0] * served.model.card.lookback)
         self.ready = True
         await self.prices.warm_up()
         self.panel.start()
@@ -114,7 +108,8 @@ class Forecasts:
         latest = await self.prices.latest(symbol, served.model.card)
         panel = self.panel.refreshed
         origin = await self._origin(symbol, served, latest.prices.table)
-        rows = await self._rows(served, origin.window)
+        self.monitoring.computed.inc()
+        rows = await served.model.forecast_window(origin.window)
         forecast = compose_forecast(symbol, served, rows, latest.prices, origin.market)
         if forecast.drift is not None:
             self.monitoring.drift.labels(symbol.ticker).set(forecast.drift.score)
@@ -132,9 +127,12 @@ class Forecasts:
             InvalidCloses: fewer closes than the model needs.
         """
         served = await self.registry.model(symbol)
-        window = served.model.window(closes)
         history = await self._history(symbol, served) if named else None
-        rows = await self._rows(served, with_history(window, history))
+        self.monitoring.computed.inc()
+        if history is None:
+            rows = await served.model.forecast_closes(closes)
+        else:
+            rows = await served.model.forecast_window(with_history(served.model.window(closes), history))
         return encode(compose_forecast_of_closes(symbol, served, rows, closes, history))
 
     async def latest_prices(self, symbol: Symbol, price: PriceBasis) -> pd.DataFrame:
@@ -146,7 +144,7 @@ class Forecasts:
         card = (await self.registry.model(symbol)).model.card
         return (await self.prices.latest(symbol, replace(card, price=price))).prices.table
 
-    async def _history(self, symbol: Symbol, served: Served) -> Origin | None:
+    async def _history(self, symbol: Symbol, served: RemoteServed) -> Origin | None:
         """The origin at the end of a stock's history; None if it is not available in time."""
         try:
             latest = await asyncio.wait_for(
@@ -156,7 +154,7 @@ class Forecasts:
         except (PregaoError, TimeoutError):
             return None
 
-    async def _origin(self, symbol: Symbol, served: Served, prices: pd.DataFrame) -> Origin:
+    async def _origin(self, symbol: Symbol, served: RemoteServed, prices: pd.DataFrame) -> Origin:
         """The origin at the end of the prices, with the online width and the market measures of that day."""
         known, panel = self._origins.get(symbol.ticker), self.panel.refreshed
         if known is not None and known[0] is served and known[1] is prices and known[2] == panel:
@@ -165,10 +163,6 @@ class Forecasts:
         origin = await asyncio.get_running_loop().run_in_executor(self._origin_thread, work)
         self._origins[symbol.ticker] = served, prices, panel, origin
         return origin
-
-    async def _rows(self, served: Served, window: Window) -> Rows:
-        self.monitoring.computed.inc()
-        return await self.network(served, window)
 
 
 def encode(forecast: Forecast) -> bytes:

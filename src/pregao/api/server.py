@@ -1,13 +1,11 @@
 """LitServe with our routes: its processes, their start and their end.
 
-One HTTP process has the routes, the remembered forecasts and the trainings; it sends windows to LitServe's inference
-processes, which run the network. Our routes replace those of LitServe.
+One HTTP process has the routes, the remembered forecasts and the trainings; it calls the LitAPI in LitServe's inference
+processes, which run the models. Only public names of LitServe are used.
 """
 
-import asyncio
 import ctypes
 import gc
-import logging
 import multiprocessing
 import os
 import signal
@@ -16,20 +14,24 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from multiprocessing.connection import wait
 from typing import Any
-from uuid import uuid4
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from litserve import LitServer
-from litserve.utils import LitAPIStatus, ResponseBufferItem
 
+from pregao.api.app import configure_app
 from pregao.api.config import ServeConfig
 from pregao.api.connections import LimitedProtocol, most_connections
-from pregao.api.inference_worker import Batch, ForecastAPI, Rows
+from pregao.api.forecast_api import ForecastAPI, end_with_parent
+from pregao.api.request_batcher import RequestBatcher
 from pregao.errors import InvalidChoice
 from pregao.prices.symbols import Symbol
+
+INFER = "/infer"
+"""The route of the LitAPI, which is removed from the app once its endpoint is known."""
 
 PR_SET_PDEATHSIG = 1
 """Linux sends the process a signal when its parent dies. See prctl(2)."""
@@ -39,77 +41,14 @@ SECONDS_TO_ANSWER_THE_LAST = 6
 
 
 class Server(LitServer):  # type: ignore[misc] # LitServe has no types
-    """LitServe with the routes of the API's contract."""
-
-    def __init__(self, config: ServeConfig) -> None:
-        self.config = config
-        super().__init__(
-            ForecastAPI(api_path="/predict"),
-            accelerator="cpu",
-            workers_per_device=config.workers,
-            timeout=config.deadline,
-            restart_workers=True,
-        )
-        self.http_died = False
-        self.uvicorn_graceful_timeout = SECONDS_TO_ANSWER_THE_LAST
-        self.monitor_internal = 0.5  # LitServe's name: seconds between checks of the inference processes
-
-    def verify_worker_status(self) -> None:
-        """Load what the HTTP process needs, while LitServe waits for the inference processes."""
-        from pregao.api.app import configure_app
-        from pregao.tracking import client
-
-        client.preload()
-        configure_app(self.app, self.ask, self.config)
-        super().verify_worker_status()
-        # The HTTP process is forked next; a garbage collection would copy the memory that both share.
-        gc.collect()
-        gc.freeze()
-
-    def _start_server(self, *args: Any, **kwargs: Any) -> dict[int, Any]:  # noqa: ANN401 - LitServe's
-        """Stop when the HTTP process ends: LitServe watches only its inference processes, and would wait forever."""
-        started: dict[int, Any] = super()._start_server(*args, **kwargs)
-        threading.Thread(target=self._stop_after, args=(started[0],), daemon=True).start()
-        return started
-
-    def _stop_after(self, http: Any) -> None:  # noqa: ANN401 - a process
-        wait([http.sentinel])
-        http.join(1)  # its files are closed shortly before its exit code is known
-        if http.exitcode not in (None, 0, -signal.SIGTERM, -signal.SIGINT):  # None: the exit code was read elsewhere
-            self.http_died = True
-            with suppress(OSError, EOFError):  # the manager has ended too
-                self._shutdown_event.set()
-
-    async def ask(self, batch: Batch) -> list[Rows | None]:
-        """Send a batch like LitServe's route, without its leak when a client disconnects."""
-        item, uid = ResponseBufferItem(event=asyncio.Event()), uuid4().hex
-        self.response_buffer[uid] = item
-        try:
-            request = (self.app.response_queue_id, uid, time.monotonic(), batch)
-            self.litapi_request_queues["/predict"].put(request)
-            await item.event.wait()
-        finally:
-            self.response_buffer.pop(uid, None)
-        response, status = item.response
-        if status == LitAPIStatus.ERROR:
-            raise RuntimeError("The inference process failed; see its log.")
-        found: list[Rows | None] = response
-        return found
+    """LitServe with background tasks of our service."""
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Run the background tasks of the service while the port is open."""
+        """Run the service while the port is open."""
+        threading.Thread(target=end_with_parent, daemon=True).start()
         async with super().lifespan(app), app.state.service.running():
             yield
-
-
-def _is_relevant(record: logging.LogRecord) -> bool:
-    """False for the crash that LitServe's monitor logs when a shutdown ends its manager first."""
-    lost = record.exc_info is not None and isinstance(record.exc_info[1], OSError | EOFError)
-    return not (lost and record.getMessage() == "Monitoring worker crashed")
-
-
-logging.getLogger("litserve.server").addFilter(_is_relevant)
 
 
 def serve(config: ServeConfig) -> None:
@@ -120,8 +59,23 @@ def serve(config: ServeConfig) -> None:
     """
     Symbol.parse(config.stock)
     _raise_if_port_is_taken(config.host, config.port)
-    server = Server(config)
-    os.register_at_fork(after_in_child=_restore_signals)
+    server = Server(
+        ForecastAPI(api_path=INFER),
+        accelerator="cpu",
+        workers_per_device=config.workers,
+        timeout=config.deadline,
+        restart_workers=True,
+    )
+    server.uvicorn_graceful_timeout = SECONDS_TO_ANSWER_THE_LAST
+    server.monitor_internal = 0.5  # seconds between checks of the inference processes
+    configure_app(server.app, RequestBatcher(_endpoint(server.app), config.workers, config.deadline), config)
+    _stop_on_signals()
+    os.register_at_fork(after_in_child=_die_with_parent)
+    died = threading.Event()
+    threading.Thread(target=_end_with_http, args=(died,), daemon=True).start()
+    # The HTTP process is forked next; a garbage collection would copy the memory that both share.
+    gc.collect()
+    gc.freeze()
     try:
         server.run(
             host=config.host,
@@ -130,16 +84,52 @@ def serve(config: ServeConfig) -> None:
             log_level="warning",
             generate_client_file=False,
             access_log=False,
+            server_header=False,
             http=LimitedProtocol,
             limit_concurrency=most_connections(config.connections),
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError, ConnectionError):  # the last two: the manager has ended first
         pass
     finally:
         _end_children()
-    if server.http_died:
+    if died.is_set():
         sys.stderr.write("The HTTP process died; the server ends.\n")
         sys.exit(1)
+
+
+def _endpoint(app: FastAPI) -> Any:  # noqa: ANN401 - a function of LitServe
+    """The function that sends a trip to an inference process, found as LitServe's own MCP finds it."""
+    return next(route.endpoint for route in app.router.routes if isinstance(route, APIRoute) and route.path == INFER)
+
+
+def _stop_on_signals() -> None:
+    """Let SIGTERM and ctrl-C end the starter; LitServe itself does not end on SIGTERM.
+
+    KeyboardInterrupt, since after SystemExit LitServe waits for the connection that the signal has interrupted. A
+    forked process inherits the handler, and must not raise.
+    """
+    starter = os.getpid()
+
+    def stop(number: int, frame: object) -> None:
+        if os.getpid() == starter:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def _end_with_http(died: threading.Event) -> None:
+    """End the starter when the HTTP process dies: LitServe watches only its inference processes."""
+    while True:
+        time.sleep(0.5)
+        for child in multiprocessing.active_children():
+            if child.name.startswith("LitServer-"):
+                wait([child.sentinel])
+                child.join(1)  # its files are closed shortly before its exit code is known
+                if child.exitcode not in (None, 0, -signal.SIGTERM, -signal.SIGINT):  # None: it was read elsewhere
+                    died.set()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return
 
 
 def _raise_if_port_is_taken(host: str, port: int) -> None:
@@ -155,12 +145,11 @@ def _raise_if_port_is_taken(host: str, port: int) -> None:
             ) from None
 
 
-def _restore_signals() -> None:
-    """Restore the default signal handlers in the HTTP process; those of the command would print a trace."""
+def _die_with_parent() -> None:
+    """Let the kernel end a forked process with the starter: an orphan would keep the port."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
-        # An orphan would keep the port, so that no new server could start.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -52,6 +52,7 @@ class Service:
             await asyncio.to_thread(self.trainings.close)
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.forecasts.close()
             self.log.close()
             self._statistics_threads.shutdown(wait=False, cancel_futures=True)

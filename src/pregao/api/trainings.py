@@ -13,7 +13,7 @@ from pregao.errors import sentence_for_clients
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import Symbol
 from pregao.tracking import database
-from pregao.training.compose import train_config
+from pregao.training.checked import check_elsewhere
 from pregao.training.job import Job
 from pregao.training.jobs import Jobs
 
@@ -58,8 +58,8 @@ class Trainings:
         with self.jobs.lock() as lock:
             overrides = request.overrides.chosen()
             chosen = symbol, start, end, self.config.source, overrides, self.config.limits
-            config = await self._in_thread(train_config, *chosen)
-            job = await self._in_thread(self.jobs.start, lock, config)
+            training = await self._in_thread(check_elsewhere, *chosen)
+            job = await self._in_thread(self.jobs.start, lock, training)
         self.monitoring.training.set(1)
         task = asyncio.create_task(self.ended(job.id))  # reaps the process even if the client disconnects
         self._watched.add(task)

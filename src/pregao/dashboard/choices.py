@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pregao.dashboard.language import help_of_choice, name_of_choice
-from pregao.training.overrides import model_choices
+from pregao.training.model_choices import model_choices
 
 Schema = Mapping[str, Any]
 """The JSON schema of a choice: its type and bounds, or its allowed values."""

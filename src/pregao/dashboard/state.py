@@ -17,7 +17,7 @@ from pregao.prices.downloader import Downloader, Prices
 from pregao.prices.symbols import SAMPLES, Symbol
 from pregao.prices.table import PriceBasis
 from pregao.settings import settings
-from pregao.tracking import registry
+from pregao.tracking.served import served_file
 from pregao.training.compose import train_config
 from pregao.training.config import TrainConfig
 from pregao.training.jobs import Jobs
@@ -64,7 +64,7 @@ def _compute_once(context: tuple[object, ...], name: str, key: tuple[object, ...
 
 def _served_changed() -> int:
     try:
-        return registry.changes().stat().st_mtime_ns
+        return served_file().stat().st_mtime_ns
     except OSError:
         return 0
 

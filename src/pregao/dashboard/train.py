@@ -14,10 +14,11 @@ from pregao.dashboard.stocks import choose_stock
 from pregao.dashboard.tables import metric_row
 from pregao.prices.dates import parse_dates
 from pregao.prices.symbols import SAMPLES, Symbol
+from pregao.training.checked import CheckedTraining
 from pregao.training.compose import train_config
 from pregao.training.config import TrainConfig
 from pregao.training.job import Job
-from pregao.training.overrides import model_name, offered
+from pregao.training.model_choices import model_name, offered
 
 MOST_SHOWN = 10
 """Finished runs in the list."""
@@ -91,7 +92,7 @@ def _start(symbol: Symbol, start: date | None, end: date | None, overrides: dict
     with training_jobs().lock() as lock:
         dates = str(start), None if end is None else str(end)
         config = train_config(symbol, *dates, source, overrides, configuration().limits)
-        training_jobs().start(lock, config)
+        training_jobs().start(lock, CheckedTraining.of(config))
 
 
 @st.fragment(run_every=1.0)

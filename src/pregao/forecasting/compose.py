@@ -14,7 +14,7 @@ import pandas as pd
 from pregao.data.volatility import SPAN
 from pregao.errors import InvalidCloses, NoModel, PregaoError
 from pregao.evaluation.drift import DriftReport, drift
-from pregao.forecasting.historical import rolling_forecasts
+from pregao.forecasting.historical import latest_window
 from pregao.forecasting.log import Record
 from pregao.forecasting.market import MarketAge, market_age, panel_folder, with_stored_prices
 from pregao.forecasting.writer import ForecastWriter
@@ -331,7 +331,7 @@ def last_window(model: Forecaster, symbol: Symbol, prices: pd.DataFrame) -> Wind
         InvalidCloses: the table has fewer closes than the model's lookback.
     """
     _refuse_too_few(symbol, prices, model.card.lookback)
-    return rolling_forecasts(model, prices, model.card.validation_start, symbol).last
+    return latest_window(model, prices, symbol)
 
 
 def last_origin(model: Forecaster, symbol: Symbol, prices: pd.DataFrame, panel: Path | None) -> Origin:

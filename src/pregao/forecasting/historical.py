@@ -66,6 +66,21 @@ def rolling_forecasts(model: Forecaster, prices: pd.DataFrame, since: date | str
     return Rolling(windows, widths, widened(raw, widths))
 
 
+def latest_window(model: Forecaster, prices: pd.DataFrame, stock: object = "") -> Window:
+    """The window of the forecast after the last session, as `rolling_forecasts` has it.
+
+    Args:
+        model: the served one.
+        prices: `date close …`, at least one lookback long.
+        stock: the ticker.
+    """
+    if model.follows_outcomes:
+        return rolling_forecasts(model, prices, model.card.validation_start, stock).last
+    closes = prices["close"].to_numpy(np.float64)[-model.card.lookback :]
+    measures = model.volatilities(columns(prices))[-1].astype(np.float32)
+    return Window(closes.tolist(), measures.tolist(), 1.0, str(stock))
+
+
 def forecast_history(model: Forecaster, prices: Mapping[str, pd.DataFrame]) -> dict[str, Rolling]:
     """The model's forecasts from the start of its validation part, by stock."""
     since = model.card.validation_start

@@ -21,6 +21,20 @@ CHECKED = (".csv", ".onnx", ".safetensors")
 """Suffixes of the files whose checksums are on the card."""
 
 
+LOOKBACK, HORIZON = 20, 10
+"""Window sizes of POST /predict: clients send 20 closes and get 10 prices."""
+
+
+def not_for_predict(lookback: int, horizon: int) -> str | None:
+    """Why POST /predict cannot use a model of these sizes, as the end of a sentence; None if it can."""
+    if (lookback, horizon) == (LOOKBACK, HORIZON):
+        return None
+    return (
+        f"/predict answers with {HORIZON} prices after {LOOKBACK} closes, and this model forecasts {horizon} after "
+        f"{lookback} (data.horizon, data.lookback)"
+    )
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Description of a trained model.

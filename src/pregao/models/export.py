@@ -20,6 +20,7 @@ from pregao.data.stock_index import OTHER_STOCK
 from pregao.errors import NotExported, first_line
 from pregao.models.base import ForecastModel
 from pregao.models.card import MARKET
+from pregao.models.forecaster import Forecaster
 from pregao.models.onnx import INPUTS, ONNX, OUTPUT, OnnxModel
 from pregao.models.trained import TrainedModel
 
@@ -66,7 +67,7 @@ def add_onnx(model: TrainedModel, folder: Path) -> None:
 
 
 def check_parity(
-    model: TrainedModel,
+    model: Forecaster,
     exported: OnnxModel,
     closes: Float[np.ndarray, "n lookback"],
     measures: Float[np.ndarray, "n measures"],
@@ -81,7 +82,7 @@ def check_parity(
     difference = float((np.abs(theirs - ours) / closes[:, -1, None, None]).max(initial=0.0))
     if not difference <= LARGEST_DIFFERENCE:  # NaN too
         raise NotExported(
-            _name(model.network),
+            str(model.card.network["_target_"]),
             f"ONNX Runtime's forecasts differ by {difference:.1e}, and {LARGEST_DIFFERENCE:.0e} is allowed",
         )
 
@@ -153,9 +154,10 @@ def _as_onnx(network: ForecastModel, lookback: int) -> bytes:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporter's warnings, and with the attention that it can export."""
-    exporter = logging.getLogger("torch.onnx")
-    level, fast = exporter.level, torch.backends.mha.get_fastpath_enabled()
-    exporter.setLevel(logging.ERROR)  # it misses torchvision, which is not needed
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.__trace")]
+    levels, fast = [logger.level for logger in loggers], torch.backends.mha.get_fastpath_enabled()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)  # it misses torchvision, which is not needed
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with warnings.catch_warnings():
@@ -163,7 +165,8 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        exporter.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _name(network: ForecastModel) -> str:

@@ -108,6 +108,10 @@ class Forecaster(ABC):
         values = zip(*(column.tolist() for column in columns.values()), strict=True)
         return [{"step": step, **dict(zip(columns, row, strict=True))} for step, row in enumerate(values, start=1)]
 
+    def rows_after(self, closes: Sequence[float]) -> Rows:
+        """The rows of `forecast` after checked closes."""
+        return self.rows(self.window(closes))
+
 
 def check_closes(closes: Sequence[Any], lookback: int) -> list[float]:
     """The closes as floats.

@@ -9,6 +9,7 @@ with `best` (training/promotion.py). Its tag `served_versions` has the versions 
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,22 +21,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from pregao.errors import CorruptModel, InvalidSymbol, NoEarlierVersion, NoModel, NoSuchVersion, refused_cause
-from pregao.files import atomic_write
-from pregao.models.card import CARD
-from pregao.models.choices import as_params
+from pregao.errors import CorruptModel, NoEarlierVersion, NoModel, NoSuchVersion, PregaoError, refused_cause
 from pregao.models.forecaster import Forecaster
-from pregao.models.trained import TrainedModel
+from pregao.models.onnx import ONNX, OnnxModel
 from pregao.prices.symbols import Symbol
 from pregao.quantiles import PRICES
-from pregao.settings import settings
-from pregao.tracking import database
+from pregao.settings import settings, sqlite_file
+from pregao.tracking import database, remote
 from pregao.tracking.client import MODEL, every_page, mlflow_client, prepared_client, store_lock
 from pregao.tracking.code import MADE_ELSEWHERE
 from pregao.tracking.database import BEST, CHAMPION, Version
+from pregao.tracking.served import Entry, ServedModels, export_folder, publish, replace_all, shipped_stocks
 
 if TYPE_CHECKING:
+    from pregao.models.trained import TrainedModel
     from pregao.tracking.runs import Run
+
+METRICS = "metrics.json"
+"""Beside a shipped model; a trained version's are in its run."""
 
 CODE = Path(__file__).with_name("pyfunc.py")
 
@@ -62,6 +65,7 @@ class Served:
     version: int
     run_id: str
     folder: Path
+    """Of the registered files, weights included."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +113,17 @@ def load(symbol: Symbol, version: int) -> Served:
         NoSuchVersion: names the versions that there are.
         CorruptModel: its files are damaged or missing.
     """
-    with database.connect() as connection:
-        found = connection is not None and database.version(connection, symbol.ticker, version)
-    return _loaded(symbol, found or _version_by_client(symbol, version))
+    return _loaded(symbol, _version(symbol, version))
 
 
-def trained(served: Served) -> TrainedModel:
-    """Return a served version with its PyTorch network.
+def trained(served: Served) -> "TrainedModel":
+    """Return a registered version with its PyTorch network.
 
     Raises:
         CorruptModel: its files are damaged or missing.
     """
+    from pregao.models.trained import TrainedModel
+
     return TrainedModel.load(served.folder)
 
 
@@ -133,22 +137,109 @@ def served_stocks() -> list[str]:
     return sorted({*_champions(), *shipped_stocks()})
 
 
-def shipped_stocks() -> list[str]:
-    """Return the tickers with a model in the repository."""
-    found = []
-    for card in settings().models.glob(f"*/{CARD}"):
-        with suppress(InvalidSymbol):
-            found.append(Symbol.parse(card.parent.name).ticker)
-    return sorted(found)
+def look() -> dict[str, int] | None:
+    """Return the version of each champion, cheaply and without MLflow's client; None where only that can tell.
+
+    Raises:
+        StorageError: the disk fails.
+        TrackingUnavailable: MLflow does not answer.
+    """
+    uri = settings().tracking_uri
+    if uri.startswith("http"):
+        return remote.champions()
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        return {}
+    with database.connect() as connection:
+        if connection is None:
+            return None
+        return {ticker: found.version for ticker, found in database.champions(connection).items()}
 
 
-def changes() -> Path:
-    """Return the file that is replaced whenever a process of this machine changes a champion."""
-    return settings().mlruns / "champions.changed"
+def synchronise() -> None:
+    """Register the shipped models, and let the registry's champions answer, each from its ONNX model.
+
+    A champion without one, or with damaged files, is replaced by the version that was served before it; without one the
+    shared model answers. /health shows the reason.
+    """
+    problems = {}
+    for ticker in set(shipped_stocks()) - _champions().keys():
+        try:
+            _register_shipped(Symbol.parse(ticker))
+        except PregaoError as error:
+            problems[ticker] = f"The shipped model of {ticker} cannot be registered: {error}"
+    entries = {}
+    for ticker, champion in _champions().items():
+        symbol = Symbol.parse(ticker)
+        try:
+            entries[ticker] = exported(symbol, champion.version)
+        except PregaoError as error:
+            problems[ticker] = f"{ticker} version {champion.version} cannot be served: {error}"
+            entries |= _earlier(symbol)
+    replace_all(ServedModels(entries, problems))
+
+
+def _earlier(symbol: Symbol) -> dict[str, Entry]:
+    """Return the last version before the champion that can be served; empty without one."""
+    for version in reversed(_served_versions(symbol)[:-1]):
+        with suppress(PregaoError):
+            return {symbol.ticker: exported(symbol, version)}
+    return {}
+
+
+def exported(symbol: Symbol, number: int) -> Entry:
+    """Return a version with an ONNX model, which is made once.
+
+    Raises:
+        NoSuchVersion: names the versions that there are.
+        NotExported: it has no ONNX model with the same forecasts.
+        CorruptModel: its files are damaged.
+    """
+    version = _version(symbol, number)
+    folder = _onnx_folder(symbol, version)
+    if folder is None:
+        from pregao.models.export import export
+        from pregao.models.trained import TrainedModel
+
+        folder = export_folder(symbol.ticker, version.version, version.run_id)
+        export(TrainedModel.load(_files(symbol, version)), folder)
+    return Entry(version.version, version.run_id, folder)
+
+
+def existing_export(symbol: Symbol, number: int) -> Entry | None:
+    """Return a version whose ONNX model is on this machine's disk; None without one. MLflow's client is not used."""
+    with database.connect() as connection:
+        version = None if connection is None else database.version(connection, symbol.ticker, number)
+    if version is not None and version.folder is not None:
+        folder = _onnx_folder(symbol, version)
+        return None if folder is None else Entry(number, version.run_id, folder)
+    for folder in (
+        *export_folder(symbol.ticker, number, "").parent.glob(f"{symbol.ticker}-{number}-*"),
+        *(settings().mlruns / "versions" / symbol.ticker).glob(f"{number}-*/artifacts/{MODEL}"),
+    ):
+        if (folder / ONNX).exists():
+            name = folder.name if folder.name != MODEL else folder.parents[1].name
+            return Entry(number, name.rpartition("-")[2], folder)
+    return None
+
+
+def _onnx_folder(symbol: Symbol, version: Version) -> Path | None:
+    """Return the folder of a version's ONNX model; None without an undamaged one."""
+    for folder in (_files(symbol, version), export_folder(symbol.ticker, version.version, version.run_id)):
+        if (folder / ONNX).exists():
+            with suppress(CorruptModel):
+                OnnxModel.load(folder)
+                return folder
+    return None
 
 
 def set_champion(symbol: Symbol, version: int) -> None:
-    """Serve this version from now on; where no version is the best one yet, the one before is."""
+    """Serve this version from now on; where no version is the best one yet, the one before is.
+
+    Raises:
+        NotExported: it has no ONNX model with the same forecasts; the champion is not changed.
+    """
+    exported(symbol, version)
     history = _served_versions(symbol)
     if best(symbol) is None:
         set_best(symbol, history[-1] if history else version)
@@ -261,17 +352,17 @@ def _register_shipped(symbol: Symbol) -> Version:
     Raises:
         CorruptModel: its files are damaged.
     """
+    from pregao.models.choices import as_params
     from pregao.tracking.runs import code_tags, start_run
 
     folder = settings().models / symbol.ticker
     with store_lock(".shipping"):
         if symbol.ticker not in _champions(symbol.ticker):
-            model = TrainedModel.load(folder)
-            card = model.card
+            card = OnnxModel.load(folder).card
             with start_run(symbol, "shipped", code_tags(MADE_ELSEWHERE)) as run, TemporaryDirectory() as copy:
-                model.save(Path(copy) / MODEL)
+                shutil.copytree(folder, Path(copy) / MODEL, ignore=shutil.ignore_patterns("*.md", "*.png", METRICS))
                 run.params({"sequence_length": card.lookback, "future_steps": card.horizon, **as_params(card.network)})
-                run.metrics(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+                run.metrics(json.loads((folder / METRICS).read_text(encoding="utf-8")))
                 run.tags({"shipped": True, "promoted": True, "promotion": "it comes with the repository"})
                 version = register(run, symbol, Path(copy) / MODEL)
             set_champion(symbol, version)
@@ -279,8 +370,25 @@ def _register_shipped(symbol: Symbol) -> Version:
 
 
 def _loaded(symbol: Symbol, version: Version) -> Served:
-    folder = (version.folder or _downloaded(symbol, version)) / "artifacts" / MODEL
-    return Served(TrainedModel.load(folder), symbol.ticker, version.version, version.run_id, folder)
+    """Load the ONNX model, or PyTorch's where there is none."""
+    onnx = _onnx_folder(symbol, version)
+    if onnx is None:
+        from pregao.models.trained import TrainedModel
+
+        model: Forecaster = TrainedModel.load(_files(symbol, version))
+    else:
+        model = OnnxModel.load(onnx)
+    return Served(model, symbol.ticker, version.version, version.run_id, _files(symbol, version))
+
+
+def _files(symbol: Symbol, version: Version) -> Path:
+    return (version.folder or _downloaded(symbol, version)) / "artifacts" / MODEL
+
+
+def _version(symbol: Symbol, number: int) -> Version:
+    with database.connect() as connection:
+        found = connection is not None and database.version(connection, symbol.ticker, number)
+    return found or _version_by_client(symbol, number)
 
 
 def _downloaded(symbol: Symbol, version: Version) -> Path:
@@ -349,11 +457,11 @@ def _served_versions(symbol: Symbol) -> list[int]:
 
 def _serve(symbol: Symbol, history: list[int]) -> None:
     """Make the last version of this history the champion."""
+    entry = exported(symbol, history[-1])
     client = mlflow_client()
     client.set_registered_model_alias(symbol.ticker, CHAMPION, str(history[-1]))
     client.set_registered_model_tag(symbol.ticker, SERVED, " ".join(map(str, history[-MOST_REMEMBERED:])))
-    with atomic_write(changes()) as file:
-        file.touch()
+    publish(symbol.ticker, entry)
 
 
 def _of_client(found: Any) -> Version:  # noqa: ANN401 - MLflow has no types

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from pregao import errors
-from pregao.errors import PregaoError, TrackingUnavailable
+from pregao.errors import PregaoError, TrackingUnavailable, answer_of, raise_refusal
 from pregao.files import or_null
 from pregao.settings import settings
 from pregao.tracking.client import every_page, prepared_client
-from pregao.tracking.database import experiment_row, run_row
+from pregao.tracking.database import CHAMPION, experiment_row, run_row
 
 Row = dict[str, Any]
 
@@ -73,6 +73,32 @@ def _from_server(stock: str | None, after: tuple[int, str] | None, limit: int | 
     return experiments, _selected(rows, after, limit)
 
 
+def champions() -> dict[str, int]:
+    """Return the version of each champion, by ticker, from the REST API.
+
+    Raises:
+        TrackingUnavailable: MLflow does not answer.
+    """
+    try:
+        models = list(_registered_models())
+    except (OSError, ValueError) as error:
+        raise TrackingUnavailable(settings().tracking_uri, str(error) or repr(error)) from error
+    aliases = ((model["name"], alias) for model in models for alias in model.get("aliases", ()))
+    return {name: int(alias["version"]) for name, alias in aliases if alias["alias"] == CHAMPION}
+
+
+def _registered_models() -> Iterator[dict[str, Any]]:
+    address, token = f"{settings().tracking_uri.rstrip('/')}/api/2.0/mlflow/registered-models/search", ""
+    while True:
+        query = urlencode({"max_results": LARGEST_PAGE, "page_token": token})
+        with urlopen(f"{address}?{query}", timeout=SECONDS) as answer:  # nosec B310 - the user's own setting
+            page = json.load(answer)
+        yield from page.get("registered_models", ())
+        token = page.get("next_page_token")
+        if not token:
+            return
+
+
 def _pages(kind: str, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The results of a search; a further page is requested when its first result is needed."""
     address = f"{settings().tracking_uri.rstrip('/')}/api/2.0/mlflow/{kind}/search"
@@ -93,9 +119,7 @@ def _from_process(*wanted: object) -> Rows:
     command = [sys.executable, "-m", "pregao.tracking.remote", json.dumps(wanted)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_OF_A_PROCESS, check=True)
     answer = json.loads(done.stdout.splitlines()[-1])
-    if "refusal" in answer:
-        kind: type[PregaoError] = getattr(errors, answer["refusal"])
-        raise kind.__new__(kind, answer["sentence"])
+    raise_refusal(answer)
     return answer["experiments"], answer["runs"]
 
 
@@ -148,7 +172,7 @@ def _main(wanted: str) -> None:
         experiments, runs = with_client(*json.loads(wanted))
         answer: dict[str, Any] = {"experiments": experiments, "runs": runs}
     except PregaoError as error:
-        answer = {"refusal": type(error).__name__, "sentence": str(error)}
+        answer = answer_of(error)
     sys.stdout.write(json.dumps(answer) + "\n")
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import date
-from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -189,7 +188,7 @@ class TrainConfig(FitConfig):
     train: WarmStartChoices
     sweep: SweepChoices | None = None  # None outside a sweep
     for_predict: bool = False
-    limits: LimitChoices | None = Field(None, exclude_if=not_)  # left out as in older studies, which lack it
+    limits: LimitChoices | None = None
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "TrainConfig":

@@ -22,11 +22,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from pregao.errors import NoSuchJob, TrainingRuns, refused_cause
-from pregao.prices.symbols import Symbol
 from pregao.settings import settings
-from pregao.training.config import TrainConfig
+from pregao.training.checked import CheckedTraining
 from pregao.training.job import RESERVE, RESERVED_BYTES, Job, now
-from pregao.training.limits import refuse_too_large
 
 if TYPE_CHECKING:
     from pregao.training.lock import TrainingLock
@@ -71,23 +69,20 @@ class Jobs:
                 raise TrainingRuns(running.id, running.stock) if running else TrainingRuns(None, None)
             yield lock
 
-    def start(self, lock: "TrainingLock", config: TrainConfig) -> Job:
+    def start(self, lock: "TrainingLock", training: CheckedTraining) -> Job:
         """Start the training in a new process and return immediately.
 
         Raises:
-            TrainingTooLarge: the estimated cost is above a limit; no job was created.
             StorageError: the disk is full or read-only; no job was created.
         """
         from pregao.training.lock import TrainingLock
 
-        refuse_too_large(config)
         self._delete_old()
-        stock = Symbol.parse(config.stock).ticker
-        job = Job(uuid4().hex, stock, "queued", now(), epochs=config.trainer.max_epochs)
+        job = Job(uuid4().hex, training.stock, "queued", now(), epochs=training.epochs)
         folder = self.folder / job.id
         with _refused_by_the_disk(folder):
             folder.mkdir()
-            (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
+            (folder / "config.json").write_text(training.config, encoding="utf-8")
             (folder / RESERVE).write_bytes(bytes(RESERVED_BYTES))
             with TrainingLock(folder / "alive") as alive:
                 alive.wait()

@@ -1,17 +1,23 @@
-"""The settings that an HTTP client may override in a training: some of conf/, and those of each model."""
+"""The settings that an HTTP client may override in a training: some of conf/, and those of each model.
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+This module imports no model: the choices of the models are in `model_choices.json`.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
-from pydantic.fields import FieldInfo
 
-from pregao.config import PositiveInt
-from pregao.errors import InvalidChoice
-from pregao.models.base import ForecastModel
-from pregao.models.choices import TARGET, checked, choices_of, model_class
-from pregao.training.compose import models
-from pregao.training.config import LEAK, Horizon, LearningRate, Lookback, Price, Promote, Seed, TrainConfig, WeightDecay
+from pregao.config import CONF, PositiveInt
+from pregao.training.config import LEAK, Horizon, LearningRate, Lookback, Price, Promote, Seed, WeightDecay
+
+CHOICES = Path(__file__).with_name("model_choices.json")
+"""Written by `python -m pregao.training.model_choices`."""
 
 
 def _without_a_leak(experiment: object) -> object:
@@ -34,6 +40,18 @@ COMMON: dict[str, Any] = {
     "trainer.patience": Annotated[PositiveInt, Field(le=1000)],
 }
 """Settings that do not depend on the model. The bounds are narrower than on the command line, to limit the duration."""
+
+TYPES: dict[str, Any] = {"boolean": bool, "integer": int, "null": None, "number": float, "string": str}
+
+BOUNDS = {
+    "exclusiveMaximum": "lt",
+    "exclusiveMinimum": "gt",
+    "maximum": "le",
+    "maxItems": "max_length",
+    "minimum": "ge",
+    "minItems": "min_length",
+}
+"""Names of bounds in JSON Schema and in pydantic."""
 
 
 class Overrides(BaseModel):
@@ -63,50 +81,37 @@ def overrides_class() -> type[Overrides]:
 
     `train_config` checks later whether the chosen model has the setting and allows the value.
     """
-    hints: dict[str, list[Any]] = {}
-    for name in offered():
-        for choice, field in model_choices(name).model_fields.items():
-            hints.setdefault(f"model.{choice}", []).append(_hint(field))
-    fields = {"model": Literal[*offered()], **{name: _either(found) for name, found in hints.items()}, **COMMON}
-    optional: dict[str, Any] = {name: (hint | None, None) for name, hint in fields.items()}
+    fields = {name: hint(schema) for name, schema in _model_choices().items()} | COMMON
+    optional: dict[str, Any] = {name: (found | None, None) for name, found in fields.items()}
     return create_model("Overrides", __base__=Overrides, __doc__=Overrides.__doc__, **optional)
 
 
-def offered() -> list[str]:
-    """The files of conf/model that a client may train: models that may be served.
-
-    Raises:
-        InvalidChoice: the `_target_` in a file is not a model.
-    """
-    return [name for name in models() if _class(name).served]
-
-
-def model_choices(name: str) -> type[BaseModel]:
-    """The settings of a model of conf/model, as annotated in its constructor.
-
-    Raises:
-        InvalidChoice: the `_target_` in its file is not a model.
-    """
-    return choices_of(_class(name))
+def hint(schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a type annotation
+    """The type annotation whose JSON Schema this is: scalars, literals and lists of them, with bounds."""
+    if "anyOf" in schema:
+        return Union[*map(hint, schema["anyOf"])]
+    if "enum" in schema:
+        return Literal[*schema["enum"]]
+    if "const" in schema:
+        return Literal[schema["const"]]
+    found = list[hint(schema["items"])] if schema["type"] == "array" else TYPES[schema["type"]]  # type: ignore[misc]
+    bounds = {ours: schema[theirs] for theirs, ours in BOUNDS.items() if theirs in schema}
+    return Annotated[found, Field(**bounds)] if bounds else found
 
 
-def _class(name: str) -> type[ForecastModel]:
-    try:
-        return model_class(str(models()[name].get(TARGET)))
-    except ValueError as error:
-        raise InvalidChoice(f"conf/model/{name}.yaml: {error}.") from None
+def files_of_models() -> str:
+    """SHA-256 of conf/model, by which `model_choices.json` is known to be current."""
+    found = hashlib.sha256()
+    for file in sorted((CONF / "model").glob("*.yaml")):
+        found.update(f"{file.name}\n".encode() + file.read_bytes())
+    return found.hexdigest()
 
 
-def model_name(config: TrainConfig) -> str:
-    """The file name in conf/model with the model settings of this configuration; the first file if none matches."""
-    return next((name for name in offered() if checked(models()[name]) == config.model), offered()[0])
-
-
-def _hint(field: FieldInfo) -> Any:  # noqa: ANN401 - a type annotation
-    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-
-
-def _either(hints: Sequence[Any]) -> Any:  # noqa: ANN401 - a type annotation
-    if all(get_origin(hint) is Literal for hint in hints):
-        return Literal[*(value for hint in hints for value in get_args(hint))]
-    return Union[*(hint for place, hint in enumerate(hints) if hint not in hints[:place])]
+def _model_choices() -> dict[str, Any]:
+    """JSON Schema of `model` and of each `model.…`; another process reads the models if conf/model has changed."""
+    found = json.loads(CHOICES.read_text(encoding="utf-8"))
+    if found["conf"] != files_of_models():
+        command = [sys.executable, "-m", "pregao.training.model_choices", "print"]
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    choices: dict[str, Any] = found["choices"]
+    return choices

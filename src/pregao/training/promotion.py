@@ -24,9 +24,6 @@ BAND_80 = (70.0, 90.0)
 
 EWMA = "EWMA"
 
-LOOKBACK, HORIZON = 20, 10
-"""Window sizes of POST /predict: clients send 20 closes and get 10 prices."""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -70,16 +67,6 @@ class Rival:
         if self.gained is None:
             return f"{self.name}: it cannot be compared"
         return f"{self.name}: {', '.join(f'{name} {gained} {UNITS[name]}' for name, gained in self.gained.items())}"
-
-
-def not_for_predict(lookback: int, horizon: int) -> str | None:
-    """Why POST /predict cannot use a model of these sizes, as the end of a sentence; None if it can."""
-    if (lookback, horizon) == (LOOKBACK, HORIZON):
-        return None
-    return (
-        f"/predict answers with {HORIZON} prices after {LOOKBACK} closes, and this model forecasts {horizon} after "
-        f"{lookback} (data.horizon, data.lookback)"
-    )
 
 
 def outdated(card: ModelCard, split: str, served: ModelCard, name: str) -> str | None:

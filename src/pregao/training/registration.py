@@ -10,20 +10,23 @@ import pandas as pd
 
 from pregao.data.panel import Panel
 from pregao.data.windows import Windows, day
-from pregao.errors import CorruptModel, NoModel, NoSuchVersion
+from pregao.errors import CorruptModel, NoModel, NoSuchVersion, NotExported
 from pregao.evaluation.comparison import compare
 from pregao.evaluation.report import NAIVE, Evaluation, Quantiles, baseline_forecasts
 from pregao.forecasting.compose import served_model
 from pregao.forecasting.historical import rolling_forecasts
+from pregao.models.card import not_for_predict
 from pregao.models.choices import TARGET, model_class
+from pregao.models.export import check_parity
 from pregao.models.forecaster import Forecaster
+from pregao.models.onnx import OnnxModel
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
 from pregao.tracking.client import MODEL
 from pregao.tracking.registry import Served
 from pregao.tracking.runs import Run
 from pregao.training.config import TrainConfig
-from pregao.training.promotion import EWMA, Rival, Verdict, decide, not_for_predict, outdated
+from pregao.training.promotion import EWMA, Rival, Verdict, decide, outdated
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ def register(run: Run, config: TrainConfig, folder: Path, panel: Panel, evaluati
         verdict = Verdict(config.promote == "always", f"promote={config.promote}")
     if verdict is None:
         verdict = _judge(symbol, answering, model, config, panel, evaluation)
+    if verdict.promoted:
+        verdict = _not_exported(symbol, version, model, evaluation) or verdict
     state = "is promoted" if verdict.promoted else "is not promoted"
     logger.info("%s version %d %s: %s.", symbol, version, state, verdict.reason)
     return version, verdict
@@ -72,6 +77,17 @@ def _unfit(model: Forecaster, config: TrainConfig, panel: Panel, evaluation: Eva
     if not model_class(config.model[TARGET]).served:
         reason = "its weights are not in the registry: this model serves only comparisons"
     return None if reason is None else Verdict(False, reason)
+
+
+def _not_exported(symbol: Symbol, version: int, model: Forecaster, evaluation: Evaluation) -> Verdict | None:
+    """Export the model to ONNX; returns why it cannot be served, None if both forecast the test windows equally."""
+    windows = evaluation.windows
+    try:
+        exported = OnnxModel.load(registry.exported(symbol, version).folder)
+        check_parity(model, exported, windows.inputs, windows.volatilities, windows.stocks)
+    except NotExported as error:
+        return Verdict(False, str(error).rstrip("."))
+    return None
 
 
 def _judge(
