@@ -65,6 +65,7 @@ def test_promote_always_needs_the_key_of_the_operator(idle, monkeypatch, caplog,
     answer = idle.post("/train", json=training(overrides={**SMALL, "promote": "always"}), headers=given)
     assert answer.status_code == 403
     assert why in answer.json()["detail"]
+    assert ("wrong X-Admin-Key" in caplog.text) == bool(given)
     assert idle.get("/train").json() == jobs
     assert not any(secret in answer.text + caplog.text for secret in (ADMIN["X-Admin-Key"], "chave de"))
 

@@ -172,3 +172,10 @@ def test_a_champion_that_another_program_has_set_can_be_rolled_back(versions, va
     assert registry.previous(vale3) == 1
     registry.set_champion(vale3, 2)
     assert registry.previous(vale3) == 4
+
+
+def test_in_a_home_without_a_best_version_the_champion_is_it(versions, vale3):
+    mlflow_client().set_registered_model_alias("VALE3", "champion", "3")  # as before this version
+    assert registry.best(vale3) is None
+    registry.set_champion(vale3, 1)
+    assert registry.best(vale3) == 3

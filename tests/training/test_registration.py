@@ -12,6 +12,7 @@ from pregao.models.forecaster import Forecaster
 from pregao.prices.symbols import Symbol
 from pregao.tracking import registry
 from pregao.tracking.client import mlflow_client
+from pregao.training import registration
 from pregao.training.pipeline import Pipeline
 from pregao.training.registration import answering_model, quantiles_at
 from tests.conftest import random_walk, settle, small_config, with_ranges
@@ -78,6 +79,20 @@ def test_a_worse_or_older_model_never_replaces_the_champion(champion, folder, tm
     done = run(tmp_path / "run", folder, *QUICK, *overrides, end=end)
     assert not done.verdict.promoted
     assert reason in done.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"),
+    [
+        (2, [("version 2 (served now)", True)]),
+        (1, [("version 2 (served now)", False), ("version 1 (the best so far)", True)]),
+        (None, [("version 2 (served now)", True)]),  # a home of an earlier version
+    ],
+)
+def test_a_model_is_compared_with_the_served_and_the_best_version(champion, monkeypatch, best, expected):
+    monkeypatch.setattr(registry, "best", lambda _: best)
+    monkeypatch.setattr(registration, "_rival", lambda served, name, is_best, *_: (name, is_best))
+    assert [*registration._versions(BBAS3, answering_model(BBAS3), None, None)] == expected
 
 
 def test_a_tracker_that_fails_never_promotes(champion, folder, tmp_path, monkeypatch):

@@ -1,12 +1,15 @@
 """What only the operator may ask over HTTP: promote=always, rollbacks."""
 
 import hmac
+import logging
 from typing import Annotated
 
 from fastapi import Header
 
 from pregao.errors import AdminKeyNeeded
 from pregao.settings import settings
+
+logger = logging.getLogger(__name__)
 
 AdminKey = Annotated[
     str | None, Header(alias="X-Admin-Key", description="The server's PREGAO_ADMIN_KEY: needed for promote=always")
@@ -28,4 +31,6 @@ def require_admin_key(given: str | None, asked: str, allowed: str) -> None:
     expected = settings().admin_key
     # Headers arrive as latin-1, in which every byte is a character.
     if expected is None or not hmac.compare_digest((given or "").encode("latin-1"), expected.encode()):
+        if given is not None:
+            logger.warning("A request for %s had a wrong X-Admin-Key.", asked)
         raise AdminKeyNeeded(asked, allowed, configured=expected is not None)
