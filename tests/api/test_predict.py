@@ -125,7 +125,7 @@ def test_the_documentation_has_working_examples_and_every_field(client):
     operations = [operation for path in documented["paths"].values() for operation in path.values()]
     ids = [operation["operationId"] for operation in operations]
     assert len(set(ids)) == len(ids)
-    assert {"predict", "train", "cancel", "models"} <= set(ids)
+    assert {"predict", "train", "cancel", "models", "statistics"} <= set(ids)
     assert not any("security" in operation for operation in operations), "the server has no key"
     schemas = documented["components"]["schemas"]
     assert schemas["TrainRequest"]["properties"]["inicio"]["format"] == "date"

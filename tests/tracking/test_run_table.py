@@ -133,6 +133,8 @@ def test_no_text_of_an_answer_holds_a_folder_of_the_host(runs):
     for entry in (run, *found["experiments"]):
         assert not entry["artifact_uri"].startswith(("/", "file:"))
     assert str(settings().home) not in json.dumps(found)
+    places = {experiment["name"]: experiment["artifact_uri"] for experiment in found["experiments"]}
+    assert places["VALE3"] == ("mlruns/1" if "postgresql" in settings().tracking_uri else "mlruns/artifacts/VALE3")
 
 
 @pytest.mark.parametrize("store", STORES, indirect=True)

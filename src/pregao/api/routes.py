@@ -174,7 +174,7 @@ async def cancel(job: str, service: CurrentService) -> Response:
     return JSONResponse(as_json(await service.trainings.cancel(job)))
 
 
-@routes.get("/statistics", response_model=Statistics, responses=refused(503), tags=["models"])
+@routes.get("/statistics", name="statistics", response_model=Statistics, responses=refused(503), tags=["models"])
 async def all_experiments(
     service: CurrentService,
     stock: StockQuery = None,
