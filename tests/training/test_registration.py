@@ -179,7 +179,7 @@ def test_a_version_of_another_horizon_or_with_too_short_a_history_is_not_compare
 
 def test_a_damaged_version_is_not_compared(shared, home, caplog):
     assert answering_model(BBAS3).stock == "SHARED"
-    for file in home.rglob("*.safetensors"):
+    for file in (*home.rglob("*.safetensors"), *home.rglob("*.onnx")):
         file.write_bytes(b"damaged")
     assert answering_model(BBAS3) is None
     assert "The served model is not compared" in caplog.text
