@@ -15,7 +15,7 @@ LINES = [
     {"tracking", "trained_model"},  # trained_model: for code that MLflow stored with earlier versions
     {"forecasting"},
     {"training"},
-    {"backtesting", "tuning"},
+    {"backtesting", "tuning", "maintenance"},
     {"api", "dashboard"},
     {"cli"},
     {"testing"},

@@ -34,6 +34,7 @@ def test_the_help_of_a_command_shows_examples_settings_and_exit_codes(command, h
     done = command(name, "--help")
     assert done.returncode == 0, done.stderr
     script = f"python {name}.py" if (REPOSITORY / f"{name}.py").is_file() else f"pregao {name}"
-    for text in (f"\n  {script}", "Choices (group=option)", "stock: VALE3", "Exit codes: 0 done"):
+    setting = "keep: 20" if name == "doctor" else "stock: VALE3"
+    for text in (f"\n  {script}", "Choices (group=option)", setting, "Exit codes: 0 done"):
         assert text in done.stdout
     assert not (home / "outputs").exists()

@@ -13,6 +13,7 @@ COMMANDS = {
     "dashboard": "the pages in the browser",
     "prices": "report on the prices of a stock",
     "models": "the versions of a stock's model",
+    "doctor": "look for damage and old runs in the home",
     "rollback": "serve the version that was served before",
 }
 """The commands; each is a module of this package."""
@@ -34,6 +35,8 @@ def main() -> None:
     if name in COMMANDS:
         if name == "prices" and len(sys.argv) > 1 and not sys.argv[1].startswith("-") and "=" not in sys.argv[1]:
             sys.argv[1] = f"stock={sys.argv[1]}"  # pregao prices VALE3: the key of the stock may be left out
+        if name == "doctor" and sys.argv[1:2] == ["prune"]:
+            sys.argv[1] = "prune=true"
         import_module(f"pregao.cli.{name}").main()
     elif name in ("-h", "--help"):
         sys.stdout.write(_help())

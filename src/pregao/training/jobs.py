@@ -113,7 +113,7 @@ class Jobs:
     def all(self) -> list[Job]:
         """All jobs, newest first."""
         found = []
-        for folder in self._folders():
+        for folder in self.folders():
             with suppress(NoSuchJob):
                 found.append(self.read(folder.name))
         return sorted(found, key=lambda job: job.created, reverse=True)
@@ -121,7 +121,7 @@ class Jobs:
     def running(self) -> Job | None:
         """The job that has not ended, or None."""
         with suppress(OSError, NoSuchJob):
-            alive = (self.read(folder.name) for folder in self._folders() if self._alive(folder))
+            alive = (self.read(folder.name) for folder in self.folders() if self.alive(folder))
             return next((job for job in alive if not job.ended), None)
         return None
 
@@ -153,7 +153,7 @@ class Jobs:
 
     def gone(self, id: str) -> bool:
         """Whether the training's process has ended and released its locks."""
-        if self._alive(self._folder(id)):
+        if self.alive(self._folder(id)):
             return False
         child = self._children.pop(id, None)
         if child is not None:
@@ -168,12 +168,14 @@ class Jobs:
             raise NoSuchJob(id)
         return folder
 
-    def _folders(self) -> list[Path]:
+    def folders(self) -> list[Path]:
+        """The folders of jobs, damaged ones included."""
         if not self.folder.is_dir():
             return []
         return [folder for folder in self.folder.iterdir() if _ID.fullmatch(folder.name)]
 
-    def _alive(self, folder: Path) -> bool:
+    def alive(self, folder: Path) -> bool:
+        """Whether the process of the job in this folder runs."""
         from pregao.training.lock import is_held
 
         return is_held(folder / "alive")
@@ -182,7 +184,7 @@ class Jobs:
         child = self._children.get(folder.name)
         if child is not None:
             child.send_signal(number)
-        elif self._alive(folder):  # while it holds its lock, its process id is not reused
+        elif self.alive(folder):  # while it holds its lock, its process id is not reused
             with suppress(OSError, ValueError):
                 os.kill(int((folder / "pid").read_text(encoding="utf-8")), number)
 
@@ -195,9 +197,9 @@ class Jobs:
         return True
 
     def _delete_old(self) -> None:
-        folders = sorted(self._folders(), key=lambda folder: folder.stat().st_mtime)
+        folders = sorted(self.folders(), key=lambda folder: folder.stat().st_mtime)
         for folder in folders[: max(0, len(folders) - KEPT + 1)]:
-            if not self._alive(folder):
+            if not self.alive(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
