@@ -19,6 +19,7 @@ from pregao.prices.sources import SOURCES, Source, source_class
 from pregao.prices.symbols import Symbol
 
 STAGES = {
+    "doctor": "maintenance",
     "models": "tracking",
     "rollback": "tracking",
     "train": "training",

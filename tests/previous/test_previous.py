@@ -18,6 +18,7 @@ import pytest
 from pregao.forecasting.log import ForecastLog
 from pregao.settings import settings
 from pregao.tracking import run_table
+from pregao.tracking.paths import follow_home
 from pregao.training.jobs import Jobs
 from tests.conftest import assert_close, random_walk
 from tests.golden import in_one_process
@@ -36,16 +37,19 @@ def replace_in_database(file, old, new):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """The folder of that home and its prices; all paths in its files lie there."""
+    """The folder of that home, which was moved, and of its prices; all paths in its files lie there."""
     with tarfile.open(HERE / "home.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     for file in filter(Path.is_file, tmp_path.rglob("*")):
+        if file.name == "mlflow.db":
+            continue  # it follows the home
         if file.suffix == ".db":
             replace_in_database(file, ROOT, str(tmp_path))
         elif ROOT.encode() in (content := file.read_bytes()):
             file.write_bytes(content.replace(ROOT.encode(), str(tmp_path).encode()))
     monkeypatch.setenv("PREGAO_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    follow_home()
     return tmp_path
 
 

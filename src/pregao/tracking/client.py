@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pregao.errors import TrackingUnavailable, refusal
 from pregao.files import ALEMBIC, locked
 from pregao.settings import TRACKING_URI, settings
+from pregao.tracking.paths import follow_home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +42,7 @@ def mlflow_client() -> "MlflowClient":
 
 
 def prepared_client() -> "MlflowClient":
-    """Return a client after a first query, which creates a missing database under a lock.
+    """Return a client after a first query, which creates a missing database under a lock, for this path of the home.
 
     Raises:
         StorageError: the database cannot be written.
@@ -52,6 +53,7 @@ def prepared_client() -> "MlflowClient":
         with store_lock(), nullcontext() if settings().tracking_uri.startswith("http") else ALEMBIC:
             client = mlflow_client()
             client.search_experiments(max_results=1)
+            follow_home()
     except Exception as error:  # MLflow, SQLAlchemy and the database's driver each have their own
         raise refusal(error) or TrackingUnavailable(settings().tracking_uri, repr(error)[:200]) from error
     return client

@@ -1,4 +1,4 @@
-"""MLflow's tables, read directly and never written: the only SQL on them, for SQLite and PostgreSQL.
+"""MLflow's tables, read directly and never written, for SQLite and PostgreSQL; only paths.py changes addresses.
 
 MLflow's client takes seconds to import and more than a second for a thousand runs. Its tables are not a contract, so
 `connect` checks their version first. For another version, an empty database or a server it yields None, and the
@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pregao.errors import TrackingUnavailable, refusal
 from pregao.settings import settings, sqlite_file
+from pregao.tracking.paths import here
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def _versions() -> sa.Select[Any]:
 
 
 def _version(row: sa.Row[Any]) -> Version:
-    parts = urlsplit(row.location)
+    parts = urlsplit(here(row.location))
     folder = Path(url2pathname(parts.path)) if parts.scheme == "file" else None
     return Version(row.version, row.run_id, folder)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -188,7 +189,7 @@ class TrainConfig(FitConfig):
     train: WarmStartChoices
     sweep: SweepChoices | None = None  # None outside a sweep
     for_predict: bool = False
-    limits: LimitChoices | None = None
+    limits: LimitChoices | None = Field(None, exclude_if=not_)  # left out as in older studies, which lack it
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "TrainConfig":
