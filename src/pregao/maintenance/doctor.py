@@ -162,7 +162,7 @@ def _champions() -> Iterator[Finding]:
     for ticker, (number, _) in registry.champions().items():
         symbol = Symbol.parse(ticker)
         try:
-            registry.load(symbol, number)
+            _load(symbol, number)
         except Exception as error:
             if not isinstance(refusal(error), CorruptModel):
                 raise
@@ -173,13 +173,19 @@ def _champions() -> Iterator[Finding]:
             )
 
 
+def _load(symbol: Symbol, version: int) -> None:
+    """Load both files of a version: PyTorch's weights and the ONNX model."""
+    registry.trained(registry.load(symbol, version))
+
+
 def _serve_another(symbol: Symbol) -> None:
     for version in registry.versions(symbol):
         with suppress(CorruptModel):
-            registry.load(symbol, version.version)
+            _load(symbol, version.version)
             registry.set_champion(symbol, version.version)
             return
     mlflow_client().delete_registered_model_alias(symbol.ticker, CHAMPION)
+    registry.synchronise()
 
 
 def _runs() -> Iterator[Finding]:
