@@ -1,4 +1,5 @@
 import shutil
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -174,3 +175,16 @@ def test_a_cosine_schedule_is_resumed_with_its_number_of_epochs_only(tmp_path):
 def test_a_missing_gpu_is_refused(tmp_path):
     with pytest.raises(InvalidChoice, match=r"trainer: .*(gpu|GPU|CUDA)"):
         Training(learner(), choices(accelerator="gpu"), tmp_path)
+
+
+def test_a_fit_leaves_no_copy_of_the_windows_in_its_loaders(tmp_path):
+    module, prices, seen = learner(), data(), []
+
+    class Watch(Callback):
+        def on_train_start(self, trainer, module):
+            loaders = (trainer.train_dataloader, trainer.val_dataloaders)
+            seen.extend(weakref.ref(loader.dataset.batch.targets) for loader in loaders)
+
+    Training(module, choices(), tmp_path, callbacks=[Watch()]).fit(prices)
+    assert len(seen) == 2
+    assert [reference() for reference in seen] == [None, None]

@@ -73,6 +73,7 @@ class PricesDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self._copies: list[WindowDataset] = []
         self._build = partial(
             build_panel,
             lookback=lookback,
@@ -116,12 +117,19 @@ class PricesDataModule(pl.LightningDataModule):
         """The test part."""
         return self._whole(self.panel.split.test)
 
+    def teardown(self, stage: str) -> None:
+        """Free the loaders' copies of the windows after a fit: Lightning's reference cycles would keep them."""
+        for dataset in self._copies:
+            del dataset.batch
+        self._copies.clear()
+
     @property
     def _is_built(self) -> bool:
         return hasattr(self, "panel")
 
     def _dataset(self, part: Windows) -> WindowDataset:
-        return WindowDataset(part, self.panel.stocks)
+        self._copies.append(WindowDataset(part, self.panel.stocks))
+        return self._copies[-1]
 
     def _whole(self, part: Windows) -> DataLoader[Batch]:
         dataset = self._dataset(part)
