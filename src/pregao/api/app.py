@@ -48,7 +48,7 @@ def configure_app(app: FastAPI, infer: Infer, config: ServeConfig) -> None:
     monitoring, key = Monitoring(), settings().api_key
     app.title, app.version, app.description = "Pregão", version("pregao"), ABOUT
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") == app.openapi_url]
-    app.router.redirect_slashes = False  # a redirect would go to whatever host the client names
+    app.router.redirect_slashes = False  # a redirect would go to any host that the client names
     app.include_router(open_routes)
     app.include_router(routes, dependencies=[KEY] if key else [], responses=KEY_REFUSED if key else {})
     app.mount("/docs", StaticFiles(packages=[("fastapi_offline", "static")]))

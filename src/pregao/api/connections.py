@@ -13,7 +13,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which closes connections that send no request, and those beyond `limit_concurrency`.
 
     uvicorn itself keeps the latter, whose number is then limited by the descriptors of the process alone. At the limit
-    a connection that waits for headers is closed for the new one, so that half-sent headers lock nobody out.
+    a connection that waits for headers is closed for the new one, so that half-sent headers lock no client out.
     """
 
     timer: asyncio.TimerHandle | None = None

@@ -206,7 +206,7 @@ class Detail(Answer):
     """A refusal: one sentence."""
 
     detail: str
-    error: str = Field(description="The same, for old clients")
+    error: str = Field(description="The sentence of `detail` again, for old clients")
 
 
 class Busy(Detail):
