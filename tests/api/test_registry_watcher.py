@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from pregao.models.onnx import ONNX
 from pregao.settings import settings
 from pregao.tracking import registry
 from pregao.tracking.served import NOT_REGISTERED
-from tests.api.conftest import POLL, client_of, run_here, until
+from tests.api.conftest import POLL, client_of, run_here, training, until
 from tests.forecasting.conftest import register
 from tests.models.test_trained import trained_model
 
@@ -62,8 +63,14 @@ def test_without_its_database_the_server_keeps_its_models_and_creates_none(share
         assert "The models in memory are served" in problem
         assert str(settings().home) not in problem
         assert (health.status_code, client.post("/predict", json={"stock": "VALE3"}).status_code) == (200, 200)
-        if damage == "corrupted":
-            assert client.get("/statistics").status_code == 503
+        assert client.get("/statistics").status_code == 503
+        if damage == "removed":
+            answer = client.post("/train", json=training())
+            assert (answer.status_code, "has been removed" in answer.json()["detail"]) == (503, True)
+            shutil.rmtree(settings().mlruns)
+            assert client.post("/predict", json={"stock": "VALE3"}).status_code == 200
+            assert client.post("/train", json=training()).status_code == 503
+            assert not file.exists()
     assert caplog.text.count("The registry cannot be read") == 1
 
 

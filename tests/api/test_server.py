@@ -11,7 +11,7 @@ from pregao.api import healthcheck
 from pregao.api.schemas import CLOSES
 from pregao.api.server import serve
 from pregao.errors import InvalidChoice, PregaoError
-from tests.api.conftest import begin, free_port, port_is_free, serve_config
+from tests.api.conftest import SMALL, begin, free_port, port_is_free, serve_config, training
 
 
 @pytest.mark.slow
@@ -88,3 +88,23 @@ def test_a_port_that_is_taken_is_refused(home):
         port = taken.getsockname()[1]
         with pytest.raises(PregaoError, match=f"port={port} on host=127.0.0.1"):
             serve(serve_config(f"port={port}"))
+
+
+@pytest.mark.slow
+def test_a_moved_home_answers_and_trains_at_its_new_place(start, tmp_path):
+    def predicted(server):
+        answer = server.client.post("/predict", json={"stock": "VALE3"}).json()
+        return answer["model"], answer["forecast"]
+
+    server = start()
+    admin = {**SMALL, "promote": "never"}
+    assert server.client.post("/train", json=training(overrides=admin)).status_code == 200
+    before = predicted(server)
+    server.stop()
+    new = (tmp_path / "home").rename(tmp_path / "another place")
+    again = start(home=new)
+    assert predicted(again) == before
+    assert again.client.post("/train", json=training(overrides=admin)).status_code == 200
+    assert not (tmp_path / "home").exists()
+    runs = again.client.get("/statistics?stock=VALE3").json()["experiments"][0]["runs"]
+    assert len({run["artifact_uri"].rpartition("/mlruns/")[0] for run in runs}) == 1

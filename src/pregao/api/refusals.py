@@ -51,6 +51,8 @@ FIELD: dict[type[PregaoError], str] = {
     errors.NotAStock: "stock",
     errors.InvalidDates: "inicio",
     errors.InvalidChoice: "overrides",
+    errors.TrainingTooLarge: "overrides",
+    errors.LimitReached: "overrides",
     errors.InvalidCloses: "historical_data",
 }
 """The field of the body that a 422 is about."""
