@@ -62,7 +62,8 @@ def asked(home, monkeypatch):
             experiment = {"experiment_id": "1", "artifact_location": "x", "lifecycle_stage": "active", "name": "VALE3"}
             return io.BytesIO(json.dumps({"experiments": [experiment]}).encode())
         assert wanted["order_by"] == ["attributes.start_time DESC", "attributes.run_id ASC"]
-        until = int(wanted["filter"].rpartition(" ")[2] or START)
+        _, comparison, latest = (wanted["filter"] or f"attributes.start_time <= {START}").split()
+        until = int(latest) - (comparison == "<")
         left = [run for run in made if run["info"]["start_time"] <= until][int(wanted.get("page_token", 0)) :]
         page = {"runs": left[: wanted["max_results"]]}
         if len(left) > wanted["max_results"]:
