@@ -1,4 +1,4 @@
-"""What is wrong in a home, and how it is repaired: every check yields findings and changes nothing."""
+"""Damage in a home, and its repair: every check yields findings and changes nothing."""
 
 import re
 import shutil
@@ -63,7 +63,10 @@ def _tables() -> Iterator[Finding]:
         return
     damage = _damage(file)
     if damage is not None:
-        yield Finding(f"{file} is damaged ({damage}).", "Restore it from a backup, or move it away to begin anew.")
+        yield Finding(
+            f"{file} is damaged ({damage}).",
+            "Restore it from a backup, or move it away; then MLflow creates an empty one.",
+        )
         return
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -168,7 +171,7 @@ def _champions() -> Iterator[Finding]:
                 raise
             yield Finding(
                 f"{ticker}: the served version {number} cannot be loaded: {refusal(error)}",
-                "The newest version that can be loaded is served; without one, none of the stock's own.",
+                "The newest version that can be loaded is served; without one, the stock has no model.",
                 partial(_serve_another, symbol),
             )
 

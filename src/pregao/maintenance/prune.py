@@ -24,7 +24,7 @@ class Removal:
 
 
 def removals(keep: int) -> Iterator[Removal]:
-    """What lies beyond the `keep` newest of each stock and kind; the served versions and running trainings stay."""
+    """Everything beyond the `keep` newest of each stock and kind; the served versions and running trainings stay."""
     for found in removal.old(keep):
         what = f"{len(found.runs)} runs and {len(found.versions)} versions of {found.stock} in MLflow"
         yield Removal(what, partial(removal.remove, found))

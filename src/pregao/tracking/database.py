@@ -103,7 +103,9 @@ def raise_if_gone() -> None:
     uri = settings().tracking_uri
     file = sqlite_file(uri)
     if uri in _SEEN and file is not None and not file.exists():
-        raise TrackingUnavailable(uri, "the file has been removed; restore it, or restart this program to begin anew")
+        raise TrackingUnavailable(
+            uri, "the file has been removed; restore it, or restart this program to create an empty one"
+        )
 
 
 @lru_cache(maxsize=4)

@@ -1,7 +1,7 @@
 """The addresses of artifacts in MLflow's tables, which follow a home that was moved, copied or restored.
 
 MLflow stores absolute addresses. Those of a home end in mlruns/artifacts/…, so that a reader finds the files by `here`,
-and the first writer of a moved home rewrites all of them at once by `follow_home`.
+and the first writer of a moved home rewrites all of them by `follow_home`.
 """
 
 import sqlite3

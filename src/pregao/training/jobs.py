@@ -2,7 +2,7 @@
 
 A file lock allows one training at a time. The training's process inherits the lock and holds it until it ends, even if
 the process that started it ends first. A second lock per job, taken before the job can be seen, shows whether the job's
-process is alive. A job with a file `reason` was cancelled: whoever records its end, the state is `cancelled`.
+process is alive. A job with a file `reason` was cancelled: its process and every reader record its end as `cancelled`.
 The training reads a pipe from its parent: when the parent dies, the pipe closes and the training stops.
 """
 
