@@ -26,7 +26,6 @@ from pregao.api.registry_watcher import RegistryWatcher
 from pregao.api.request_batcher import RequestBatcher
 from pregao.cli import command as cli
 from pregao.config import parse
-from pregao.errors import PregaoError
 from pregao.models.onnx import OnnxModel
 from pregao.settings import REPOSITORY
 from pregao.tracking import registry_process
@@ -89,10 +88,7 @@ async def send(calls):
 
 async def run_here(watcher, name, *arguments):
     """`RegistryWatcher.run` in this process, which knows the home and the shipped models of the test."""
-    try:
-        await asyncio.to_thread(registry_process.TASKS[name], *arguments)
-    except PregaoError as error:
-        return error
+    return {"version": await asyncio.to_thread(registry_process.TASKS[name], *arguments)}
 
 
 @contextlib.contextmanager

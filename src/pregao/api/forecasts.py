@@ -94,17 +94,23 @@ class Forecasts:
         self.monitoring.remembered.inc()
         return answer.body
 
-    async def of_stock(self, symbol: Symbol) -> bytes:
+    async def of_stock(self, symbol: Symbol, version: int | None = None) -> bytes:
         """The forecast from a stock's latest closes, logged before it is returned.
 
+        Args:
+            symbol: the stock.
+            version: of its model; None for the served one.
+
         Raises:
+            NoSuchVersion: the stock has no such version.
+            NotReady: the version's ONNX model is being made.
             NoModel: neither a model of this stock nor the shared model is served.
             PregaoError: the stock has no prices, or too few.
         """
-        cached = self.cached_answer(symbol.ticker)
+        cached = self.cached_answer(symbol.ticker) if version is None else None
         if cached is not None:
             return cached
-        served = await self.registry.model(symbol)
+        served = await self._served(symbol, version)
         latest = await self.prices.latest(symbol, served.model.card)
         panel = self.panel.refreshed
         origin = await self._origin(symbol, served, latest.prices.table)
@@ -116,17 +122,22 @@ class Forecasts:
         recorded = await self.log.write(forecast.record)
         body = encode(replace(forecast, recorded=recorded))
         until = latest.until if recorded else min(latest.until, time.time() + SECONDS_BETWEEN_TRIES)
-        self._answers[symbol.ticker] = Answer(body, served, panel, latest.since, until)
+        if version is None:
+            self._answers[symbol.ticker] = Answer(body, served, panel, latest.since, until)
         return body
 
-    async def of_closes(self, symbol: Symbol, closes: Sequence[float], named: bool) -> bytes:
+    async def of_closes(
+        self, symbol: Symbol, closes: Sequence[float], named: bool, version: int | None = None
+    ) -> bytes:
         """The forecast after these closes; the history of a `named` stock gives volatilities and the online width.
 
         Raises:
             NoModel: neither a model of this stock nor the shared model is served.
+            NoSuchVersion: the stock has no such version.
+            NotReady: the version's ONNX model is being made.
             InvalidCloses: fewer closes than the model needs.
         """
-        served = await self.registry.model(symbol)
+        served = await self._served(symbol, version)
         history = await self._history(symbol, served) if named else None
         self.monitoring.computed.inc()
         if history is None:
@@ -134,6 +145,9 @@ class Forecasts:
         else:
             rows = await served.model.forecast_window(with_history(served.model.window(closes), history))
         return encode(compose_forecast_of_closes(symbol, served, rows, closes, history))
+
+    async def _served(self, symbol: Symbol, version: int | None) -> RemoteServed:
+        return await (self.registry.model(symbol) if version is None else self.registry.version(symbol, version))
 
     async def latest_prices(self, symbol: Symbol, price: PriceBasis) -> pd.DataFrame:
         """A stock's latest prices on a basis.

@@ -7,6 +7,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from cachetools import TTLCache
 
@@ -63,10 +64,11 @@ class RegistryWatcher:
         self.problems: dict[str, str] = {}
         self._file = os.fspath(served.served_file())
         self._stamp: object = None
+        self._damaged: set[str] = set()
         self._registry_problem: dict[str, str] = {}
         self._lock = asyncio.Lock()
         self._started = asyncio.Event()
-        self._exports: TTLCache[tuple[str, int], asyncio.Task[PregaoError | None]] = TTLCache(100, SECONDS_OF_A_PROCESS)
+        self._exports: TTLCache[tuple[str, int], asyncio.Task[dict[str, Any]]] = TTLCache(100, SECONDS_OF_A_PROCESS)
         # A separate thread: a registry that hangs must not block asyncio's threads, which LitServe uses too.
         self._thread = ThreadPoolExecutor(1, "registry")
 
@@ -87,39 +89,36 @@ class RegistryWatcher:
         """Look at the registry's champions; where they differ from served.json, let a process replace it."""
         loop = asyncio.get_running_loop()
         try:
-            if await loop.run_in_executor(self._thread, self._is_current):
-                self._registry_problem = {}
-            else:
-                refused = await self.run("synchronise")
-                self._registry_problem = {} if refused is None else {"registry": self._problem(refused)}
+            if self._damaged or not await loop.run_in_executor(self._thread, self._is_current):
+                await self.run("synchronise")
+                self._stamp = None  # damaged files may have been made again, without a change of served.json
+            self._registry_problem = {}
         except Exception as error:  # SQLAlchemy's, the network's: the models in memory stay
             self._registry_problem = {"registry": self._problem(error)}
         await self._follow(self._stamp_now())
         self.problems = {name: text for name, text in self.problems.items() if name != "registry"}
         self.problems |= self._registry_problem
 
-    async def run(self, *task: str) -> PregaoError | None:
-        """Run `tracking.registry_process`; returns its refusal.
+    async def run(self, *task: str) -> dict[str, Any]:
+        """Run a task of `tracking.registry_process`; returns its answer.
 
         Raises:
             TrackingUnavailable: it takes too long, or fails without a sentence.
+            PregaoError: the task was refused.
         """
         command = (sys.executable, "-m", "pregao.tracking.registry_process", *task)
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         try:
             output, _ = await asyncio.wait_for(process.communicate(), SECONDS_OF_A_PROCESS)
-            answer = json.loads(output.splitlines()[-1])
+            answer: dict[str, Any] = json.loads(output.splitlines()[-1])
         except (TimeoutError, ValueError, IndexError) as error:
             raise TrackingUnavailable(settings().tracking_uri, f"{task[0]} failed, see the server's log") from error
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        try:
-            raise_refusal(answer)
-        except PregaoError as error:
-            return error
-        return None
+        raise_refusal(answer)
+        return answer
 
     async def model(self, symbol: Symbol) -> RemoteServed:
         """The stock's served model, or the shared one, after every change by this machine.
@@ -154,9 +153,19 @@ class RegistryWatcher:
         export = self._exports.get(key)
         if export is None:
             export = self._exports[key] = asyncio.create_task(self.run("export", symbol.ticker, str(version)))
-        if export.done() and (refused := export.result()) is not None:
+        if export.done() and (refused := export.exception()) is not None:
             raise refused
         raise NotReady(symbol, version)
+
+    async def rollback(self, symbol: Symbol) -> int:
+        """Serve the previous version of the stock's model again; returns it.
+
+        Raises:
+            NoModel: the stock has no champion.
+            NoEarlierVersion: the champion replaced no version.
+            PregaoError: the previous version cannot be served.
+        """
+        return int((await self.run("rollback", symbol.ticker))["version"])
 
     def in_memory(self, ticker: str) -> RemoteServed | None:
         """The stock's model, or the shared one, as last read."""
@@ -214,6 +223,7 @@ class RegistryWatcher:
             found = served.shipped()
         models: dict[str, RemoteServed] = {}
         problems = {stock: self._logged(sentence) for stock, sentence in found.problems.items()}
+        self._damaged = set()
         for stock, entry in found.entries.items():
             known = self.served.get(stock)
             if known is not None and (known.version, known.run_id) == (entry.version, entry.run_id):
@@ -222,6 +232,7 @@ class RegistryWatcher:
             try:
                 models[stock] = self._load(stock, entry, loop)
             except CorruptModel as error:
+                self._damaged.add(stock)
                 problems[stock] = self._logged(f"{stock} version {entry.version} cannot be loaded: {error}")
                 if known is not None:
                     models[stock] = known

@@ -1,11 +1,13 @@
 """The routes of the contract."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, Security
+from fastapi import Path as PathParameter
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
@@ -28,6 +30,7 @@ from pregao.api.schemas import (
     ModelList,
     PredictAnswer,
     PredictRequest,
+    RolledBack,
     Statistics,
     TrainAnswer,
     TrainRequest,
@@ -35,6 +38,7 @@ from pregao.api.schemas import (
 from pregao.api.service import Service
 from pregao.api.trainings import STOPPED, as_json, outcome
 from pregao.errors import sentence_for_clients
+from pregao.models.portable import zipped
 from pregao.prices.symbols import Symbol
 from pregao.tracking.run_table import Page
 from pregao.training.job import Job
@@ -47,6 +51,10 @@ PREDICT_EXAMPLES: dict[str, Any] = {
     "given closes": {"value": {"historical_data": CLOSES}},
     "given closes of a stock": {"value": {"stock": "VALE3", "historical_data": CLOSES}},
 }
+StockPath = Annotated[
+    str, PathParameter(max_length=LONGEST_TEXT, examples=["VALE3"], json_schema_extra={"pattern": TICKER})
+]
+ZIP = {"type": "string", "format": "binary"}
 StockQuery = Annotated[
     str | None, Query(max_length=LONGEST_TEXT, examples=["VALE3"], json_schema_extra={"pattern": TICKER})
 ]
@@ -110,8 +118,9 @@ async def predict(
     body = body or PredictRequest()
     symbol = _symbol(request, service.config.stock if body.stock is None else body.stock)
     if body.historical_data is not None:
-        return _json(await service.forecasts.of_closes(symbol, body.historical_data, named=body.stock is not None))
-    return _json(await service.forecasts.of_stock(symbol))
+        named = body.stock is not None
+        return _json(await service.forecasts.of_closes(symbol, body.historical_data, named, body.version))
+    return _json(await service.forecasts.of_stock(symbol, body.version))
 
 
 @routes.post(
@@ -211,11 +220,36 @@ async def models(service: CurrentService) -> Response:
     return JSONResponse({"models": entries})
 
 
+@routes.post(
+    "/models/{stock}/rollback", response_model=RolledBack, responses=refused(403, 404, 409, 503), tags=["models"]
+)
+async def rollback(request: Request, stock: StockPath, service: CurrentService, admin_key: AdminKey = None) -> Response:
+    """Serve the version that was served before; repeat it to go one version further back."""
+    require_admin_key(admin_key, "A rollback", "POST /predict with a version")
+    symbol = _symbol(request, stock)
+    return JSONResponse({"stock": symbol.ticker, "version": await service.forecasts.registry.rollback(symbol)})
+
+
+@routes.get(
+    "/models/{stock}/export",
+    response_class=Response,
+    responses=refused_as_json(404, 503) | {200: {"content": {"application/zip": {"schema": ZIP}}}},
+    tags=["models"],
+)
+async def export(request: Request, stock: StockPath, service: CurrentService) -> Response:
+    """The served model for other programs: ONNX, card and README as a zip."""
+    found = await service.forecasts.registry.model(_symbol(request, stock))
+    name = f"{found.stock}-{found.version}"
+    content = await asyncio.to_thread(zipped, found.folder, name)
+    disposition = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
+    return Response(content, media_type="application/zip", headers=disposition)
+
+
 @routes.get("/info", responses=refused(), tags=["server"])
 async def info(service: CurrentService) -> dict[str, Any]:
     """Versions and settings of the server."""
     config = service.config
-    about = {name: version(name) for name in ("pregao", "litserve", "torch", "mlflow")}
+    about = {name: version(name) for name in ("pregao", "litserve", "onnxruntime", "mlflow")}
     return {"versions": about, **config.model_dump(include={"stock", "workers", "deadline", "max_body"})}
 
 

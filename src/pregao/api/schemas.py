@@ -6,6 +6,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr
 
 from pregao.data.market import OLDEST
 from pregao.evaluation.drift import DriftReport
+from pregao.forecasting.config import Version
 from pregao.models.forecaster import MOST_CLOSES
 from pregao.training.overrides import overrides_class
 
@@ -44,6 +45,9 @@ class PredictRequest(_Request):
         validation_alias=AliasChoices("historical_data", "last_60_days", "last_prices", "values", "closes", "prices"),
         description="Closes in R$, oldest first; the last ones are used. `last_60_days`, `last_prices`, `values`, "
         "`closes` and `prices` are the same",
+    )
+    version: Version | None = Field(
+        default=None, description="A version of the stock's own model, see GET /models; null: the one that is served"
     )
 
 
@@ -219,6 +223,13 @@ class ModelEntry(ServedModel):
     """A served model with the metrics of its training run."""
 
     metrics: dict[str, float | None]
+
+
+class RolledBack(Answer):
+    """The version that answers from now on."""
+
+    stock: str
+    version: int
 
 
 class ModelList(Answer):

@@ -15,6 +15,7 @@ COMMANDS = {
     "models": "the versions of a stock's model",
     "doctor": "look for damage and old runs in the home",
     "rollback": "serve the version that was served before",
+    "export": "a model for other programs, as ONNX",
 }
 """The commands; each is a module of this package."""
 

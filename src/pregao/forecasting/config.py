@@ -4,10 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pregao.config import Choices, SourceChoices, Text
+from pregao.config import Choices, GivenPath, SourceChoices, Text
 
 Version = Annotated[int, Field(ge=1, lt=2**31)]
 """The number of a registered version; MLflow's tables hold 32 bits."""
+
+
+class ExportConfig(Choices):
+    """The choices of pregao export."""
+
+    stock: Text
+    version: Version | None
+    path: GivenPath | None
 
 
 class PredictConfig(Choices):
