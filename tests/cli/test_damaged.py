@@ -26,7 +26,9 @@ def test_a_damaged_database_is_named(command, home, prices, name):
 
 def test_a_damaged_served_model_is_named(refused, champion):
     [weights] = champion.glob("mlruns/artifacts/PETR4/models/*/artifacts/artifacts/model/model.safetensors")
-    weights.write_bytes(weights.read_bytes()[:100])
+    [onnx] = champion.glob("mlruns/served/PETR4-*/model.onnx")
+    for file in (weights, onnx):
+        file.write_bytes(file.read_bytes()[:100])
     assert "cannot be loaded" in refused("predict", "stock=PETR4", closes())
 
 

@@ -124,7 +124,7 @@ class Different(LinearModel):
 def test_a_model_without_the_same_forecasts_in_onnx_is_refused_and_leaves_no_files(linear, tmp_path, model, reason):
     network = model(**{name: value for name, value in linear.card.network.items() if name != "_target_"})
     network.load_state_dict(linear.network.state_dict())
-    with pytest.raises(NotExported, match=f"{model.__name__} cannot be exported to ONNX .*{reason}"):
+    with pytest.raises(NotExported, match=f"cannot be exported to ONNX .*{reason}"):
         export.export(TrainedModel(network, linear.card), tmp_path / "served" / "VALE3")
     assert list((tmp_path / "served").iterdir()) == []
 

@@ -181,8 +181,8 @@ class Backtest:
 
     def _start(self, history: Prices, period: Period) -> WarmStart:
         """The shared model of a period, for the models that start from it."""
-        served = Served(self._shared(history, period), SHARED, 0, "backtest", self.folder)
-        return WarmStart(served, self.config.learning_rate_factor)
+        model = self._shared(history, period)
+        return WarmStart(Served(model, SHARED, 0, "backtest", self.folder), model, self.config.learning_rate_factor)
 
     def _shared(self, history: Prices, period: Period) -> TrainedModel:
         """The shared model of a period, trained once."""

@@ -25,7 +25,6 @@ from pregao.models.choices import build_model
 from pregao.models.trained import TrainedModel
 from pregao.prices.downloader import Downloader
 from pregao.prices.symbols import SHARED, Symbol
-from pregao.tracking import registry
 from pregao.training.callbacks import Report
 from pregao.training.config import FitConfig
 from pregao.training.fit import Fitted, Training
@@ -101,7 +100,7 @@ def build_data(
         seed=config.seed,
         shuffle=config.data.shuffle,
         typical=None if start is None else start.card.typical_volatility,
-        market=None if start is None else start.served.model.market,
+        market=None if start is None else start.model.market,
         needed=needed,
         since=since,
     )
@@ -126,7 +125,7 @@ def prepare(
     torch.manual_seed(config.seed)
     model = build_model(config.network(len(panel.stocks)))
     if start is not None:
-        model.adopt(registry.trained(start.served).network)
+        model.adopt(start.model.network)
         model.refit(as_batch(panel.split.train, panel.stocks))
     module = ForecastModule(
         model,

@@ -8,6 +8,7 @@ from pregao.data.windows import day
 from pregao.errors import CorruptModel, InvalidChoice, NoModel
 from pregao.models.card import ModelCard
 from pregao.models.choices import differences
+from pregao.models.trained import TrainedModel
 from pregao.prices.symbols import SHARED, Symbol
 from pregao.tracking import registry
 from pregao.tracking.registry import Served
@@ -18,15 +19,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The served model whose weights a training starts from, and a factor on the learning rate."""
+    """The served model whose weights a training starts from, and a factor on the learning rate.
+
+    Attributes:
+        served: the version.
+        model: the same with its PyTorch network.
+        learning_rate_factor: multiplies the learning rate.
+    """
 
     served: Served
+    model: TrainedModel
     learning_rate_factor: float
 
     @property
     def card(self) -> ModelCard:
         """The model card."""
-        return self.served.model.card
+        return self.model.card
 
     def __str__(self) -> str:
         return f"{SHARED} version {self.served.version} run {self.served.run_id}"
@@ -43,14 +51,15 @@ def warm_start(config: TrainConfig, panel: Panel) -> WarmStart | None:
     other = None
     try:
         served = registry.champion(Symbol.parse(SHARED))
-        other = _other_choices(served.model.card, config, panel)
-        reason = other or _leak(served.model.card, panel)
+        model = registry.trained(served)
+        other = _other_choices(model.card, config, panel)
+        reason = other or _leak(model.card, panel)
     except NoModel:
         reason = "it does not exist; python train.py experiment=ibovespa trains it"
     except CorruptModel as error:
         reason = str(error)
     if reason is None:
-        return WarmStart(served, config.train.learning_rate_factor)
+        return WarmStart(served, model, config.train.learning_rate_factor)
     if config.train.init == "shared":
         raise InvalidChoice(f"train.init=shared: cannot start from the shared model ({reason}). Use train.init=none.")
     level = logging.INFO if other is None else logging.WARNING  # the user's own choice costs the warm start
