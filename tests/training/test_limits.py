@@ -11,9 +11,10 @@ import torch
 from pregao.config import SourceChoices
 from pregao.errors import LimitReached, TrainingTooLarge
 from pregao.training import limits
-from pregao.training.compose import models, train_config
+from pregao.training.compose import train_config
 from pregao.training.config import LimitChoices
 from pregao.training.job import Job, now
+from pregao.training.model_choices import offered
 from tests.conftest import small_config
 from tests.training.conftest import run
 
@@ -28,7 +29,7 @@ def limited(**bounds):
     return NONE.model_copy(update=bounds)
 
 
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize("name", offered())
 def test_the_cost_of_every_model_can_be_estimated_without_changing_random_numbers(vale3, tmp_path, name):
     config = config_of(vale3, tmp_path, model=name)
     torch.manual_seed(3)

@@ -21,7 +21,7 @@ from tests.conftest import random_walk, settle, small_config, with_ranges
 from tests.training.conftest import card_of, composed, config_of, new, run, same, saved_weights
 
 KEPT = ["PETR4", "ITUB4", "WEGE3", "ABEV3", "CSNA3", "SP500"]
-TOGETHER = ("stock=SHARED", f"stocks=[{','.join([*KEPT, 'SHRT3', 'XPTO3'])}]")
+TOGETHER = ("stock=SHARED", "promote=always", f"stocks=[{','.join([*KEPT, 'SHRT3', 'XPTO3'])}]")
 
 
 def params(result):

@@ -6,6 +6,7 @@ processes, which run the models. Only public names of LitServe are used.
 
 import ctypes
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -49,6 +50,15 @@ class Server(LitServer):  # type: ignore[misc] # LitServe has no types
         threading.Thread(target=end_with_parent, daemon=True).start()
         async with super().lifespan(app), app.state.service.running():
             yield
+
+
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """False for the crash that LitServe's monitor logs when a shutdown ends its manager first."""
+    lost = record.exc_info is not None and isinstance(record.exc_info[1], OSError | EOFError)
+    return not (lost and record.getMessage() == "Monitoring worker crashed")
+
+
+logging.getLogger("litserve.server").addFilter(_is_relevant)
 
 
 def serve(config: ServeConfig) -> None:
