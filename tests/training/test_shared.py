@@ -64,6 +64,7 @@ def test_a_panel_is_served_as_shared_and_names_the_stocks_that_it_leaves_out(man
     assert "knows no such stock" in many.left_out["XPTO3"]
     assert (params(many)["stocks"], params(many)["left_out"]) == (" ".join(KEPT), "SHRT3 XPTO3")
     served = registry.champion(Symbol.parse(SHARED))
+    assert many.verdict.promoted, many.verdict
     assert (many.stock, served.version, served.run_id) == (SHARED, 1, many.run_id)
     assert (served.model.card.stock, served.model.card.stocks) == (SHARED, KEPT)
     assert (served.model.card.panel, served.model.market) == ([], None), "only PETR4 has ranges"
