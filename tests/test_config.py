@@ -20,6 +20,7 @@ from pregao.prices.symbols import Symbol
 
 STAGES = {
     "doctor": "maintenance",
+    "export": "forecasting",
     "models": "tracking",
     "rollback": "tracking",
     "train": "training",

@@ -70,7 +70,7 @@ def test_no_pickle_among_a_registered_models_files_is_loaded(home, prices, bomb,
     for plant in (lambda: weights.write_bytes(pickle.dumps(bomb)), lambda: torch.save({"head": bomb}, weights)):
         plant()
         with pytest.raises(CorruptModel):
-            registry.champion(vale3)
+            registry.trained(registry.champion(vale3))
 
 
 HOSTILE = [

@@ -119,7 +119,10 @@ def test_the_documentation_has_working_examples_and_every_field(client):
             assert answer.status_code == status
             if status == 202:
                 client.delete(answer.json()["status_url"])
-    for name, fields in (("Predict", {"stock", "historical_data"}), ("Train", {"stock", "inicio", "fim", "overrides"})):
+    for name, fields in (
+        ("Predict", {"stock", "historical_data", "version"}),
+        ("Train", {"stock", "inicio", "fim", "overrides"}),
+    ):
         assert set(documented["components"]["schemas"][f"{name}Request"]["properties"]) == fields
     assert client.get("/info").json()["versions"]["litserve"]
     operations = [operation for path in documented["paths"].values() for operation in path.values()]

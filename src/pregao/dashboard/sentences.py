@@ -353,6 +353,13 @@ SUMMARIES = {
     "NotAStock": "Este código é de um índice; só ações são previstas.",
     "InvalidDates": "Datas inválidas: a inicial deve vir antes da final, e nenhuma pode estar no futuro.",
     "InvalidChoice": "Uma das opções não é permitida.",
+    "NotServed": "A versão em uso não serve para previsões de 10 pregões.",
+    "NotReady": "Esta versão ainda está sendo preparada; tente de novo em alguns segundos.",
+    "NotExported": "Este modelo não pode ser servido: sua versão ONNX não dá as mesmas previsões.",
+    "NoSuchVersion": "Esta versão do modelo não existe.",
+    "NoEarlierVersion": "Não há versão anterior para a qual voltar.",
+    "ForecastFailed": "O processo de previsão não responde; tente de novo em alguns segundos.",
+    "AdminKeyNeeded": "Só o operador pode pedir isto: falta a chave de administrador.",
     "UnknownStock": "A fonte não conhece esta ação. Confira o código ou use seus próprios preços (source=csv).",
     "PricesUnavailable": (
         "Não há preços: nenhuma fonte respondeu. Verifique a rede; SP500 e NASDAQ funcionam sem ela."
