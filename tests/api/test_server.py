@@ -2,6 +2,7 @@ import json
 import signal
 import socket
 import time
+from pathlib import Path
 
 import mlflow
 import psutil
@@ -11,7 +12,7 @@ from pregao.api import healthcheck
 from pregao.api.schemas import CLOSES
 from pregao.api.server import serve
 from pregao.errors import InvalidChoice, PregaoError
-from tests.api.conftest import SMALL, begin, free_port, port_is_free, serve_config, training
+from tests.api.conftest import SMALL, begin, free_port, port_is_free, serve_config, training, until
 
 
 @pytest.mark.slow
@@ -108,3 +109,25 @@ def test_a_moved_home_answers_and_trains_at_its_new_place(start, tmp_path):
     assert not (tmp_path / "home").exists()
     runs = again.client.get("/statistics?stock=VALE3").json()["experiments"][0]["runs"]
     assert len({run["artifact_uri"].rpartition("/mlruns/")[0] for run in runs}) == 1
+
+
+@pytest.mark.slow
+def test_no_process_of_the_server_imports_pytorch_lightning_or_mlflow(start, tmp_path):
+    """Only the processes that train or change the registry do, and they end."""
+    first = start()
+    until(lambda: {one["version"] for one in first.client.get("/models").json()["models"]}, lambda found: found == {1})
+    first.stop()
+    server = start(home=first.home, log=tmp_path / "imports", PYTHONPROFILEIMPORTTIME="1")
+    for body in ({"stock": "VALE3"}, {"historical_data": CLOSES}, {"stock": "VALE3", "version": 1}):
+        assert server.client.post("/predict", json=body).status_code == 200
+    for path in ("/statistics", "/accuracy", "/models", "/metrics", "/info", "/models/VALE3/export"):
+        assert server.client.get(path).status_code == 200
+    lines = server.log.read_text().splitlines()
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in lines if line.startswith("import time:")}
+    assert {"litserve", "onnxruntime", "pandas"} <= imported
+    assert not {"torch", "pytorch_lightning", "mlflow", "scipy"} & imported
+    answer = server.client.post("/train", json=training(), timeout=120).json()
+    assert answer["version"] == 2, answer
+    assert server.client.post("/predict", json={"stock": "VALE3"}).status_code == 200
+    for role in ("HTTP", "inference", "starter"):
+        assert "libtorch" not in Path(f"/proc/{server.process_of(role).pid}/maps").read_text()
