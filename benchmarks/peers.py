@@ -1,24 +1,33 @@
-"""The peers of the API benchmark: the same network behind a bare FastAPI and behind Flask.
+"""The peer of the API benchmark: a bare FastAPI with the same network, in ONNX Runtime or in PyTorch.
 
-Both run the network for every request and return the same numbers, without prices, dates, registry or API key.
+It remembers the answer of a stock in a dict and runs the network for given closes, without prices, dates, registry or
+key. PREGAO_BENCHMARK_RUNTIME is `onnx` or `torch`.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from fastapi import FastAPI
-from flask import Flask, Response, request
 from pydantic import BaseModel
 
-from pregao.models.trained import TrainedModel
+from pregao.models.forecaster import Forecaster
 
-torch.set_num_threads(1)
+MODEL = Path(os.environ["PREGAO_BENCHMARK_MODEL"])
 
-MODEL = TrainedModel.load(Path(os.environ["PREGAO_BENCHMARK_MODEL"]))
-LATEST = [50 + (7 * i % 11) / 10 for i in range(20)]
+
+def load() -> Forecaster:
+    """The model in the chosen runtime."""
+    if os.environ["PREGAO_BENCHMARK_RUNTIME"] == "onnx":
+        from pregao.models.onnx import OnnxModel
+
+        return OnnxModel.load(MODEL)
+    import torch
+
+    from pregao.models.trained import TrainedModel
+
+    torch.set_num_threads(1)
+    return TrainedModel.load(MODEL)
 
 
 class PredictBody(BaseModel):
@@ -28,26 +37,19 @@ class PredictBody(BaseModel):
     historical_data: list[float] | None = None
 
 
-def answer(closes: list[float] | None) -> dict[str, Any]:
+def answer(closes: list[float]) -> dict[str, Any]:
     """The numbers of Pregão's answer."""
-    rows = MODEL.rows(MODEL.window(LATEST if closes is None else closes))
+    rows = model.rows(model.window(closes))
     prices = ", ".join(f"{row['close']:.2f}" for row in rows)
     return {"stock": "VALE3", "prediction": rows[0]["close"], "forecast": rows, "preco": f"[{prices}]"}
 
 
+model = load()
+remembered = {"VALE3": answer([50 + (7 * i % 11) / 10 for i in range(20)])}
 bare = FastAPI()
 
 
 @bare.post("/predict")
 async def predict(body: PredictBody) -> dict[str, Any]:
     """Run the network in the event loop, which is fastest for a small network."""
-    return answer(body.historical_data)
-
-
-flask = Flask("peers")
-
-
-@flask.post("/predict")
-def predict_of_flask() -> Response:
-    """POST /predict of Flask."""
-    return Response(json.dumps(answer(request.get_json().get("historical_data"))), mimetype="application/json")
+    return remembered[body.stock or "VALE3"] if body.historical_data is None else answer(body.historical_data)
