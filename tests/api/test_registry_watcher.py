@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -72,6 +73,21 @@ def test_without_its_database_the_server_keeps_its_models_and_creates_none(share
             assert client.post("/train", json=training()).status_code == 503
             assert not file.exists()
     assert caplog.text.count("The registry cannot be read") == 1
+
+
+def test_a_registry_that_hangs_does_not_delay_a_promoted_model(home, prices, vale3, tmp_path, monkeypatch):
+    registry.set_champion(vale3, register(trained_model(), tmp_path / "first"))
+    second = register(trained_model(hidden_size=4), tmp_path / "second")
+    asked, answered = threading.Event(), threading.Event()
+    try:
+        with client_of(prices, POLL) as client:
+            monkeypatch.setattr(registry, "look", lambda: (asked.set(), answered.wait(60)))
+            assert asked.wait(10)
+            registry.set_champion(vale3, second)
+            assert client.post("/predict", json={"stock": "VALE3"}, timeout=10).json()["model"]["version"] == 2
+            answered.set()
+    finally:
+        answered.set()
 
 
 @pytest.mark.parametrize("size", ["horizon", "lookback"])

@@ -69,8 +69,10 @@ class RegistryWatcher:
         self._lock = asyncio.Lock()
         self._started = asyncio.Event()
         self._exports: TTLCache[tuple[str, int], asyncio.Task[dict[str, Any]]] = TTLCache(100, SECONDS_OF_A_PROCESS)
-        # A separate thread: a registry that hangs must not block asyncio's threads, which LitServe uses too.
-        self._thread = ThreadPoolExecutor(1, "registry")
+        # Threads of their own: a registry that hangs blocks neither asyncio's, which LitServe uses too, nor a promotion,
+        # which needs the files alone.
+        self._registry_threads = ThreadPoolExecutor(2, "registry")
+        self._files_thread = ThreadPoolExecutor(1, "served models")
 
     async def start(self) -> None:
         """Load the models of served.json, or the shipped ones on a new home."""
@@ -89,7 +91,7 @@ class RegistryWatcher:
         """Look at the registry's champions; where they differ from served.json, let a process replace it."""
         loop = asyncio.get_running_loop()
         try:
-            if self._damaged or not await loop.run_in_executor(self._thread, self._is_current):
+            if self._damaged or not await loop.run_in_executor(self._registry_threads, self._is_current):
                 await self.run("synchronise")
                 self._stamp = None  # damaged files may have been made again, without a change of served.json
             self._registry_problem = {}
@@ -146,9 +148,9 @@ class RegistryWatcher:
         if current is not None and current.version == version:
             return current
         loop = asyncio.get_running_loop()
-        entry = await loop.run_in_executor(self._thread, registry.existing_export, symbol, version)
+        entry = await loop.run_in_executor(self._registry_threads, registry.existing_export, symbol, version)
         if entry is not None:
-            return await loop.run_in_executor(self._thread, self._load, symbol.ticker, entry, loop)
+            return await loop.run_in_executor(self._files_thread, self._load, symbol.ticker, entry, loop)
         key = (symbol.ticker, version)
         export = self._exports.get(key)
         if export is None:
@@ -176,8 +178,9 @@ class RegistryWatcher:
         return self._stamp_now() != self._stamp
 
     def close(self) -> None:
-        """Stop the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Stop the threads."""
+        for threads in (self._registry_threads, self._files_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _is_current(self) -> bool:
         """Whether served.json has the registry's champions and all shipped models; False where only MLflow can tell."""
@@ -210,7 +213,7 @@ class RegistryWatcher:
                 return
             now = self._stamp_now()  # before reading: a change meanwhile is followed next
             loop = asyncio.get_running_loop()
-            self.served, self.problems = await loop.run_in_executor(self._thread, self._read, loop)
+            self.served, self.problems = await loop.run_in_executor(self._files_thread, self._read, loop)
             self.problems |= self._registry_problem
             self._stamp = now
 
