@@ -69,7 +69,7 @@ class RegistryWatcher:
         self._lock = asyncio.Lock()
         self._started = asyncio.Event()
         self._exports: TTLCache[tuple[str, int], asyncio.Task[dict[str, Any]]] = TTLCache(100, SECONDS_OF_A_PROCESS)
-        # Threads of their own: a registry that hangs blocks neither asyncio's, which LitServe uses too, nor a promotion,
+        # Own threads: a registry that hangs blocks neither asyncio's, which LitServe uses too, nor a promotion,
         # which needs the files alone.
         self._registry_threads = ThreadPoolExecutor(2, "registry")
         self._files_thread = ThreadPoolExecutor(1, "served models")

@@ -58,7 +58,7 @@ ZIP = {"type": "string", "format": "binary"}
 StockQuery = Annotated[
     str | None, Query(max_length=LONGEST_TEXT, examples=["VALE3"], json_schema_extra={"pattern": TICKER})
 ]
-PAGE_TOKEN = "^[0-9]{1,18}-[0-9a-f]{32}$"
+PAGE_TOKEN = "^[0-9]{1,18}-[0-9a-f]{32}$"  # nosec B105 - a pattern
 
 TRAIN_EXAMPLES: dict[str, Any] = {
     "a stock": {"value": {"stock": "VALE3", "inicio": "2020-01-01", "fim": "2025-07-28"}},

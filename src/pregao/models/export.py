@@ -100,14 +100,14 @@ def check_parity(
 
 def probes(network: ForecastModel, lookback: int, stocks: int) -> Inputs:
     """Random walks with measures that are all known, known in part, and unknown but for the first."""
-    random = np.random.default_rng(0)
-    closes = 50 * np.exp(np.cumsum(random.normal(0, 0.02, (PROBES, lookback)), axis=1))
-    measures = np.abs(random.normal(0.02, 0.005, (PROBES, len(network.measures)))) + 1e-3
-    known = random.random((PROBES, 1)) < [1.0, *np.full(len(network.measures) - 1, 0.8)]
+    rng = np.random.default_rng(0)
+    closes = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, (PROBES, lookback)), axis=1))
+    measures = np.abs(rng.normal(0.02, 0.005, (PROBES, len(network.measures)))) + 1e-3
+    known = rng.random((PROBES, 1)) < [1.0, *np.full(len(network.measures) - 1, 0.8)]
     known[: PROBES // 2] = True
     known[-1, 1:] = False
     measures[~known] = np.nan
-    return as_inputs(closes, measures, random.integers(OTHER_STOCK, stocks, PROBES))
+    return as_inputs(closes, measures, rng.integers(OTHER_STOCK, stocks, PROBES))
 
 
 class _OfTensors(nn.Module):
