@@ -128,7 +128,7 @@ def loss_saved(losses: Losses, benchmark: Paired, block: int | None = BLOCK) -> 
 def coverage_gained(inside: Losses, benchmark: Paired, nominal: int, block: int | None = BLOCK) -> Saved:
     """Percentage points by which a band's coverage is nearer to the nominal one, with the interval of `loss_saved`.
 
-    The mean over stocks of |coverage − nominal| of the benchmark minus that of the forecast.
+    The mean over stocks of the distance of coverage from nominal of the benchmark minus that of the forecast.
 
     Args:
         inside: per date and stock, percent of the closes inside the band; NaN where a stock has no forecast.
