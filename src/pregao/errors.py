@@ -157,7 +157,9 @@ class NotExported(PregaoError):
     """A model that cannot be served, since it has no ONNX version with the same forecasts."""
 
     def __init__(self, model: str, reason: str) -> None:
-        super().__init__(f"{model} cannot be exported to ONNX ({reason}). It can be judged and compared, not served.")
+        super().__init__(
+            f"{model} cannot be exported to ONNX ({reason}). It can be evaluated and compared, not served."
+        )
 
 
 class MissingArtifact(PregaoError):

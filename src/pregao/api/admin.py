@@ -1,4 +1,4 @@
-"""What only the operator may ask over HTTP: promote=always, rollbacks."""
+"""Requests over HTTP that need the operator's key: promote=always, rollbacks."""
 
 import hmac
 import logging

@@ -141,7 +141,7 @@ class RegistryWatcher:
 
         Raises:
             NotReady: its ONNX model is being made.
-            NoSuchVersion: there is no such version.
+            NoSuchVersion: the stock has no such version.
             PregaoError: it cannot be used.
         """
         current = self.served.get(symbol.ticker)
@@ -183,7 +183,7 @@ class RegistryWatcher:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _is_current(self) -> bool:
-        """Whether served.json has the registry's champions and all shipped models; False where only MLflow can tell."""
+        """Whether served.json has the registry's champions and all shipped models; False where only MLflow knows it."""
         known = served.read()
         file = sqlite_file(settings().tracking_uri)
         if self._registered() and file is not None and not file.exists():

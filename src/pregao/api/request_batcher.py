@@ -47,7 +47,7 @@ class RequestBatcher:
         self._trips: set[asyncio.Task[None]] = set()
 
     async def __call__(self, folder: str, method: str, *arguments: Any) -> Any:  # noqa: ANN401
-        """What the method of the model in this folder returns; None if its files are damaged.
+        """The result of the method of the model in this folder; None if its files are damaged.
 
         Raises:
             ForecastFailed: the inference processes do not answer.
@@ -86,6 +86,6 @@ class RequestBatcher:
                 return await asyncio.wait_for(self.send(calls), self.seconds)
             except TimeoutError:
                 continue
-            except HTTPException as error:  # LitServe's, for whatever went wrong
+            except HTTPException as error:  # LitServe's, for every error
                 raise ForecastFailed() from error
         raise ForecastFailed()

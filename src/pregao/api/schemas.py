@@ -47,7 +47,7 @@ class PredictRequest(_Request):
         "`closes` and `prices` are the same",
     )
     version: Version | None = Field(
-        default=None, description="A version of the stock's own model, see GET /models; null: the one that is served"
+        default=None, description="A version of the stock's model, not of SHARED; null: the served one"
     )
 
 

@@ -1,4 +1,4 @@
-"""The description of a trained model, as JSON beside its files, with their checksums."""
+"""The description of a trained model, as JSON in the folder of its files, with their checksums."""
 
 import hashlib
 import json

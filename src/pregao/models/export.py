@@ -28,7 +28,7 @@ LARGEST_DIFFERENCE = 1e-6
 """Between PyTorch and ONNX Runtime, relative to the last close: float32 in another order of operations gives 1e-7."""
 
 LARGEST_ON_PROBES = 1e-5
-"""The same for random windows, which may be far from what the model has seen."""
+"""The limit for random windows, which may be far from the training windows."""
 
 LARGEST_MOVE = float(np.log(3))
 """Log returns in ten sessions up to which forecasts are compared."""

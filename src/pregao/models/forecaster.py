@@ -1,4 +1,4 @@
-"""Forecasts of a trained model from its quantiles, whatever computes these: PyTorch or ONNX Runtime."""
+"""Forecasts of a trained model from its quantiles, which PyTorch or ONNX Runtime computes."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -73,7 +73,7 @@ class Forecaster(ABC):
         """Quantiles of the next closes of many windows, in the closes' currency."""
 
     def with_market(self: Model, market: Market) -> Model:
-        """The same model with another market factor."""
+        """A copy of the model with another market factor."""
         return replace(self, market=market)  # type: ignore[type-var] # each implementation is a dataclass
 
     def volatilities(self, prices: Prices) -> Float[np.ndarray, "sessions measures"]:

@@ -14,7 +14,7 @@ README = "README.md"
 TEXT = """# {stock}: the next {horizon} closes from the last {lookback}
 
 Trained {trained_at} on closes up to {data_end} (`price` is {price}). `model.json` is the card: data, test metrics
-beside those of the baselines (`metrics`), and the SHA-256 of the other files (`files`).
+of the model and of the baselines (`metrics`), and the SHA-256 of the other files (`files`).
 
 | input of `model.onnx` | type | |
 |---|---|---|
@@ -65,7 +65,7 @@ def write_portable(source: Path, target: Path) -> None:
 
 
 def zipped(source: Path, name: str) -> bytes:
-    """The same as a zip of one folder of this name."""
+    """The content of `write_portable` as a zip of one folder of this name."""
     with TemporaryDirectory() as folder:
         write_portable(source, Path(folder) / name)
         file = shutil.make_archive(f"{folder}/archive", "zip", folder, name)
@@ -79,7 +79,7 @@ def readme(card: ModelCard) -> str:
     width = (
         "their distance from the median is multiplied by the online width (`calibration.online_widths` in Pregão)"
         if card.follows_outcomes
-        else "the bands are complete as they are"
+        else "the bands need no further factor"
     )
     return TEXT.format(
         stock=card.stock,

@@ -95,7 +95,7 @@ def connect() -> Iterator[sa.Connection | None]:
 
 
 def raise_if_gone() -> None:
-    """Refuse to go on without a database file that this process has read: MLflow would create an empty one.
+    """Refuse work without a database file that this process has read: MLflow would create an empty one.
 
     Raises:
         TrackingUnavailable: the file has been removed.

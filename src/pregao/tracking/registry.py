@@ -138,7 +138,7 @@ def served_stocks() -> list[str]:
 
 
 def look() -> dict[str, int] | None:
-    """Return the version of each champion, cheaply and without MLflow's client; None where only that can tell.
+    """Return the version of each champion, cheaply and without MLflow's client; None where only the client knows it.
 
     Raises:
         StorageError: the disk fails.
@@ -370,7 +370,7 @@ def _register_shipped(symbol: Symbol) -> Version:
 
 
 def _loaded(symbol: Symbol, version: Version) -> Served:
-    """Load the ONNX model, or PyTorch's where there is none."""
+    """Load the ONNX model, or PyTorch's for a version without one."""
     onnx = _onnx_folder(symbol, version)
     if onnx is None:
         from pregao.models.trained import TrainedModel

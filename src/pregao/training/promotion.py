@@ -32,7 +32,7 @@ class Verdict:
     Attributes:
         promoted: whether it is served.
         reason: the rule and the figures.
-        best: whether later versions are compared with it, in place of the best one so far.
+        best: whether later versions are compared with it, instead of the best one so far.
     """
 
     promoted: bool

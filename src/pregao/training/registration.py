@@ -70,8 +70,8 @@ def _unfit(model: Forecaster, config: TrainConfig, panel: Panel, evaluation: Eva
     since = model.card.validation_start
     last = [rolling_forecasts(model, table, since, stock).last for stock, table in panel.histories.items()]
     forecasts = pd.DataFrame([row for window in last for row in model.rows(window)])
-    judged = evaluation.forecasts["model"]
-    if not (np.isfinite(forecasts).all(axis=None) and (forecasts["close"] > 0).all() and np.isfinite(judged).all()):
+    evaluated = evaluation.forecasts["model"]
+    if not (np.isfinite(forecasts).all(axis=None) and (forecasts["close"] > 0).all() and np.isfinite(evaluated).all()):
         return Verdict(False, "its forecast is not finite")
     reason = not_for_predict(model.card.lookback, model.card.horizon) if config.for_predict else None
     if not model_class(config.model[TARGET]).served:
