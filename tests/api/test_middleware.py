@@ -156,8 +156,8 @@ def test_each_request_is_logged_as_json_with_its_id(client, caplog):
         hostile = client.get("/models", headers={"X-Request-ID": 'x" evil'})
         unknown = client.post("/predict", json={"stock": "XPTO3"}, headers={"X-API-Key": "s3cret"})
         new = client.get("/nothing/../s3cret?key=s3cret")
+        lines = until(lambda: logged(caplog), lambda lines: len(lines) == 4)  # they are written in batches
     assert named.headers["X-Request-ID"] == "a-b_c.1"
-    lines = until(lambda: logged(caplog), lambda lines: len(lines) == 4)
     expected = [
         {"method": "POST", "route": "/predict", "status": 200, "stock": "VALE3", "version": 1, "id": "a-b_c.1"},
         {"method": "GET", "route": "/models", "status": 200, "stock": "SHARED", "id": hostile.headers["X-Request-ID"]},
