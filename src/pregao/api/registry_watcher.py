@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,7 @@ class RegistryWatcher:
         self._registry_problem: dict[str, str] = {}
         self._lock = asyncio.Lock()
         self._started = asyncio.Event()
+        self._one_process = asyncio.Semaphore()  # clients may ask for many versions
         self._exports: TTLCache[tuple[str, int], asyncio.Task[dict[str, Any]]] = TTLCache(100, SECONDS_OF_A_PROCESS)
         # Own threads: a registry that hangs blocks neither asyncio's, which LitServe uses too, nor a promotion,
         # which needs the files alone.
@@ -109,17 +111,22 @@ class RegistryWatcher:
             PregaoError: the task was refused.
         """
         command = (sys.executable, "-m", "pregao.tracking.registry_process", *task)
+        async with self._one_process:
+            answer = await self._answer_of(command)
+        raise_refusal(answer)
+        return answer
+
+    async def _answer_of(self, command: Sequence[str]) -> dict[str, Any]:
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         try:
             output, _ = await asyncio.wait_for(process.communicate(), SECONDS_OF_A_PROCESS)
             answer: dict[str, Any] = json.loads(output.splitlines()[-1])
         except (TimeoutError, ValueError, IndexError) as error:
-            raise TrackingUnavailable(settings().tracking_uri, f"{task[0]} failed, see the server's log") from error
+            raise TrackingUnavailable(settings().tracking_uri, f"{command[3]} failed, see the server's log") from error
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        raise_refusal(answer)
         return answer
 
     async def model(self, symbol: Symbol) -> RemoteServed:

@@ -147,6 +147,12 @@ def version(connection: sa.Connection, ticker: str, number: int) -> Version | No
     return None if row is None else _version(row)
 
 
+def versions(connection: sa.Connection, ticker: str) -> list[int]:
+    """Return the numbers of all versions of a registered model, in their order."""
+    query = _versions().where(_VERSIONS.c.name == ticker)
+    return sorted(row.version for row in connection.execute(query))
+
+
 def _versions() -> sa.Select[Any]:
     location = sa.func.coalesce(_VERSIONS.c.storage_location, _VERSIONS.c.source).label("location")
     columns = (_VERSIONS.c.name, _VERSIONS.c.version, _VERSIONS.c.run_id, location)

@@ -207,9 +207,15 @@ def exported(symbol: Symbol, number: int) -> Entry:
 
 
 def existing_export(symbol: Symbol, number: int) -> Entry | None:
-    """Return a version whose ONNX model is on this machine's disk; None without one. MLflow's client is not used."""
+    """Return a version whose ONNX model is on this machine's disk; None without one. MLflow's client is not used.
+
+    Raises:
+        NoSuchVersion: the stock has no such version, as far as MLflow's tables can be read.
+    """
     with database.connect() as connection:
         version = None if connection is None else database.version(connection, symbol.ticker, number)
+        if connection is not None and version is None:
+            raise NoSuchVersion(symbol, number, database.versions(connection, symbol.ticker))
     if version is not None and version.folder is not None:
         folder = _onnx_folder(symbol, version)
         return None if folder is None else Entry(number, version.run_id, folder)
