@@ -338,7 +338,9 @@ def after_work(prices: Path, predictions: int = 50_000, trainings: int = 5) -> l
             for _ in range(trainings):
                 ask(port, "/train", {"stock": "VALE3", "inicio": "2020-01-01", "fim": "2025-07-28", "overrides": small})
             size = memory(process.pid)
-    return [f"| PSS after {done:,} predictions and {trainings} trainings | {size:.0f} MB | ≤ 350 MB |"]
+    lines = [f"| PSS after {done:,} predictions and {trainings} trainings | {size:.0f} MB | ≤ 350 MB |"]
+    print(lines[0], flush=True)
+    return lines
 
 
 def restart(prices: Path, rounds: int, clients: int = 6) -> list[str]:
@@ -375,17 +377,19 @@ def restart(prices: Path, rounds: int, clients: int = 6) -> list[str]:
         stopped.set()
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-    return [f"| restart under {clients} clients, SIGTERM to the next 200 | {median(found):.1f} s | ≤ 3 s |"]
+    lines = [f"| restart under {clients} clients, SIGTERM to the next 200 | {median(found):.1f} s | ≤ 3 s |"]
+    print(lines[0], flush=True)
+    return lines
 
 
-def fill(home: Path, runs: int = 1000, metrics: int = 30) -> None:
+def fill(home: Path, count: int = 1000, metrics: int = 30) -> None:
     """An MLflow database with many runs."""
     os.environ["PREGAO_HOME"] = str(home)
     from pregao.prices.symbols import Symbol
     from pregao.tracking import runs
 
     for stock in ("VALE3", "PETR4"):
-        for number in range(runs // 2):
+        for number in range(count // 2):
             with runs.start_run(Symbol.parse(stock), f"run {number}") as run:
                 run.params({f"param_{i}": i for i in range(20)})
                 run.metrics({f"metric_{i}": number + i / 10 for i in range(metrics)})
