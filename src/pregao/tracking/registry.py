@@ -196,12 +196,11 @@ def exported(symbol: Symbol, number: int) -> Entry:
         CorruptModel: its files are damaged.
     """
     version = _version(symbol, number)
-    folder = _onnx_folder(symbol, version)
-    if folder is None:
+    folder, model = _onnx(symbol, version)
+    if model is None:
         from pregao.models.export import export
         from pregao.models.trained import TrainedModel
 
-        folder = export_folder(symbol.ticker, version.version, version.run_id)
         export(TrainedModel.load(_files(symbol, version)), folder)
     return Entry(version.version, version.run_id, folder)
 
@@ -217,8 +216,8 @@ def existing_export(symbol: Symbol, number: int) -> Entry | None:
         if connection is not None and version is None:
             raise NoSuchVersion(symbol, number, database.versions(connection, symbol.ticker))
     if version is not None and version.folder is not None:
-        folder = _onnx_folder(symbol, version)
-        return None if folder is None else Entry(number, version.run_id, folder)
+        folder, model = _onnx(symbol, version)
+        return None if model is None else Entry(number, version.run_id, folder)
     for folder in (
         *export_folder(symbol.ticker, number, "").parent.glob(f"{symbol.ticker}-{number}-*"),
         *(settings().mlruns / "versions" / symbol.ticker).glob(f"{number}-*/artifacts/{MODEL}"),
@@ -229,14 +228,14 @@ def existing_export(symbol: Symbol, number: int) -> Entry | None:
     return None
 
 
-def _onnx_folder(symbol: Symbol, version: Version) -> Path | None:
-    """Return the folder of a version's ONNX model; None without an undamaged one."""
-    for folder in (_files(symbol, version), export_folder(symbol.ticker, version.version, version.run_id)):
-        if (folder / ONNX).exists():
+def _onnx(symbol: Symbol, version: Version) -> tuple[Path, OnnxModel | None]:
+    """Return a version's ONNX model and its folder; without an undamaged one, None and the folder of its export."""
+    folder = export_folder(symbol.ticker, version.version, version.run_id)
+    for found in (_files(symbol, version), folder):
+        if (found / ONNX).exists():
             with suppress(CorruptModel):
-                OnnxModel.load(folder)
-                return folder
-    return None
+                return found, OnnxModel.load(found)
+    return folder, None
 
 
 def set_champion(symbol: Symbol, version: int) -> None:
@@ -245,11 +244,11 @@ def set_champion(symbol: Symbol, version: int) -> None:
     Raises:
         NotExported: it has no ONNX model with the same forecasts; the champion is not changed.
     """
-    exported(symbol, version)
+    entry = exported(symbol, version)
     history = _served_versions(symbol)
     if best(symbol) is None:
         set_best(symbol, history[-1] if history else version)
-    _serve(symbol, [*(known for known in history if known != version), version])
+    _serve(symbol, [*(known for known in history if known != version), version], entry)
 
 
 def previous(symbol: Symbol) -> int:
@@ -280,10 +279,11 @@ def rollback(symbol: Symbol) -> Served:
         CorruptModel: its files are damaged; the champion is not changed.
     """
     served = load(symbol, previous(symbol))
+    entry = exported(symbol, served.version)
     *history, left = _served_versions(symbol)
     if best(symbol) == left:
         set_best(symbol, served.version)
-    _serve(symbol, history)
+    _serve(symbol, history, entry)
     return served
 
 
@@ -377,13 +377,11 @@ def _register_shipped(symbol: Symbol) -> Version:
 
 def _loaded(symbol: Symbol, version: Version) -> Served:
     """Load the ONNX model, or PyTorch's for a version without one."""
-    onnx = _onnx_folder(symbol, version)
-    if onnx is None:
+    model: Forecaster | None = _onnx(symbol, version)[1]
+    if model is None:
         from pregao.models.trained import TrainedModel
 
-        model: Forecaster = TrainedModel.load(_files(symbol, version))
-    else:
-        model = OnnxModel.load(onnx)
+        model = TrainedModel.load(_files(symbol, version))
     return Served(model, symbol.ticker, version.version, version.run_id, _files(symbol, version))
 
 
@@ -461,9 +459,8 @@ def _served_versions(symbol: Symbol) -> list[int]:
     return [*before, champion]
 
 
-def _serve(symbol: Symbol, history: list[int]) -> None:
-    """Make the last version of this history the champion."""
-    entry = exported(symbol, history[-1])
+def _serve(symbol: Symbol, history: list[int], entry: Entry) -> None:
+    """Make the last version of this history, whose ONNX model is `entry`, the champion."""
     client = mlflow_client()
     client.set_registered_model_alias(symbol.ticker, CHAMPION, str(history[-1]))
     client.set_registered_model_tag(symbol.ticker, SERVED, " ".join(map(str, history[-MOST_REMEMBERED:])))
